@@ -1,0 +1,3 @@
+//! Gatehouse.
+pub mod ids;
+pub mod streams;

@@ -1,0 +1,3 @@
+//! Streams.
+pub mod h264;
+pub mod packet;

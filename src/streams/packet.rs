@@ -1,0 +1,231 @@
+//! What flows through a stream: RTP payloads in our own shape, and the timeline that they stand on.
+//! Not RTP headers: those are written for each viewer. Start reading at [`Packet`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// The largest RTP payload that leaves a source. With the RTP header and its extension (20), the SRTP tag
+/// (16) and the UDP and IPv6 headers (48) it stays below IPv6's minimum MTU of 1,280 (RFC 8200 §5).
+pub const MAX_PAYLOAD: usize = 1180;
+
+/// Which of a stream's two tracks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Track {
+    /// H.264.
+    Video,
+    /// G.711.
+    Audio,
+}
+
+/// G.711's two laws.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize)]
+pub enum AudioCodec {
+    /// µ-law, static payload type 0.
+    #[serde(rename = "PCMU")]
+    Pcmu,
+    /// A-law, static payload type 8.
+    #[serde(rename = "PCMA")]
+    Pcma,
+}
+
+impl AudioCodec {
+    /// The name in SDP (RFC 3551).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+}
+
+/// RTP clock of video, in Hz (RFC 6184 §8.2.1).
+pub const VIDEO_CLOCK: u32 = 90_000;
+/// RTP clock of G.711, in Hz (RFC 3551 §4.5.14).
+pub const AUDIO_CLOCK: u32 = 8_000;
+
+impl Track {
+    /// Ticks per second of its RTP timestamps.
+    pub fn clock(self) -> u32 {
+        match self {
+            Self::Video => VIDEO_CLOCK,
+            Self::Audio => AUDIO_CLOCK,
+        }
+    }
+}
+
+/// A packet as a source delivers it: straight from RTP, nothing changed.
+#[derive(Clone, Debug)]
+pub struct RtpIn {
+    /// Which track it belongs to.
+    pub track: Track,
+    /// The RTP timestamp of the source.
+    pub timestamp: u32,
+    /// The RTP marker bit.
+    pub marker: bool,
+    /// How many packets are missing just before this one.
+    pub lost: u16,
+    /// The RTP payload.
+    pub payload: Bytes,
+}
+
+/// One RTP payload in our shape, ready for every viewer.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// Which track it belongs to.
+    pub track: Track,
+    /// Its place in the track, over reconnects too. A number that is left out is a packet that was lost
+    /// before us: no NACK can bring it.
+    pub index: u64,
+    /// RTP timestamp on the stream's own timeline, continuous over reconnects.
+    pub timestamp: u32,
+    /// Last packet of its frame.
+    pub marker: bool,
+    /// First packet of a frame that can be decoded without any before it.
+    pub key_start: bool,
+    /// The payload, at most [`MAX_PAYLOAD`] bytes.
+    pub payload: Bytes,
+}
+
+/// Packets that go out together: a frame, or a part of a large one.
+#[derive(Debug)]
+pub struct Batch {
+    /// In the order to be sent.
+    pub packets: Vec<Packet>,
+    /// The cached GOP for a sink that has just come: nothing in it is live.
+    pub replay: bool,
+    /// For sender reports: which wall-clock time a timestamp stands for.
+    pub clocks: Clocks,
+}
+
+/// A shared batch.
+pub type SharedBatch = Arc<Batch>;
+
+/// The instant at which a timestamp was sampled, for each track.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Clocks {
+    /// Of the video track.
+    pub video: Option<(u32, Instant)>,
+    /// Of the audio track.
+    pub audio: Option<(u32, Instant)>,
+}
+
+impl Clocks {
+    /// The timestamp of `track` at the instant `now`.
+    pub fn timestamp_at(&self, track: Track, now: Instant) -> Option<u32> {
+        let (timestamp, at) = match track {
+            Track::Video => self.video?,
+            Track::Audio => self.audio?,
+        };
+        let ticks = |span: Duration| (span.as_secs_f64() * f64::from(track.clock())) as u64 as u32;
+        Some(match now.checked_duration_since(at) {
+            Some(later) => timestamp.wrapping_add(ticks(later)),
+            None => timestamp.wrapping_sub(ticks(at.duration_since(now))),
+        })
+    }
+}
+
+/// A jump of the source's timestamps beyond this is a new clock, not a pause.
+const MAX_STEP: Duration = Duration::from_secs(10);
+
+/// Puts a source's timestamps on a timeline without jumps: over reconnects, over a camera that sets its clock.
+#[derive(Debug)]
+pub struct Timeline {
+    clock: u32,
+    offset: u32,
+    last: Option<Last>,
+    restarted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    input: u32,
+    output: u32,
+    at: Instant,
+}
+
+impl Timeline {
+    /// A timeline that begins at `start`, a random number by RFC 3550 §5.1.
+    pub fn new(track: Track, start: u32) -> Self {
+        Self { clock: track.clock(), offset: start, last: None, restarted: false }
+    }
+
+    /// The source was connected anew: its next timestamp has nothing to do with the last one.
+    pub fn restart(&mut self) {
+        self.restarted = true;
+    }
+
+    /// The timestamp on the timeline for one of the source that arrived at `now`.
+    pub fn map(&mut self, input: u32, now: Instant) -> u32 {
+        let Some(last) = self.last else {
+            self.restarted = false;
+            let output = self.offset;
+            self.offset = output.wrapping_sub(input);
+            self.last = Some(Last { input, output, at: now });
+            return output;
+        };
+        let step = input.wrapping_sub(last.input) as i32;
+        let jump = i64::from(step).unsigned_abs() > MAX_STEP.as_secs() * u64::from(self.clock);
+        if self.restarted || jump {
+            self.restarted = false;
+            let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
+            // At least one tick of 40 ms: two frames must not share a timestamp.
+            let ticks = ((elapsed * f64::from(self.clock)) as u64 as u32).max(self.clock / 25);
+            self.offset = last.output.wrapping_add(ticks).wrapping_sub(input);
+        }
+        let output = input.wrapping_add(self.offset);
+        self.last = Some(Last { input, output, at: now });
+        output
+    }
+
+    /// What [`Self::map`] would give a timestamp close to the last one, without moving on.
+    pub fn peek(&self, input: u32) -> Option<u32> {
+        let last = self.last?;
+        let step = input.wrapping_sub(last.input) as i32;
+        let near = i64::from(step).unsigned_abs() <= MAX_STEP.as_secs() * u64::from(self.clock);
+        (near && !self.restarted).then(|| input.wrapping_add(self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeline_keeps_steps_and_bridges_jumps() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut timeline = Timeline::new(Track::Video, 1000);
+        assert_eq!(timeline.map(5_000_000, at(0)), 1000);
+        assert_eq!(timeline.map(5_003_600, at(40)), 4600);
+        // The camera sets its clock: time goes on by what has really passed.
+        assert_eq!(timeline.map(77, at(80)), 8200);
+        assert_eq!(timeline.map(3677, at(120)), 11800);
+        // A reconnect two seconds later, by chance with a close timestamp.
+        timeline.restart();
+        assert_eq!(timeline.peek(3700), None);
+        assert_eq!(timeline.map(3700, at(2120)), 11800 + 180_000);
+        // A pause of five seconds is a pause.
+        assert_eq!(timeline.map(3700 + 450_000, at(7120)), 11800 + 180_000 + 450_000);
+    }
+
+    #[test]
+    fn timeline_survives_the_wrap_and_frames_out_of_order() {
+        let now = Instant::now();
+        let mut timeline = Timeline::new(Track::Audio, u32::MAX - 10);
+        assert_eq!(timeline.map(u32::MAX - 5, now), u32::MAX - 10);
+        assert_eq!(timeline.map(154, now), 149);
+        assert_eq!(timeline.map(u32::MAX - 5, now), u32::MAX - 10);
+    }
+
+    #[test]
+    fn clocks_run_both_ways() {
+        let now = Instant::now();
+        let clocks = Clocks { video: Some((10, now)), audio: None };
+        assert_eq!(clocks.timestamp_at(Track::Video, now + Duration::from_secs(1)), Some(90_010));
+        assert_eq!(clocks.timestamp_at(Track::Audio, now), None);
+        let back = now.checked_sub(Duration::from_secs(1)).unwrap();
+        assert_eq!(clocks.timestamp_at(Track::Video, back), Some(10u32.wrapping_sub(90_000)));
+    }
+}
