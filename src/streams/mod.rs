@@ -1,3 +1,138 @@
-//! Streams.
+//! Streams: everything that moves. A source (a camera, another WHEP server) is brought into shape once and fanned
+//! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
+//!
+//! `stream` is the task that owns one stream, `hub` fans out, `h264` shapes, `rtsp` and `whep` are the sources,
+//! `demo` is the simulated camera.
+
+pub mod backoff;
+pub mod demo;
 pub mod h264;
+pub mod hub;
+pub mod meter;
 pub mod packet;
+pub mod reorder;
+pub mod rtsp;
+pub mod source;
+pub mod status;
+pub mod stream;
+pub mod whep;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::ids::StreamId;
+use hub::{Sink, SinkId};
+use status::StreamStatus;
+use stream::{Command, Interest, StreamSpec, Task};
+
+/// Commands that wait for one stream's task.
+const COMMANDS: usize = 256;
+
+/// One stream, for whoever wants to watch it. Cheap to clone; the stream ends when it is removed from
+/// [`Streams`] and all of these are gone.
+#[derive(Clone)]
+pub struct StreamHandle {
+    id: StreamId,
+    number: u64,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<StreamStatus>>,
+    interest: Arc<Interest>,
+}
+
+impl StreamHandle {
+    /// Its name.
+    pub fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    /// Tells this run of the stream from an earlier one of the same name.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Arc<StreamStatus> {
+        self.status.borrow().clone()
+    }
+
+    /// Follows its status.
+    pub fn watch_status(&self) -> watch::Receiver<Arc<StreamStatus>> {
+        self.status.clone()
+    }
+
+    /// Wakes the source and keeps it wanted as long as the value lives.
+    pub async fn want(&self) -> Interest {
+        let interest = Interest::clone(&self.interest);
+        let _ = self.commands.send(Command::Hurry).await;
+        interest
+    }
+
+    /// Sends a command without waiting; `false` if the stream is gone or swamped.
+    pub fn try_send(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
+    }
+
+    /// Adds a sink: the cached GOP first, then everything live.
+    pub fn subscribe(&self, id: SinkId, sink: Arc<dyn Sink>) -> bool {
+        self.try_send(Command::Subscribe(id, sink))
+    }
+}
+
+/// All streams by name.
+#[derive(Clone, Default)]
+pub struct Streams {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_id: RwLock<HashMap<StreamId, (StreamSpec, StreamHandle)>>,
+    numbers: AtomicU64,
+}
+
+impl Streams {
+    /// Looks a stream up.
+    pub fn get(&self, id: &StreamId) -> Option<StreamHandle> {
+        let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(id).map(|(_, handle)| handle.clone())
+    }
+
+    /// Makes the streams be exactly these: adds, removes, and restarts those that changed, and only those.
+    /// Returns the names of those that were added, changed or removed.
+    pub fn set(&self, specs: Vec<(StreamId, StreamSpec)>) -> Vec<StreamId> {
+        let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        let mut touched = Vec::new();
+        let wanted: HashMap<StreamId, StreamSpec> = specs.into_iter().collect();
+        map.retain(|id, (spec, _)| {
+            let stays = wanted.get(id) == Some(spec);
+            if !stays {
+                touched.push(id.clone());
+            }
+            stays
+        });
+        for (id, spec) in wanted {
+            if map.contains_key(&id) {
+                continue;
+            }
+            if !touched.contains(&id) {
+                touched.push(id.clone());
+            }
+            let handle = self.spawn(id.clone(), spec.clone());
+            map.insert(id, (spec, handle));
+        }
+        touched
+    }
+
+    fn spawn(&self, id: StreamId, spec: StreamSpec) -> StreamHandle {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (sender, status) = watch::channel(Arc::new(StreamStatus::default()));
+        let interest = Interest::new(Arc::new(Notify::new()));
+        let shared = Interest::clone(&interest);
+        tokio::spawn(Task::new(id.clone(), spec, receiver, sender, interest).run());
+        let number = self.inner.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        StreamHandle { id, number, commands, status, interest: Arc::new(shared) }
+    }
+}

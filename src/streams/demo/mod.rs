@@ -1,0 +1,163 @@
+//! The built-in simulated camera: a real RTSP server that loops an H.264 clip, with a tone as G.711 sound and,
+//! on demand, the faults of real cameras. `clip` reads the clip, `rtsp` speaks RTSP, `send` paces the packets,
+//! `tone` makes the sound. It shares no code with the RTSP client; start reading at [`DemoCamera::start`].
+
+mod clip;
+mod login;
+mod rtsp;
+mod send;
+mod tone;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use clip::{Clip, ClipError};
+
+/// How many clients at once.
+const MAX_CLIENTS: usize = 64;
+
+/// Which login the camera asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LoginScheme {
+    /// RFC 7617.
+    Basic,
+    /// RFC 7616 with MD5, as cameras have it.
+    #[default]
+    Digest,
+}
+
+/// What the simulated camera plays and how.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// An Annex-B file; the bundled clip if there is none.
+    pub clip: Option<PathBuf>,
+    /// Frames per second.
+    pub fps: f64,
+    /// Whether there is G.711 sound.
+    pub audio: bool,
+    /// User name and password that it asks for.
+    pub login: Option<(String, String, LoginScheme)>,
+    /// The largest RTP payload; up to 65,000 over TCP.
+    pub mtu: usize,
+    /// Whether the SDP carries the parameter sets.
+    pub sprop: bool,
+    /// What goes wrong, and when.
+    pub faults: Faults,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        Self { clip: None, fps: 25.0, audio: true, login: None, mtu: 1400, sprop: true, faults: Faults::default() }
+    }
+}
+
+/// Faults of a session, timed from its PLAY.
+#[derive(Clone, Default, Debug)]
+pub struct Faults {
+    /// Goes silent, with the connection left open.
+    pub silent_after: Option<Duration>,
+    /// Closes the connection.
+    pub close_after: Option<Duration>,
+    /// Sends bytes that are not RTSP.
+    pub garbage_after: Option<Duration>,
+    /// Timestamps jump by a million seconds.
+    pub jump_after: Option<Duration>,
+    /// Goes on with another clip: other parameter sets, another size.
+    pub switch: Option<(Duration, PathBuf)>,
+    /// Leaves out every n-th packet.
+    pub drop_every: Option<u64>,
+}
+
+/// What all connections share.
+struct Shared {
+    options: DemoOptions,
+    clip: Clip,
+    second_clip: Option<Clip>,
+    started: Instant,
+}
+
+/// A running simulated camera. Dropping it ends it.
+pub struct DemoCamera {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl DemoCamera {
+    /// Starts a camera on `listen` (port 0 for any).
+    ///
+    /// # Errors
+    /// The port is taken, or the clip cannot be read.
+    pub async fn start(listen: SocketAddr, options: DemoOptions) -> std::io::Result<Self> {
+        let invalid = |error: ClipError| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+        let clip = match &options.clip {
+            Some(path) => Clip::read(path).map_err(invalid)?,
+            None => Clip::bundled().map_err(invalid)?,
+        };
+        let second_clip = match &options.faults.switch {
+            Some((_, path)) => Some(Clip::read(path).map_err(invalid)?),
+            None => None,
+        };
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { options, clip, second_clip, started: Instant::now() });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(accept(listener, shared, stop.clone(), tasks.clone()));
+        Ok(Self { address, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its address for a player.
+    pub fn url(&self) -> String {
+        format!("rtsp://{}/demo", self.address)
+    }
+
+    /// Ends it and waits until its port is free again.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for DemoCamera {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, most likely: they come back.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        if tasks.len() > MAX_CLIENTS {
+            continue;
+        }
+        let (shared, stop) = (shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = Box::pin(rtsp::serve(stream, shared)) => {}
+            }
+        });
+    }
+}

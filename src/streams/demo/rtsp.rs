@@ -1,0 +1,241 @@
+//! RTSP 1.0 (RFC 2326) as a camera speaks it: OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN; RTP over
+//! the connection or over UDP. One task a connection; the packets themselves come from `send`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::login::{Login, base64};
+use super::send::{Carrier, Player};
+
+/// A request's head.
+const MAX_HEAD: usize = 16 * 1024;
+/// A client that neither plays nor asks is sent away.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const SESSION: &str = "12345678";
+
+struct Request {
+    method: String,
+    uri: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Serves one client until it leaves or breaks the rules.
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?;
+    let local = stream.local_addr()?;
+    let (reader, writer) = stream.into_split();
+    let (requests, mut incoming) = mpsc::channel(8);
+    let reading = tokio::spawn(read_requests(BufReader::new(reader), requests));
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let player = Player::new(shared.clone(), writer);
+    let mut connection = Connection { shared, player, nonce, peer, local };
+    let result = loop {
+        let step = tokio::select! {
+            request = tokio::time::timeout(IDLE_LIMIT, incoming.recv()) => match request {
+                Ok(Some(request)) => connection.handle(&request).await,
+                Ok(None) => break Ok(()),
+                Err(_) if connection.player.is_playing() => Ok(()),
+                Err(_) => break Ok(()),
+            },
+            () = connection.player.due() => connection.player.send().await,
+        };
+        if step.is_err() || connection.player.is_finished() {
+            break step;
+        }
+    };
+    reading.abort();
+    result
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    player: Player,
+    nonce: String,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Connection {
+    async fn handle(&mut self, request: &Request) -> io::Result<()> {
+        let cseq = request.header("CSeq").unwrap_or("0").to_owned();
+        if let Some(challenge) = self.challenge(request) {
+            return self.reply(401, &cseq, &[("WWW-Authenticate", challenge)], "").await;
+        }
+        match request.method.as_str() {
+            "OPTIONS" => {
+                let methods = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN".to_owned();
+                self.reply(200, &cseq, &[("Public", methods)], "").await
+            }
+            "DESCRIBE" if !path_of(&request.uri).starts_with("/demo") => self.reply(404, &cseq, &[], "").await,
+            "DESCRIBE" => {
+                let base = format!("rtsp://{}/demo/", self.local);
+                let headers = [("Content-Base", base), ("Content-Type", "application/sdp".to_owned())];
+                let sdp = self.sdp();
+                self.reply(200, &cseq, &headers, &sdp).await
+            }
+            "SETUP" => self.setup(request, &cseq).await,
+            "PLAY" => {
+                let info = self.player.play();
+                self.reply(200, &cseq, &[("Session", SESSION.into()), ("RTP-Info", info)], "").await
+            }
+            "GET_PARAMETER" => self.reply(200, &cseq, &[("Session", SESSION.into())], "").await,
+            "TEARDOWN" => {
+                self.reply(200, &cseq, &[], "").await?;
+                self.player.finish();
+                Ok(())
+            }
+            _ => self.reply(501, &cseq, &[], "").await,
+        }
+    }
+
+    fn challenge(&self, request: &Request) -> Option<String> {
+        let (username, password, scheme) = self.shared.options.login.as_ref()?;
+        if request.method == "OPTIONS" {
+            return None;
+        }
+        let login = Login { username, password, scheme: *scheme, nonce: &self.nonce };
+        let given = request.header("Authorization").unwrap_or_default();
+        (!login.accepts(given, &request.method, &request.uri)).then(|| login.challenge())
+    }
+
+    async fn setup(&mut self, request: &Request, cseq: &str) -> io::Result<()> {
+        let track = match request.uri.rsplit('/').next() {
+            Some("track=0") => 0,
+            Some("track=1") if self.shared.options.audio => 1,
+            _ => return self.reply(404, cseq, &[], "").await,
+        };
+        let wanted = request.header("Transport").unwrap_or_default().to_owned();
+        let numbers = |name: &str| {
+            let (_, range) = wanted.split(';').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name))?;
+            let (first, second) = range.split_once('-')?;
+            Some((first.parse::<u16>().ok()?, second.parse::<u16>().ok()?))
+        };
+        let transport = if let Some((rtp, rtcp)) = numbers("interleaved") {
+            let (Ok(rtp), Ok(rtcp)) = (u8::try_from(rtp), u8::try_from(rtcp)) else {
+                return self.reply(461, cseq, &[], "").await;
+            };
+            self.player.set_up(track, Carrier::Interleaved { rtp, rtcp });
+            format!("RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp}")
+        } else if let Some((rtp, rtcp)) = numbers("client_port") {
+            let (rtp_socket, rtcp_socket) = udp_pair(self.local, self.peer, (rtp, rtcp)).await?;
+            let ports = (rtp_socket.local_addr()?.port(), rtcp_socket.local_addr()?.port());
+            self.player.set_up(track, Carrier::Udp { rtp: rtp_socket, rtcp: rtcp_socket });
+            format!("RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={}-{}", ports.0, ports.1)
+        } else {
+            return self.reply(461, cseq, &[], "").await;
+        };
+        let transport = format!("{transport};ssrc={:08X}", self.player.ssrc(track));
+        self.reply(200, cseq, &[("Session", format!("{SESSION};timeout=60")), ("Transport", transport)], "").await
+    }
+
+    fn sdp(&self) -> String {
+        let clip = &self.shared.clip;
+        let mut fmtp = format!(
+            "packetization-mode=1;profile-level-id={:02x}{:02x}{:02x}",
+            clip.sps[1], clip.sps[2], clip.sps[3]
+        );
+        if self.shared.options.sprop {
+            let sets = format!("{},{}", base64(&clip.sps), base64(&clip.pps));
+            fmtp = format!("{fmtp};sprop-parameter-sets={sets}");
+        }
+        let ip = self.local.ip();
+        let mut sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=Gatehouse demo camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
+             m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 {fmtp}\r\na=control:track=0\r\n"
+        );
+        if self.shared.options.audio {
+            sdp += "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track=1\r\n";
+        }
+        sdp
+    }
+
+    async fn reply(&mut self, status: u16, cseq: &str, headers: &[(&str, String)], body: &str) -> io::Result<()> {
+        let reason = match status {
+            200 => "OK",
+            401 => "Unauthorized",
+            404 => "Not Found",
+            461 => "Unsupported Transport",
+            _ => "Not Implemented",
+        };
+        let mut text = format!("RTSP/1.0 {status} {reason}\r\nCSeq: {cseq}\r\n");
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            text += &format!("Content-Length: {}\r\n", body.len());
+        }
+        text += "\r\n";
+        text += body;
+        self.player.writer().write_all(text.as_bytes()).await
+    }
+}
+
+async fn udp_pair(local: SocketAddr, peer: SocketAddr, ports: (u16, u16)) -> io::Result<(UdpSocket, UdpSocket)> {
+    let rtp = UdpSocket::bind((local.ip(), 0)).await?;
+    let rtcp = UdpSocket::bind((local.ip(), 0)).await?;
+    rtp.connect((peer.ip(), ports.0)).await?;
+    rtcp.connect((peer.ip(), ports.1)).await?;
+    Ok((rtp, rtcp))
+}
+
+fn path_of(uri: &str) -> &str {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    rest.find('/').map_or("/", |at| &rest[at..])
+}
+
+/// Reads requests and skips the client's interleaved RTCP. Ends at the first thing that is neither.
+async fn read_requests(mut reader: BufReader<OwnedReadHalf>, requests: mpsc::Sender<Request>) {
+    while let Ok(Some(request)) = read_request(&mut reader).await {
+        if requests.send(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Request>> {
+    while reader.fill_buf().await?.first() == Some(&b'$') {
+        let mut head = [0; 4];
+        reader.read_exact(&mut head).await?;
+        let mut body = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+        reader.read_exact(&mut body).await?;
+    }
+    let mut lines = Vec::new();
+    let mut size = 0;
+    loop {
+        let mut line = String::new();
+        let read = (&mut *reader).take((MAX_HEAD - size) as u64).read_line(&mut line).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        size += read;
+        let line = line.trim_end().to_owned();
+        if line.is_empty() && !lines.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    let mut words = lines[0].split_whitespace();
+    let (Some(method), Some(uri)) = (words.next(), words.next()) else { return Ok(None) };
+    let header = |line: &String| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
+    let (method, uri) = (method.to_owned(), uri.to_owned());
+    let request = Request { method, uri, headers: lines[1..].iter().filter_map(header).collect() };
+    let length = request.header("Content-Length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; usize::min(length, MAX_HEAD)];
+    reader.read_exact(&mut body).await?;
+    Ok(Some(request))
+}

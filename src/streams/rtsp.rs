@@ -1,0 +1,300 @@
+//! RTSP cameras, by retina: the only file that names it. It describes, sets up and plays, and hands on raw RTP;
+//! what is in the packets is the concern of `h264::shape`. retina has no time limits, so each step gets one here.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use retina::client::{
+    Credentials, InitialTimestampPolicy, PacketItem, PlayOptions, Playing, SessionOptions, SetupOptions,
+    TcpTransportOptions, Transport as RetinaTransport, UdpTransportOptions, UnknownRtcpSsrcPolicy,
+};
+use retina::codec::{ParametersRef, VideoParametersCodec};
+use url::Url;
+
+use super::packet::{AudioCodec, RtpIn, Track};
+use super::source::{Arrival, Offered, Secret, SourceError, Transport};
+use super::status::AudioStatus;
+
+/// For DESCRIBE, with the TCP connection and the login's second round.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
+/// For each SETUP, and for PLAY.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A camera that is playing. Dropping it sends TEARDOWN in the background.
+pub struct Session {
+    inner: Pin<Box<retina::client::Session<Playing>>>,
+    video: usize,
+    audio: Option<usize>,
+    offered: Offered,
+}
+
+/// A track that the camera's SDP lists.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct ListedTrack {
+    /// `video`, `audio`, `application`.
+    pub media: String,
+    /// The encoding's name in capitals, such as `H264`.
+    pub codec: String,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+}
+
+/// A camera that has answered DESCRIBE.
+pub struct Described {
+    inner: retina::client::Session<retina::client::Described>,
+    /// All tracks of its SDP.
+    pub tracks: Vec<ListedTrack>,
+}
+
+impl Described {
+    /// Connects, logs in, and reads the camera's SDP.
+    ///
+    /// # Errors
+    /// Unreachable, too slow, login refused, no such path, or not RTSP.
+    pub async fn fetch(url: &Url, credentials: Option<&(String, Secret)>) -> Result<Self, SourceError> {
+        let credentials = credentials.map(|(username, password)| Credentials {
+            username: username.clone(),
+            password: password.expose().to_owned(),
+        });
+        let options = SessionOptions::default().creds(credentials).user_agent("Gatehouse".into());
+        let describe = retina::client::Session::describe(url.clone(), options);
+        let inner = limited("DESCRIBE", DESCRIBE_LIMIT, Box::pin(describe)).await?;
+        let tracks = inner.streams().iter().map(|stream| ListedTrack {
+            media: stream.media().to_owned(),
+            codec: stream.encoding_name().to_ascii_uppercase(),
+            clock_rate: stream.clock_rate_hz(),
+        });
+        Ok(Self { tracks: tracks.collect(), inner })
+    }
+
+    /// Sets up H.264 and G.711 and plays.
+    ///
+    /// # Errors
+    /// No H.264 among the tracks, or the camera refuses.
+    pub async fn play(mut self, transport: Transport) -> Result<Session, SourceError> {
+        let position = |codecs: &[&str]| {
+            self.tracks.iter().position(|track| codecs.contains(&track.codec.as_str()))
+        };
+        let video = position(&["H264"]).ok_or_else(|| no_h264(&self.tracks))?;
+        let audio = position(&["PCMU", "PCMA"]);
+        let offered = self.offered(video, audio);
+        for track in [Some(video), audio].into_iter().flatten() {
+            let setup = self.inner.setup(track, SetupOptions::default().transport(match transport {
+                Transport::Tcp => RetinaTransport::Tcp(TcpTransportOptions::default()),
+                Transport::Udp => RetinaTransport::Udp(UdpTransportOptions::default()),
+            }));
+            limited("SETUP", STEP_LIMIT, Box::pin(setup)).await?;
+        }
+        let options = PlayOptions::default()
+            .initial_timestamp(InitialTimestampPolicy::Permissive)
+            .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
+        let inner = limited("PLAY", STEP_LIMIT, Box::pin(self.inner.play(options))).await?;
+        Ok(Session { inner: Box::pin(inner), video, audio, offered })
+    }
+
+    fn offered(&self, video: usize, audio: Option<usize>) -> Offered {
+        let parameter_sets = match self.inner.streams()[video].parameters() {
+            Some(ParametersRef::Video(parameters)) => match parameters.codec_params() {
+                VideoParametersCodec::H264 { sps, pps } => vec![sps.clone(), pps.clone()],
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let audio_codec = audio.map(|index| match self.tracks[index].codec.as_str() {
+            "PCMA" => AudioCodec::Pcma,
+            _ => AudioCodec::Pcmu,
+        });
+        let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
+        let status = listed.map(|index| AudioStatus {
+            codec: self.tracks[index].codec.clone(),
+            playable: audio.is_some(),
+        });
+        Offered { parameter_sets, audio: status, audio_codec }
+    }
+}
+
+impl Session {
+    /// Connects to a camera and starts it.
+    ///
+    /// # Errors
+    /// As of the two steps, [`Described::fetch`] and [`Described::play`].
+    pub async fn connect(
+        url: &Url,
+        credentials: Option<&(String, Secret)>,
+        transport: Transport,
+    ) -> Result<Self, SourceError> {
+        Described::fetch(url, credentials).await?.play(transport).await
+    }
+
+    /// What the camera offers.
+    pub fn offered(&self) -> &Offered {
+        &self.offered
+    }
+
+    /// The next packet or sender report. May be dropped without losing one.
+    ///
+    /// # Errors
+    /// The camera closed the connection, or sent what is not RTSP or RTP.
+    pub async fn next(&mut self) -> Result<Arrival, SourceError> {
+        loop {
+            let item = match self.inner.next().await {
+                Some(Ok(item)) => item,
+                Some(Err(error)) => return Err(translate("playing", &error)),
+                None => return Err(SourceError::soon("camera_closed", "the camera closed the connection")),
+            };
+            let arrival = match item {
+                PacketItem::Rtp(packet) => self.packet(packet),
+                PacketItem::Rtcp(compound) => self.clock(&compound),
+                _ => None,
+            };
+            if let Some(arrival) = arrival {
+                return Ok(arrival);
+            }
+        }
+    }
+
+    fn track(&self, stream: usize) -> Option<Track> {
+        if stream == self.video {
+            return Some(Track::Video);
+        }
+        (Some(stream) == self.audio).then_some(Track::Audio)
+    }
+
+    fn packet(&self, packet: retina::rtp::ReceivedPacket) -> Option<Arrival> {
+        Some(Arrival::Rtp(RtpIn {
+            track: self.track(packet.stream_id())?,
+            timestamp: packet.timestamp().timestamp() as u32,
+            marker: packet.mark(),
+            lost: packet.loss(),
+            payload: packet.into_payload_bytes(),
+        }))
+    }
+
+    fn clock(&self, compound: &retina::rtcp::ReceivedCompoundPacket) -> Option<Arrival> {
+        let track = self.track(compound.stream_id())?;
+        let report = compound.pkts().find_map(|packet| packet.as_sender_report().ok().flatten())?;
+        Some(Arrival::Clock {
+            track,
+            timestamp: report.rtp_timestamp(),
+            at: ntp_time(report.ntp_timestamp().0)?,
+            received: Instant::now(),
+        })
+    }
+}
+
+/// Seconds from NTP's epoch (1900) to Unix's (RFC 5905 §6).
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// Some cameras count from their start instead of from 1900: any time after 1970 will do, it is only compared.
+fn ntp_time(ntp: u64) -> Option<SystemTime> {
+    let seconds = (ntp >> 32).wrapping_sub(NTP_TO_UNIX) & 0xffff_ffff;
+    let nanoseconds = (ntp & 0xffff_ffff) * 1_000_000_000 >> 32;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds as u32))
+}
+
+fn no_h264(tracks: &[ListedTrack]) -> SourceError {
+    let names: Vec<&str> = tracks.iter().map(|track| track.codec.as_str()).collect();
+    let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    SourceError::slowly("camera_codec", format!("the camera offers {names}, but no H264"))
+}
+
+async fn limited<T>(
+    step: &str,
+    limit: Duration,
+    work: Pin<Box<impl Future<Output = Result<T, retina::Error>> + ?Sized>>,
+) -> Result<T, SourceError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(translate(step, &error)),
+        Err(_) => {
+            let seconds = limit.as_secs();
+            Err(SourceError::soon("camera_timeout", format!("no answer to {step} within {seconds} s")))
+        }
+    }
+}
+
+/// retina's errors are long and name the connection; the first line says what happened.
+fn translate(step: &str, error: &retina::Error) -> SourceError {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    match error.status_code() {
+        Some(401 | 403) => SourceError::slowly(
+            "camera_login",
+            "the camera refuses the user name or password".to_owned(),
+        ),
+        Some(404 | 454) => SourceError::slowly("camera_path", format!("{step}: the camera knows no such path")),
+        Some(461) => SourceError::slowly("camera_transport", format!("{step}: {line}; try the other transport")),
+        Some(_) => SourceError::soon("camera_refused", format!("{step}: {line}")),
+        None if line.starts_with("Unable to connect") => SourceError::soon("camera_unreachable", line),
+        None if line.starts_with("Error reading") => SourceError::soon("camera_closed", format!("{step}: {line}")),
+        None => SourceError::soon("camera_protocol", format!("{step}: {line}")),
+    }
+}
+
+/// Splits user name and password off an RTSP address: retina refuses them inside, and logs must not have them.
+pub fn split_credentials(url: &mut Url) -> Option<(String, Secret)> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let decode = |text: &str| percent_decode(text);
+    let found = (decode(url.username()), Secret::new(decode(url.password().unwrap_or_default())));
+    // Neither can fail for a URL with a host, and only such come here.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Some(found)
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut ahead = bytes.clone();
+        let digits = (ahead.next().and_then(hex_digit), ahead.next().and_then(hex_digit));
+        match (byte, digits) {
+            (b'%', (Some(high), Some(low))) => {
+                out.push(high << 4 | low);
+                bytes = ahead;
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    (byte as char).to_digit(16).map(|digit| digit as u8)
+}
+
+/// For tests and the probe: the parameter sets of the SDP.
+impl Session {
+    /// SPS and PPS that the SDP carried.
+    pub fn parameter_sets(&self) -> &[Bytes] {
+        &self.offered.parameter_sets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let mut url = Url::parse("rtsp://ad%40min:p%2Fw%C3%BC@camera/1").unwrap();
+        let (user, password) = split_credentials(&mut url).unwrap();
+        assert_eq!((user.as_str(), password.expose()), ("ad@min", "p/wü"));
+        assert_eq!(url.as_str(), "rtsp://camera/1");
+        assert_eq!(split_credentials(&mut url), None);
+        assert_eq!(format!("{password:?}"), "…");
+        assert_eq!(percent_decode("a%zz%4"), "a%zz%4");
+    }
+
+    #[test]
+    fn ntp() {
+        let half = (NTP_TO_UNIX + 10) << 32 | 0x8000_0000;
+        let since = ntp_time(half).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(since, Duration::from_millis(10_500));
+        assert!(ntp_time(0).is_some());
+    }
+}

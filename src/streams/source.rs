@@ -1,0 +1,176 @@
+//! What can be the source of a stream, how it is described and how it fails. The adapters behind it are `rtsp`
+//! and `whep`; who starts and stops them is `stream`.
+
+use std::fmt;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use url::Url;
+
+use super::backoff::Hope;
+use super::packet::{AudioCodec, RtpIn, Track};
+use super::status::{AudioStatus, Reason};
+use super::{rtsp, whep};
+
+/// A text that never shows itself: neither in logs nor in errors.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a password or token in.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the wire alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// How RTP travels from an RTSP camera.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Transport {
+    /// Inside the RTSP connection.
+    #[default]
+    Tcp,
+    /// In datagrams: less delay on a perfect network, losses on every other.
+    Udp,
+}
+
+/// Where a stream comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceSpec {
+    /// An RTSP camera. The URL has no credentials.
+    Rtsp {
+        /// `rtsp://host[:port]/path`.
+        url: Url,
+        /// User name and password.
+        credentials: Option<(String, Secret)>,
+        /// How RTP travels.
+        transport: Transport,
+    },
+    /// Another WHEP server.
+    Whep {
+        /// `http://` or `https://`.
+        url: Url,
+        /// Sent as `Authorization: Bearer`.
+        token: Option<Secret>,
+    },
+}
+
+/// Why a source is not, or no longer, delivering.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// Stable, for clients.
+    pub code: &'static str,
+    /// English, without secrets.
+    pub message: String,
+    /// Whether trying again helps.
+    pub hope: Hope,
+}
+
+impl SourceError {
+    /// One that may pass by itself.
+    pub fn soon(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hope: Hope::Soon }
+    }
+
+    /// One that somebody has to mend.
+    pub fn slowly(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hope: Hope::Slowly }
+    }
+
+    /// For the status.
+    pub fn reason(&self) -> Reason {
+        Reason { code: self.code, message: self.message.clone() }
+    }
+}
+
+/// What a source offers, known once it is connected.
+#[derive(Clone, Default, Debug)]
+pub struct Offered {
+    /// SPS and PPS from the SDP.
+    pub parameter_sets: Vec<Bytes>,
+    /// Its sound, playable or not.
+    pub audio: Option<AudioStatus>,
+    /// Set if the sound is passed on.
+    pub audio_codec: Option<AudioCodec>,
+}
+
+/// Something that arrived.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A packet.
+    Rtp(RtpIn),
+    /// A sender report: which time of the source's clock an RTP timestamp stands for.
+    Clock {
+        /// Which track.
+        track: Track,
+        /// The RTP timestamp.
+        timestamp: u32,
+        /// The source's wall clock.
+        at: SystemTime,
+        /// When the report arrived.
+        received: Instant,
+    },
+}
+
+/// A source that is connected. Dropping it ends it.
+pub enum Session {
+    /// A camera.
+    Rtsp(Box<rtsp::Session>),
+    /// A WHEP server.
+    Whep(Box<whep::Session>),
+}
+
+impl Session {
+    /// Connects, every step within a time limit.
+    ///
+    /// # Errors
+    /// Says what failed, without secrets.
+    pub async fn connect(spec: &SourceSpec) -> Result<Self, SourceError> {
+        match spec {
+            SourceSpec::Rtsp { url, credentials, transport } => {
+                let session = rtsp::Session::connect(url, credentials.as_ref(), *transport).await?;
+                Ok(Self::Rtsp(Box::new(session)))
+            }
+            SourceSpec::Whep { url, token } => {
+                Ok(Self::Whep(Box::new(whep::Session::connect(url, token.as_ref()).await?)))
+            }
+        }
+    }
+
+    /// What it offers.
+    pub fn offered(&self) -> &Offered {
+        match self {
+            Self::Rtsp(session) => session.offered(),
+            Self::Whep(session) => session.offered(),
+        }
+    }
+
+    /// Waits for the next arrival. May be dropped at any time without losing one.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn next(&mut self) -> Result<Arrival, SourceError> {
+        match self {
+            Self::Rtsp(session) => session.next().await,
+            Self::Whep(session) => session.next().await,
+        }
+    }
+
+    /// Asks for a key frame, where that is possible: cameras give one when they like.
+    pub fn request_key_frame(&mut self) {
+        if let Self::Whep(session) = self {
+            session.request_key_frame();
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The task that owns one stream: its source, its hub, its state. It starts the source when somebody watches,
+//! stops it some time after the last has left, and brings it back when it fails. Others send it messages; what
+//! they see of it is its status. Start reading at [`Task::run`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::backoff::Backoff;
+use super::h264::shape::{Shaped, Shaper};
+use super::hub::{Hub, Sink, SinkId};
+use super::meter::Meter;
+use super::packet::{RtpIn, Timeline, Track};
+use super::source::{Arrival, Session, SourceError, SourceSpec};
+use super::status::{Reason, State, StreamStatus, VideoStatus};
+use crate::ids::StreamId;
+
+/// A live source without a packet for this long is dead.
+const STALL: Duration = Duration::from_secs(5);
+/// Between two updates of the measured figures.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How a stream is to be run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamSpec {
+    /// Where it comes from.
+    pub source: SourceSpec,
+    /// Whether the source is stopped while nobody watches.
+    pub on_demand: bool,
+    /// How long after the last viewer it is stopped.
+    pub idle_timeout: Duration,
+    /// Bytes of the cached GOP.
+    pub gop_cache: usize,
+}
+
+/// What others ask of the task.
+pub enum Command {
+    /// Another sink; the cached GOP comes first.
+    Subscribe(SinkId, Arc<dyn Sink>),
+    /// A sink leaves.
+    Unsubscribe(SinkId),
+    /// How many viewers a sink has now.
+    Viewers(SinkId, usize),
+    /// A viewer has arrived: try now rather than later.
+    Hurry,
+    /// A viewer needs a key frame that the cache cannot give.
+    KeyFrame,
+}
+
+/// As long as one exists, the source is wanted, whether or not there is a sink.
+pub struct Interest {
+    count: Option<Arc<()>>,
+    changed: Arc<Notify>,
+}
+
+impl Interest {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
+        Self { count: Some(Arc::new(())), changed }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 1)
+    }
+}
+
+impl Clone for Interest {
+    fn clone(&self) -> Self {
+        let clone = Self { count: self.count.clone(), changed: self.changed.clone() };
+        self.changed.notify_one();
+        clone
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.count = None;
+        self.changed.notify_one();
+    }
+}
+
+/// Where the source stands.
+enum Phase {
+    Idle,
+    Connecting(BoxFuture<'static, Result<Session, SourceError>>),
+    Live(Box<Live>),
+    Waiting(Instant),
+}
+
+/// What belongs to one connection of the source.
+struct Live {
+    session: Session,
+    shaper: Shaper,
+    meter: Meter,
+    started: Instant,
+    last_packet: Instant,
+    /// A whole frame's worth has come: the status says `live`.
+    announced: bool,
+    /// The source's wall clock against ours, from its first sender report.
+    wall_offset: Option<(SystemTime, Instant)>,
+}
+
+/// What happened to the source.
+enum Step {
+    Connected(Result<Session, SourceError>),
+    Arrived(Result<Arrival, SourceError>),
+    TryAgain,
+}
+
+impl Phase {
+    /// Waits for the source's next step. May be dropped at any time.
+    async fn step(&mut self) -> Step {
+        match self {
+            Self::Idle => std::future::pending().await,
+            Self::Connecting(connecting) => Step::Connected(connecting.await),
+            Self::Live(live) => Step::Arrived(live.session.next().await),
+            Self::Waiting(until) => {
+                tokio::time::sleep_until((*until).into()).await;
+                Step::TryAgain
+            }
+        }
+    }
+}
+
+/// See the module.
+pub struct Task {
+    id: StreamId,
+    spec: StreamSpec,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Arc<StreamStatus>>,
+    interest: Interest,
+    interest_changed: Arc<Notify>,
+    hub: Hub,
+    viewers: Vec<(SinkId, usize)>,
+    phase: Phase,
+    backoff: Backoff,
+    video: Timeline,
+    audio: Timeline,
+    idle_since: Option<Instant>,
+    shaped: Vec<Shaped>,
+}
+
+impl Task {
+    /// A task that is yet to run.
+    pub fn new(
+        id: StreamId,
+        spec: StreamSpec,
+        commands: mpsc::Receiver<Command>,
+        status: watch::Sender<Arc<StreamStatus>>,
+        interest: Interest,
+    ) -> Self {
+        let hub = Hub::new(spec.gop_cache);
+        let interest_changed = interest.changed.clone();
+        Self {
+            id,
+            spec,
+            commands,
+            status,
+            interest,
+            interest_changed,
+            hub,
+            viewers: Vec::new(),
+            phase: Phase::Idle,
+            backoff: Backoff::default(),
+            video: Timeline::new(Track::Video, rand::random()),
+            audio: Timeline::new(Track::Audio, rand::random()),
+            idle_since: None,
+            shaped: Vec::new(),
+        }
+    }
+
+    /// Runs until all handles are gone.
+    pub async fn run(mut self) {
+        self.set_state(State::Idle, None, None);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.consider(Instant::now());
+            let flush = self.hub.deadline();
+            let idle = self.idle_since.map(|since| since + self.spec.idle_timeout);
+            tokio::select! {
+                step = self.phase.step() => self.take_step(step),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                () = sleep_until(flush) => self.hub.flush(),
+                () = self.interest_changed.notified() => {}
+                () = sleep_until(idle) => {}
+                _ = tick.tick() => self.tick(Instant::now()),
+            }
+        }
+    }
+
+    /// Starts or stops the source, by who wants it.
+    fn consider(&mut self, now: Instant) {
+        let wanted = !self.spec.on_demand || self.hub.has_sinks() || self.interest.is_wanted();
+        if wanted {
+            self.idle_since = None;
+            if matches!(self.phase, Phase::Idle) {
+                self.connect();
+            }
+            return;
+        }
+        if matches!(self.phase, Phase::Idle) {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= self.spec.idle_timeout {
+            self.idle_since = None;
+            self.phase = Phase::Idle;
+            self.source_gone();
+            debug!(stream = %self.id, "nobody watches: source stopped");
+            self.set_state(State::Idle, None, None);
+        }
+    }
+
+    fn connect(&mut self) {
+        let source = self.spec.source.clone();
+        self.phase = Phase::Connecting(Box::pin(async move { Session::connect(&source).await }));
+        // A source that is tried again keeps its reason until it is live: the page goes on telling it.
+        let (reason, retrying) = {
+            let status = self.status.borrow();
+            (status.reason.clone(), matches!(status.state, State::Retrying | State::Failed))
+        };
+        if !retrying {
+            self.set_state(State::Connecting, reason, None);
+        }
+    }
+
+    fn source_gone(&mut self) {
+        self.hub.forget();
+        self.video.restart();
+        self.audio.restart();
+    }
+
+    fn take_step(&mut self, step: Step) {
+        let now = Instant::now();
+        match step {
+            Step::Connected(Ok(session)) => self.connected(session, now),
+            Step::Connected(Err(error)) | Step::Arrived(Err(error)) => self.fail(&error, now),
+            Step::Arrived(Ok(Arrival::Rtp(packet))) => self.packet(packet, now),
+            Step::Arrived(Ok(Arrival::Clock { track, timestamp, at, received })) => {
+                self.clock(track, timestamp, at, received);
+            }
+            Step::TryAgain => self.connect(),
+        }
+    }
+
+    fn connected(&mut self, session: Session, now: Instant) {
+        let offered = session.offered();
+        let audio = offered.audio.clone();
+        let shaper = Shaper::new(&offered.parameter_sets);
+        self.phase = Phase::Live(Box::new(Live {
+            session,
+            shaper,
+            meter: Meter::default(),
+            started: now,
+            last_packet: now,
+            announced: false,
+            wall_offset: None,
+        }));
+        self.modify(|status| status.audio = audio);
+    }
+
+    fn fail(&mut self, error: &SourceError, now: Instant) {
+        let lived = match &self.phase {
+            Phase::Live(live) if live.announced => now.duration_since(live.started),
+            _ => Duration::ZERO,
+        };
+        let until = self.backoff.failed(now, error.hope, lived, rand::random());
+        let again_in = until.saturating_duration_since(now);
+        warn!(stream = %self.id, code = error.code, again_in_ms = again_in.as_millis() as u64, "source failed: {error}");
+        self.phase = Phase::Waiting(until);
+        self.source_gone();
+        let state = match error.hope {
+            super::backoff::Hope::Soon => State::Retrying,
+            super::backoff::Hope::Slowly => State::Failed,
+        };
+        self.set_state(state, Some(error.reason()), Some(SystemTime::now() + again_in));
+    }
+
+    fn packet(&mut self, packet: RtpIn, now: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        live.last_packet = now;
+        match packet.track {
+            Track::Audio => {
+                if live.session.offered().audio_codec.is_none() {
+                    return;
+                }
+                let timestamp = self.audio.map(packet.timestamp, now);
+                if !self.hub.has_clock(Track::Audio) {
+                    self.hub.set_clock(Track::Audio, timestamp, now);
+                }
+                self.hub.audio(now, timestamp, packet.marker, packet.lost, &packet.payload);
+            }
+            Track::Video => self.video_packet(&packet, now),
+        }
+    }
+
+    fn video_packet(&mut self, packet: &RtpIn, now: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        live.meter.packet(now, packet.timestamp, packet.payload.len(), packet.lost);
+        let mut shaped = std::mem::take(&mut self.shaped);
+        live.shaper.push(packet.timestamp, packet.marker, packet.lost, &packet.payload, &mut shaped);
+        let mut key = false;
+        for packet in shaped.drain(..) {
+            key |= packet.key_start;
+            let timestamp = self.video.map(packet.timestamp, now);
+            if !self.hub.has_clock(Track::Video) {
+                self.hub.set_clock(Track::Video, timestamp, now);
+            }
+            self.hub.video(now, timestamp, packet);
+        }
+        self.shaped = shaped;
+        if key {
+            live.meter.key_frame(now);
+        }
+        let problem = problem_of(live);
+        let announce = key && !live.announced;
+        if announce {
+            live.announced = true;
+            info!(stream = %self.id, after_ms = now.duration_since(live.started).as_millis() as u64, "live");
+        }
+        if announce || (live.announced && problem != self.status.borrow().problem) {
+            self.publish_live(now);
+        }
+    }
+
+    /// The camera's clock, moved to ours by its first report: sound and picture keep their distance.
+    fn clock(&mut self, track: Track, timestamp: u32, at: SystemTime, received: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let (wall, instant) = *live.wall_offset.get_or_insert((at, received));
+        let sampled = match at.duration_since(wall) {
+            Ok(later) => instant.checked_add(later),
+            Err(earlier) => instant.checked_sub(earlier.duration()),
+        };
+        let timeline = match track {
+            Track::Video => &self.video,
+            Track::Audio => &self.audio,
+        };
+        // A clock that runs away from ours (set by hand, by NTP) is anchored anew.
+        let near = |sampled: &Instant| {
+            let apart = received.saturating_duration_since(*sampled) + sampled.saturating_duration_since(received);
+            apart < Duration::from_secs(10)
+        };
+        match (sampled.filter(near), timeline.peek(timestamp)) {
+            (Some(sampled), Some(timestamp)) => self.hub.set_clock(track, timestamp, sampled),
+            (None, _) => live.wall_offset = None,
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Subscribe(id, sink) => self.hub.add(id, sink),
+            Command::Unsubscribe(id) => {
+                self.hub.remove(id);
+                self.viewers.retain(|(other, _)| *other != id);
+                self.publish_viewers();
+            }
+            Command::Viewers(id, count) => {
+                self.viewers.retain(|(other, _)| *other != id);
+                self.viewers.push((id, count));
+                self.publish_viewers();
+            }
+            Command::Hurry => {
+                if let Phase::Waiting(until) = &mut self.phase {
+                    *until = (*until).min(self.backoff.hurried(Instant::now()));
+                }
+            }
+            Command::KeyFrame => {
+                if let Phase::Live(live) = &mut self.phase {
+                    live.session.request_key_frame();
+                }
+            }
+        }
+    }
+
+    fn publish_viewers(&self) {
+        let count = self.viewers.iter().map(|(_, count)| count).sum();
+        self.modify(|status| status.viewers = count);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let Phase::Live(live) = &self.phase else { return };
+        let silent = now.duration_since(live.last_packet);
+        if silent >= STALL {
+            let seconds = silent.as_secs();
+            let error = SourceError::soon("camera_silent", format!("no packet for {seconds} s"));
+            return self.fail(&error, now);
+        }
+        if live.announced {
+            self.publish_live(now);
+        } else if now.duration_since(live.started) >= 3 * STALL {
+            let error = match &live.shaper.findings().sps_error {
+                Some(error) => SourceError::soon("camera_h264", format!("the camera's SPS is damaged: {error}")),
+                None => SourceError::soon("camera_h264", "no key frame with parameter sets within 15 s"),
+            };
+            self.fail(&error, now);
+        }
+    }
+
+    fn publish_live(&mut self, now: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let findings = live.shaper.findings();
+        let (info, b_frames) = (findings.info.clone(), findings.b_frames);
+        let problem = problem_of(live);
+        let measured = live.meter.measure(now);
+        let video = VideoStatus { codec: "H264", info, b_frames, measured };
+        self.modify(|status| {
+            if status.state != State::Live {
+                status.since = Some(SystemTime::now());
+            }
+            status.state = State::Live;
+            status.reason = None;
+            status.retry_at = None;
+            status.video = Some(video);
+            status.problem = problem;
+        });
+    }
+
+    fn set_state(&self, state: State, reason: Option<Reason>, retry_at: Option<SystemTime>) {
+        self.modify(|status| {
+            if status.state != state || status.since.is_none() {
+                status.since = Some(SystemTime::now());
+            }
+            status.state = state;
+            status.reason = reason;
+            status.retry_at = retry_at;
+        });
+    }
+
+    fn modify(&self, change: impl FnOnce(&mut StreamStatus)) {
+        self.status.send_if_modified(|shared| {
+            let mut status = StreamStatus::clone(shared);
+            change(&mut status);
+            let changed = status != **shared;
+            if changed {
+                *shared = Arc::new(status);
+            }
+            changed
+        });
+    }
+}
+
+fn problem_of(live: &Live) -> Option<Reason> {
+    live.shaper.findings().b_frames.then(|| Reason {
+        code: "camera_b_frames",
+        message: "the camera sends B-frames, which WebRTC cannot show: set its H.264 profile to Baseline, or B-frames to 0"
+            .into(),
+    })
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
