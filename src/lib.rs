@@ -1,3 +1,4 @@
 //! Gatehouse.
 pub mod ids;
+pub mod media;
 pub mod streams;

@@ -62,7 +62,8 @@ impl Interest {
     }
 
     fn is_wanted(&self) -> bool {
-        self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 1)
+        // One is the task's own, one the handles' from which the others are cloned.
+        self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 2)
     }
 }
 

@@ -1,0 +1,155 @@
+//! Our own addresses, as ICE candidates: those of the interfaces, and those that the configuration adds. Looked
+//! up again now and then, because laptops move and names change.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tracing::{info, warn};
+
+/// Interfaces that lead to containers or virtual machines: nobody else can reach them.
+const VIRTUAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc"];
+/// More addresses than this make browsers slow.
+const MAX_ADDRESSES: usize = 12;
+
+/// See the module.
+pub struct Candidates {
+    listen: SocketAddr,
+    public_hosts: Vec<String>,
+    addresses: ArcSwap<Vec<IpAddr>>,
+}
+
+impl Candidates {
+    /// For a server that listens on `listen` with its real port.
+    pub fn new(listen: SocketAddr, public_hosts: Vec<String>) -> Self {
+        Self { listen, public_hosts, addresses: ArcSwap::from_pointee(Vec::new()) }
+    }
+
+    /// Looks everything up again; logs what changed.
+    pub async fn refresh(&self) {
+        let mut found = local_addresses(self.listen.ip());
+        let only_useless = found.iter().all(IpAddr::is_loopback);
+        for host in &self.public_hosts {
+            match tokio::net::lookup_host((host.as_str(), 0)).await {
+                Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
+                Err(error) => warn!(host, "public host cannot be resolved, its address is not offered: {error}"),
+            }
+        }
+        let mut unique: Vec<IpAddr> = Vec::new();
+        for ip in found {
+            if !unique.contains(&ip) {
+                unique.push(ip);
+            }
+        }
+        unique.truncate(MAX_ADDRESSES);
+        if **self.addresses.load() == unique {
+            return;
+        }
+        info!(addresses = ?unique, "addresses offered for media");
+        if only_useless && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
+            warn!("only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use");
+        }
+        self.addresses.store(Arc::new(unique));
+    }
+
+    /// The addresses as they are known.
+    pub fn addresses(&self) -> Arc<Vec<IpAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// `a=candidate` values: UDP first, TCP as the last resort. A viewer on this machine may use loopback too.
+    pub fn lines(&self, viewer_is_local: bool) -> Vec<String> {
+        let mut addresses: Vec<IpAddr> = self.addresses.load().to_vec();
+        if viewer_is_local && self.listen.ip().is_unspecified() && !addresses.iter().any(IpAddr::is_loopback) {
+            addresses.insert(0, IpAddr::from([127, 0, 0, 1]));
+        }
+        let port = self.listen.port();
+        let line = |(place, ip): (usize, &IpAddr), transport: &str, preference: u32, suffix: &str| {
+            // RFC 8445 §5.1.2.1, with a host's type preference of 126.
+            let priority = 126 << 24 | (preference - place as u32) << 8 | 255;
+            let foundation = if suffix.is_empty() { place + 1 } else { place + 101 };
+            format!("{foundation} 1 {transport} {priority} {ip} {port} typ host{suffix}")
+        };
+        let udp = addresses.iter().enumerate().map(|address| line(address, "udp", 65_535, ""));
+        let tcp = addresses.iter().enumerate().map(|address| line(address, "tcp", 8_191, " tcptype passive"));
+        udp.chain(tcp).collect()
+    }
+}
+
+fn local_addresses(listen: IpAddr) -> Vec<IpAddr> {
+    if !listen.is_unspecified() {
+        return vec![listen];
+    }
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        // An IPv4 wildcard socket hears no IPv6.
+        IpAddr::V6(ip) => listen.is_ipv6() && !ip.is_unicast_link_local(),
+    };
+    let all = interfaces.iter().filter(|interface| !interface.is_loopback() && usable(&interface.ip()));
+    let (real, virtual_ones): (Vec<_>, Vec<_>) =
+        all.partition(|interface| !VIRTUAL.iter().any(|prefix| interface.name.starts_with(prefix)));
+    let chosen = if real.is_empty() { virtual_ones } else { real };
+    let mut addresses: Vec<IpAddr> = chosen.iter().map(|interface| interface.ip()).collect();
+    // IPv4 first: that is what LANs are checked on first.
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    if addresses.is_empty() {
+        addresses.push(IpAddr::from([127, 0, 0, 1]));
+    }
+    addresses
+}
+
+/// Reads the `a=candidate` value of a viewer's UDP candidate; names (mDNS) and TCP are left to the viewer's own
+/// checks, which reach us in any case.
+pub fn parse_remote(value: &str) -> Option<SocketAddr> {
+    let fields: Vec<&str> = value.split_whitespace().take(8).collect();
+    match fields[..] {
+        [_, "1", transport, _, address, port, "typ", _] if transport.eq_ignore_ascii_case("udp") => {
+            let address: IpAddr = address.parse().ok()?;
+            let port: u16 = port.parse().ok()?;
+            let sane = port >= 1024 && !address.is_unspecified() && !address.is_multicast();
+            sane.then(|| SocketAddr::new(address, port))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bound_address_is_offered_by_both_transports() {
+        let candidates = Candidates::new(([127, 0, 0, 1], 8443).into(), vec!["192.0.2.9".into()]);
+        candidates.refresh().await;
+        let lines = candidates.lines(false);
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].contains(" udp ") && lines[0].ends_with("127.0.0.1 8443 typ host"));
+        assert!(lines[1].contains("192.0.2.9"));
+        assert!(lines[3].ends_with("typ host tcptype passive"));
+    }
+
+    #[tokio::test]
+    async fn loopback_is_for_viewers_on_this_machine() {
+        let candidates = Candidates::new(([0, 0, 0, 0], 1).into(), vec!["192.0.2.9".into()]);
+        candidates.refresh().await;
+        assert!(candidates.lines(true).iter().any(|line| line.contains(" 127.0.0.1 ")));
+    }
+
+    #[test]
+    fn remote_candidates() {
+        let parse = parse_remote;
+        assert_eq!(parse("1 1 udp 5 192.0.2.1 5000 typ host"), Some(([192, 0, 2, 1], 5000).into()));
+        assert!(parse("1 1 UDP 5 2001:db8::1 5000 typ srflx raddr 0.0.0.0 rport 0").is_some());
+        for refused in [
+            "1 1 udp 5 abc.local 5000 typ host",
+            "1 1 tcp 5 192.0.2.1 9 typ host tcptype active",
+            "1 2 udp 5 192.0.2.1 5000 typ host",
+            "1 1 udp 5 192.0.2.1 53 typ host",
+            "1 1 udp 5 224.0.0.1 5000 typ host",
+            "",
+        ] {
+            assert_eq!(parse(refused), None, "{refused}");
+        }
+    }
+}

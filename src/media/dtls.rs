@@ -1,0 +1,252 @@
+//! The DTLS handshake of one peer, by rtc's dtls, and the SRTP keys that come of it (RFC 5764). Sans-I/O like
+//! the rest: datagrams in, datagrams out. It does not know where they go; that is ICE's.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use rtc::crypto::{RTCCryptoProvider, SignatureScheme};
+use rtc::dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
+use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::peer_connection::certificate::RTCCertificate;
+use rtc::shared::TransportProtocol;
+use rtc::shared::error::Error as RtcError;
+use rtc::srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
+
+use super::negotiate::{DtlsRole, Fingerprint};
+use super::srtp::{Profile, Session};
+
+/// DTLS runs over whatever pair ICE selects, so its endpoint knows the peer by a name alone.
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+
+/// Our certificate: one for all peers, made at start.
+pub struct Identity {
+    certificate: rtc::dtls::crypto::Certificate,
+    fingerprint: String,
+}
+
+impl Identity {
+    /// Makes a key and a self-signed certificate.
+    ///
+    /// # Errors
+    /// The crypto provider fails.
+    pub fn generate(provider: &dyn RTCCryptoProvider) -> Result<Self, RtcError> {
+        let parameters = rcgen::CertificateParams::new(vec!["gatehouse".to_owned()])
+            .map_err(|error| RtcError::Other(error.to_string()))?;
+        let scheme = SignatureScheme::EcdsaP256Sha256;
+        let certificate = RTCCertificate::generate(provider.crypto(), scheme, parameters)?;
+        let fingerprints = certificate.get_fingerprints(provider.crypto())?;
+        let fingerprint = fingerprints
+            .into_iter()
+            .find(|fingerprint| fingerprint.algorithm == "sha-256")
+            .map(|fingerprint| fingerprint.value.to_ascii_uppercase())
+            .ok_or_else(|| RtcError::Other("no SHA-256 fingerprint".into()))?;
+        let pem = certificate.serialize_pem()?;
+        let certificate = rtc::dtls::crypto::Certificate::from_pem(&pem, provider.crypto())?;
+        Ok(Self { certificate, fingerprint })
+    }
+
+    /// SHA-256, for the SDP.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// What happened.
+pub enum DtlsEvent {
+    /// The handshake is done: media may flow.
+    Connected(Box<Session>),
+    /// The other side has ended the connection.
+    Closed,
+}
+
+/// One peer's handshake.
+pub struct DtlsTransport {
+    provider: Arc<dyn RTCCryptoProvider>,
+    endpoint: Endpoint,
+    client_config: Option<Arc<HandshakeConfig>>,
+    role: DtlsRole,
+}
+
+impl DtlsTransport {
+    /// Prepares a handshake in which the peer must show a certificate with one of these fingerprints.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(
+        identity: &Identity,
+        fingerprints: Vec<Fingerprint>,
+        role: DtlsRole,
+        provider: Arc<dyn RTCCryptoProvider>,
+    ) -> Result<Self, RtcError> {
+        let verify = move |chain: &[Vec<u8>], _: &[_]| match chain.first() {
+            Some(certificate) if fingerprints.iter().any(|fingerprint| matches(fingerprint, certificate)) => Ok(()),
+            Some(_) => Err(RtcError::ErrNoMatchingCertificateFingerprint),
+            None => Err(RtcError::ErrNonCertificate),
+        };
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(provider.clone())
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_srtp_protection_profiles(vec![
+                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+            ])
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            // No authority signs these certificates: the fingerprint in the SDP is what is verified.
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(verify)))
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .build(role == DtlsRole::Client, None)?;
+        let config = Arc::new(config);
+        let (client_config, server_config) = match role {
+            DtlsRole::Client => (Some(config), None),
+            DtlsRole::Server => (None, Some(config)),
+        };
+        let endpoint = Endpoint::new(PEER, TransportProtocol::UDP, server_config);
+        Ok(Self { provider, endpoint, client_config, role })
+    }
+
+    /// A way to the peer exists: a client begins. Does nothing the second time.
+    ///
+    /// # Errors
+    /// The handshake cannot begin.
+    pub fn start(&mut self, now: Instant) -> Result<(), RtcError> {
+        match self.client_config.take() {
+            Some(config) => {
+                self.endpoint.connect(now, PEER, config, None)?;
+                // The ClientHello leaves only when the first timer has run.
+                self.endpoint.handle_timeout(PEER, now)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a datagram.
+    ///
+    /// # Errors
+    /// The handshake has failed, or the datagram is not of this connection; the caller decides by
+    /// [`Self::is_connected`].
+    pub fn handle(&mut self, now: Instant, data: &[u8]) -> Result<Option<DtlsEvent>, RtcError> {
+        if self.client_config.is_some() {
+            // Before our ClientHello nothing of the peer's can be an answer to it.
+            return Ok(None);
+        }
+        let events = self.endpoint.read(now, PEER, None, BytesMut::from(data))?;
+        let mut result = None;
+        for event in events {
+            match event {
+                EndpointEvent::HandshakeComplete => {
+                    result = Some(DtlsEvent::Connected(Box::new(self.session()?)));
+                }
+                EndpointEvent::PeerClosed => result = Some(DtlsEvent::Closed),
+                _ => {}
+            }
+        }
+        Ok(result)
+    }
+
+    fn session(&self) -> Result<Session, RtcError> {
+        let state = self.endpoint.get_connection_state(PEER).ok_or(RtcError::HandshakeInProgress)?;
+        let profile = match state.srtp_protection_profile() {
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => Profile::Aes128Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => Profile::Aes128CmSha1_80,
+            _ => return Err(RtcError::ErrNoSuchSrtpProfile),
+        };
+        let material =
+            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], profile.keying_material_len())?;
+        let is_client = self.role == DtlsRole::Client;
+        Session::new(profile, material.as_ref(), is_client, self.provider.crypto())
+            .map_err(|error| RtcError::Other(error.to_string()))
+    }
+
+    /// Retransmits what is due.
+    ///
+    /// # Errors
+    /// The handshake has exhausted its retransmissions.
+    pub fn poll(&mut self, now: Instant) -> Result<(), RtcError> {
+        match self.endpoint.poll_timeout(&PEER) {
+            Some(due) if due <= now => self.endpoint.handle_timeout(PEER, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn outgoing(&mut self) -> Option<BytesMut> {
+        self.endpoint.poll_transmit().map(|transmit| transmit.message)
+    }
+
+    /// Tells the peer that this is the end.
+    pub fn close(&mut self, now: Instant) {
+        let _ = self.endpoint.close(now);
+    }
+}
+
+fn matches((hash, expected): &Fingerprint, certificate: &[u8]) -> bool {
+    let algorithm = match hash.as_str() {
+        "sha-256" => &ring::digest::SHA256,
+        "sha-384" => &ring::digest::SHA384,
+        "sha-512" => &ring::digest::SHA512,
+        _ => return false,
+    };
+    ring::digest::digest(algorithm, certificate).as_ref() == expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(fingerprint: &str) -> Vec<u8> {
+        fingerprint.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+    }
+
+    fn pair(expected_by_client: Vec<u8>, client: &Identity, server: &Identity) -> [DtlsTransport; 2] {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let of = |bytes| vec![("sha-256".to_owned(), bytes)];
+        let known = parse(client.fingerprint());
+        [
+            DtlsTransport::new(client, of(expected_by_client), DtlsRole::Client, provider.clone()).unwrap(),
+            DtlsTransport::new(server, of(known), DtlsRole::Server, provider).unwrap(),
+        ]
+    }
+
+    fn run(peers: &mut [DtlsTransport; 2]) -> Result<Vec<Session>, RtcError> {
+        let now = Instant::now();
+        let mut sessions = Vec::new();
+        peers[0].start(now)?;
+        for round in 0..40 {
+            let (from, to) = (round % 2, (round + 1) % 2);
+            while let Some(datagram) = peers[from].outgoing() {
+                if let Some(DtlsEvent::Connected(session)) = peers[to].handle(now, &datagram)? {
+                    sessions.push(*session);
+                }
+            }
+        }
+        Ok(sessions)
+    }
+
+    #[test]
+    fn both_sides_get_the_same_keys_without_waiting() {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let [client, server] = [(); 2].map(|()| Identity::generate(&*provider).unwrap());
+        let mut peers = pair(parse(server.fingerprint()), &client, &server);
+        let mut sessions = run(&mut peers).unwrap();
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(sessions[0].profile(), sessions[1].profile());
+        let (mut one, mut two) = (sessions.pop().unwrap(), sessions.pop().unwrap());
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 5];
+        assert_eq!(two.open_rtcp(&one.seal_rtcp(&report).unwrap()).unwrap(), report);
+        peers[0].close(Instant::now());
+        let farewell = peers[0].outgoing().unwrap();
+        let event = peers[1].handle(Instant::now(), &farewell).unwrap();
+        assert!(matches!(event, Some(DtlsEvent::Closed)));
+    }
+
+    #[test]
+    fn a_stranger_is_refused() {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let [client, server] = [(); 2].map(|()| Identity::generate(&*provider).unwrap());
+        assert!(run(&mut pair(vec![0; 32], &client, &server)).is_err());
+    }
+}

@@ -1,0 +1,371 @@
+//! The media engine: peers that watch streams over WebRTC. The only folder that names `rtc`. A few shard threads
+//! own the peers; one UDP socket serves all of them; TCP connections of the HTTP port that turn out to be ICE are
+//! handed in. Start at [`Engine::watch`] for a viewer's arrival and at [`shard`] for the packets.
+
+pub mod candidates;
+pub mod dtls;
+pub mod ice;
+pub mod negotiate;
+pub mod path;
+pub mod peer;
+pub mod ring;
+pub mod routes;
+pub mod rtcp;
+pub mod sdp;
+pub mod shard;
+pub mod socket;
+pub mod srtp;
+pub mod stun;
+pub mod tcp;
+pub mod track;
+pub mod viewer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::ids::SessionId;
+use crate::streams::StreamHandle;
+use crate::streams::source::SourceError;
+use crate::streams::status::{Reason, State, StreamStatus};
+use candidates::{Candidates, parse_remote};
+use dtls::Identity;
+use negotiate::{Local, OfferError, Tracks};
+use path::{ConnectionId, Path, Via};
+use peer::NewPeer;
+use routes::{Routes, new_credentials};
+use sdp::Sdp;
+use shard::{Input, Patch, PatchOutcome, Shard};
+use socket::{MediaSocket, Outlet, ReceiveBuffers};
+
+/// How long a viewer waits for a source that has to be started.
+const START_LIMIT: Duration = Duration::from_secs(12);
+/// Our addresses are looked up again after this time.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// Addresses that a viewer may name in one message.
+const MAX_REMOTES: usize = 8;
+
+/// How the engine is to be run.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Threads.
+    pub shards: usize,
+    /// Viewers at once, of all streams.
+    pub max_viewers: usize,
+    /// Addresses and names beside those of the interfaces.
+    pub public_hosts: Vec<String>,
+}
+
+/// Why a viewer cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The offer.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The source is not there; trying again may help.
+    #[error("{}", .0.message)]
+    NotReachable(Reason),
+    /// The stream is there but cannot be shown in a browser.
+    #[error("{}", .0.message)]
+    NotPlayable(Reason),
+    /// As many viewers as are allowed.
+    #[error("{0} viewers are the limit")]
+    Full(usize),
+    /// A shard is gone: a bug.
+    #[error("the media engine does not answer")]
+    Engine,
+}
+
+/// A viewer's session has begun.
+#[derive(Debug)]
+pub struct Watching {
+    /// The SDP answer.
+    pub answer: String,
+    /// The session's name.
+    pub session: SessionId,
+    /// Its entity tag.
+    pub etag: String,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<mpsc::SyncSender<Input>>,
+    routes: Arc<Routes>,
+    identity: Arc<Identity>,
+    candidates: Candidates,
+    next_shard: AtomicUsize,
+    next_connection: AtomicU64,
+    max_viewers: usize,
+    stop: CancellationToken,
+}
+
+impl Engine {
+    /// Starts the threads on a socket that is bound.
+    ///
+    /// # Errors
+    /// No thread, no certificate, or no address.
+    pub fn start(socket: MediaSocket, config: &EngineConfig, stop: CancellationToken) -> io::Result<Self> {
+        let provider = rtc::crypto::default_provider().map_err(io::Error::other)?;
+        let identity = Arc::new(Identity::generate(&*provider).map_err(io::Error::other)?);
+        let routes = Arc::new(Routes::default());
+        let listen = socket.local_addr()?;
+        let socket = Arc::new(socket);
+        let mut shards = Vec::new();
+        for number in 0..config.shards.clamp(1, routes::MAX_SHARDS) {
+            let (sender, receiver) = mpsc::sync_channel(shard::QUEUE);
+            let outlet = Outlet::new(socket.clone());
+            let (routes, identity) = (routes.clone(), identity.clone());
+            let shard = Shard::new(number, sender.clone(), routes, identity, provider.clone(), outlet);
+            let stop = stop.clone();
+            std::thread::Builder::new()
+                .name(format!("media-{number}"))
+                .spawn(move || shard.run(&receiver, &stop))?;
+            shards.push(sender);
+        }
+        let inner = Arc::new(Inner {
+            shards,
+            routes,
+            identity,
+            candidates: Candidates::new(listen, config.public_hosts.clone()),
+            next_shard: AtomicUsize::new(0),
+            next_connection: AtomicU64::new(1),
+            max_viewers: config.max_viewers,
+            stop,
+        });
+        tokio::spawn(receive(socket, inner.clone()));
+        tokio::spawn(refresh(inner.clone()));
+        Ok(Self { inner })
+    }
+
+    /// Looks our addresses up, for those who must not wait for the first round.
+    pub async fn refresh_addresses(&self) {
+        self.inner.candidates.refresh().await;
+    }
+
+    /// Our addresses.
+    pub fn addresses(&self) -> Arc<Vec<std::net::IpAddr>> {
+        self.inner.candidates.addresses()
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.inner.routes.sessions()
+    }
+
+    /// A viewer arrives: starts the source if need be, answers the offer, and lets a shard do the rest.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn watch(&self, stream: &StreamHandle, offer: &str, is_local: bool) -> Result<Watching, WatchError> {
+        // What is wrong with the offer alone is told before a camera is woken.
+        let any = Tracks { profile_level_id: "42e01f".into(), audio: None };
+        negotiate::negotiate(offer, &any, [0; 4])?;
+        let inner = &self.inner;
+        if inner.routes.sessions() >= inner.max_viewers {
+            return Err(WatchError::Full(inner.max_viewers));
+        }
+        let interest = stream.want().await;
+        let status = watchable(stream).await?;
+        let agreement = negotiate::negotiate(offer, &tracks_of(&status), rand::random())?;
+        let number = inner.next_shard.fetch_add(1, Ordering::Relaxed) % inner.shards.len();
+        let local = new_credentials(number);
+        let session = SessionId::random();
+        let candidates = inner.candidates.lines(is_local);
+        let (fingerprint, stream_name) = (inner.identity.fingerprint(), msid(stream.id().as_str()));
+        let ours = Local { ice: &local, fingerprint, candidates: &candidates, stream: &stream_name };
+        let answer = negotiate::answer(&agreement, &ours, rand::random::<u64>() >> 2);
+        let remotes = remote_paths(&agreement.candidates);
+        let new = NewPeer::new(&agreement, session, stream.number(), local, remotes);
+        let etag = new.etag.clone();
+        if !inner.routes.add_session(session, number, inner.max_viewers) {
+            return Err(WatchError::Full(inner.max_viewers));
+        }
+        if inner.shards[number].try_send(Input::Add(Box::new(new), stream.clone())).is_err() {
+            inner.routes.remove_session(&session);
+            return Err(WatchError::Engine);
+        }
+        // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
+        drop(interest);
+        Ok(Watching { answer, session, etag })
+    }
+
+    /// Whether a session exists.
+    pub fn has_session(&self, session: &SessionId) -> bool {
+        self.inner.routes.by_session(session).is_some()
+    }
+
+    /// Takes candidates or an ICE restart in an SDP fragment.
+    ///
+    /// # Errors
+    /// The fragment cannot be read.
+    pub async fn patch(
+        &self,
+        session: SessionId,
+        tag: &str,
+        fragment: &str,
+        is_local: bool,
+    ) -> Result<PatchOutcome, OfferError> {
+        let fragment = Sdp::parse_fragment(fragment)?;
+        let remotes = remote_paths(&negotiate::candidates(&fragment));
+        let remote = match fragment.anywhere("ice-ufrag") {
+            Some(_) => Some(negotiate::remote_credentials(&fragment)?),
+            None => None,
+        };
+        let (reply, outcome) = oneshot::channel();
+        let candidates = self.inner.candidates.lines(is_local);
+        let patch = Patch { session, tag: tag.to_owned(), remote, remotes, candidates, reply };
+        let sent = self.shard_of(&session).is_some_and(|shard| shard.try_send(Input::Patch(patch)).is_ok());
+        if !sent {
+            return Ok(PatchOutcome::Gone);
+        }
+        Ok(outcome.await.unwrap_or(PatchOutcome::Gone))
+    }
+
+    /// Ends a session; `false` if there is none.
+    pub fn close(&self, session: SessionId) -> bool {
+        self.shard_of(&session).is_some_and(|shard| shard.try_send(Input::Remove(session)).is_ok())
+    }
+
+    /// A stream has ended: its viewers are disconnected.
+    pub fn end_stream(&self, number: u64) {
+        for shard in &self.inner.shards {
+            let _ = shard.try_send(Input::EndStream(number));
+        }
+    }
+
+    fn shard_of(&self, session: &SessionId) -> Option<&mpsc::SyncSender<Input>> {
+        self.inner.routes.by_session(session).and_then(|shard| self.inner.shards.get(shard))
+    }
+
+    /// Serves a TCP connection whose first bytes are an ICE check.
+    pub async fn serve_tcp(&self, connection: TcpStream) {
+        let id = ConnectionId(self.inner.next_connection.fetch_add(1, Ordering::Relaxed));
+        tcp::serve(connection, id, &self.inner.shards).await;
+    }
+}
+
+async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchError> {
+    let mut changes = stream.watch_status();
+    let waiting = async {
+        loop {
+            let status = changes.borrow_and_update().clone();
+            if status.is_watchable() {
+                return Ok(status);
+            }
+            if let (State::Live, Some(problem)) = (status.state, &status.problem) {
+                return Err(WatchError::NotPlayable(problem.clone()));
+            }
+            if let (State::Failed | State::Retrying, Some(reason)) = (status.state, &status.reason)
+                && status.retry_at.is_some_and(|at| at > std::time::SystemTime::now() + Duration::from_millis(700))
+            {
+                return Err(match reason.code {
+                    "camera_codec" => WatchError::NotPlayable(reason.clone()),
+                    _ => WatchError::NotReachable(reason.clone()),
+                });
+            }
+            if changes.changed().await.is_err() {
+                let error = SourceError::soon("camera_removed", "the camera was removed or changed");
+                return Err(WatchError::NotReachable(error.reason()));
+            }
+        }
+    };
+    match tokio::time::timeout(START_LIMIT, waiting).await {
+        Ok(result) => result,
+        Err(_) => {
+            let known = stream.status().reason.clone();
+            let slow = SourceError::soon("camera_timeout", "the camera takes long to start").reason();
+            Err(WatchError::NotReachable(known.unwrap_or(slow)))
+        }
+    }
+}
+
+fn tracks_of(status: &StreamStatus) -> Tracks {
+    let info = status.video.as_ref().and_then(|video| video.info.as_ref());
+    let audio = status.audio.as_ref().filter(|audio| audio.playable).map(|audio| match audio.codec.as_str() {
+        "PCMA" => crate::streams::packet::AudioCodec::Pcma,
+        _ => crate::streams::packet::AudioCodec::Pcmu,
+    });
+    let profile_level_id = info.map_or_else(|| "42e01f".to_owned(), |info| info.profile_level_id.clone());
+    Tracks { profile_level_id, audio }
+}
+
+/// A token without the characters that SDP gives a meaning.
+fn msid(stream: &str) -> String {
+    stream.replace('/', "-")
+}
+
+fn remote_paths(candidates: &[String]) -> Vec<Path> {
+    let addresses = candidates.iter().filter_map(|candidate| parse_remote(candidate)).take(MAX_REMOTES);
+    addresses.map(|remote| Path { remote, via: Via::Udp, local: None }).collect()
+}
+
+async fn refresh(inner: Arc<Inner>) {
+    loop {
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = inner.candidates.refresh() => {}
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(REFRESH_INTERVAL) => {}
+        }
+    }
+}
+
+async fn receive(socket: Arc<MediaSocket>, inner: Arc<Inner>) {
+    let mut buffers = ReceiveBuffers::default();
+    loop {
+        let received = tokio::select! {
+            () = inner.stop.cancelled() => return,
+            received = socket.receive(&mut buffers, |path, data| inner.dispatch(&socket, path, data)) => received,
+        };
+        if let Err(error) = received {
+            // Linux reports an ICMP error of an earlier datagram here: the socket goes on.
+            warn!("receiving media: {error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Finds the shard of a datagram. Plain STUN is answered on the spot.
+    fn dispatch(&self, socket: &MediaSocket, path: Path, data: &[u8]) {
+        let by_name = match data.first() {
+            Some(0) => match stun::peek_username(data) {
+                Some(name) => routes::shard_of(name),
+                None => return answer_plain(socket, path, data),
+            },
+            _ => None,
+        };
+        let Some(number) = by_name.or_else(|| self.routes.by_address(&path.remote)) else { return };
+        let Some(shard) = self.shards.get(number) else { return };
+        if let Err(mpsc::TrySendError::Disconnected(_)) = shard.try_send(Input::Datagram(path, data.to_vec()))
+            && !self.stop.is_cancelled()
+        {
+            error!(shard = number, "a media thread has ended");
+        }
+    }
+}
+
+fn answer_plain(socket: &MediaSocket, path: Path, data: &[u8]) {
+    let Some(message) = stun::Incoming::parse(data) else { return };
+    if message.kind() != stun::Kind::Request {
+        return;
+    }
+    let mapped: SocketAddr = path.canonical_remote();
+    if let Some(answer) = stun::plain_answer(message.transaction(), mapped) {
+        let _ = socket.send(path.remote, path.local, &answer, answer.len());
+    }
+}

@@ -1,0 +1,165 @@
+//! A shard's copy of the newest packets of one stream's video: what joins replay, what NACK is answered from.
+//! Payloads are shared with all other copies. Pure.
+
+use std::collections::VecDeque;
+
+use crate::streams::packet::Packet;
+
+/// Packets that are kept in any case: some seconds of retransmission at usual rates.
+const MIN_PACKETS: usize = 1024;
+/// Never more than this, whatever the camera sends.
+const MAX_PACKETS: usize = 16 * 1024;
+/// …nor more than this: the GOP cache's largest size, twice.
+const MAX_BYTES: usize = 64 << 20;
+
+/// See the module. Places are packet indexes; `None` is a packet that was lost before us.
+#[derive(Default)]
+pub struct Ring {
+    packets: VecDeque<Option<Packet>>,
+    base: u64,
+    bytes: usize,
+    gop_start: Option<u64>,
+    gop_damaged: bool,
+}
+
+impl Ring {
+    /// Appends a packet; a jump of the index is a gap.
+    pub fn push(&mut self, packet: Packet) {
+        let end = self.end();
+        if self.packets.is_empty() || packet.index < end || packet.index - end > MIN_PACKETS as u64 {
+            // A fresh start, or so much is missing that nothing before it is of use.
+            if packet.index < end && !self.packets.is_empty() {
+                return;
+            }
+            self.packets.clear();
+            self.bytes = 0;
+            self.base = packet.index;
+            self.gop_start = None;
+        }
+        while self.end() < packet.index {
+            self.packets.push_back(None);
+            self.gop_damaged = true;
+        }
+        if packet.key_start {
+            self.gop_start = Some(packet.index);
+            self.gop_damaged = false;
+        }
+        self.bytes += packet.payload.len();
+        self.packets.push_back(Some(packet));
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        let needed_from = self.gop_start.unwrap_or(self.end());
+        while (self.packets.len() > MIN_PACKETS && self.base < needed_from)
+            || self.packets.len() > MAX_PACKETS
+            || self.bytes > MAX_BYTES
+        {
+            if let Some(Some(old)) = self.packets.pop_front() {
+                self.bytes -= old.payload.len();
+            }
+            self.base += 1;
+        }
+        if self.gop_start.is_some_and(|start| start < self.base) {
+            self.gop_start = None;
+        }
+    }
+
+    /// The index behind the last packet.
+    pub fn end(&self) -> u64 {
+        self.base + self.packets.len() as u64
+    }
+
+    /// The oldest index that is still here.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// A packet by its index.
+    pub fn get(&self, index: u64) -> Option<&Packet> {
+        let place = index.checked_sub(self.base)?;
+        self.packets.get(usize::try_from(place).ok()?)?.as_ref()
+    }
+
+    /// Where the newest key frame begins, if all since then is here.
+    pub fn gop_start(&self) -> Option<u64> {
+        self.gop_start
+    }
+
+    /// Whether packets are missing since the newest key frame.
+    pub fn gop_damaged(&self) -> bool {
+        self.gop_damaged
+    }
+
+    /// Bytes from an index to the end.
+    pub fn bytes_from(&self, index: u64) -> usize {
+        (index..self.end()).filter_map(|index| self.get(index)).map(|packet| packet.payload.len()).sum()
+    }
+
+    /// The index behind the last packet of the frame that begins at `index`.
+    pub fn frame_end(&self, index: u64) -> u64 {
+        let timestamp = self.get(index).map(|packet| packet.timestamp);
+        (index..self.end())
+            .find(|&index| self.get(index).map(|packet| packet.timestamp) != timestamp)
+            .unwrap_or(self.end())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::streams::packet::Track;
+
+    /// A packet of video for tests; each frame has three.
+    pub fn packet(index: u64, key_start: bool) -> Packet {
+        Packet {
+            track: Track::Video,
+            index,
+            timestamp: (index / 3) as u32 * 3600,
+            marker: index % 3 == 2,
+            key_start,
+            payload: vec![0x41; 1000].into(),
+        }
+    }
+
+    #[test]
+    fn keeps_the_gop_and_the_last_packets() {
+        let mut ring = Ring::default();
+        for index in 0..6000 {
+            ring.push(packet(index, index % 3000 == 0));
+        }
+        assert_eq!((ring.gop_start(), ring.end()), (Some(3000), 6000));
+        assert_eq!(ring.base(), 3000);
+        assert_eq!(ring.frame_end(3000), 3003);
+        assert_eq!(ring.bytes_from(5990), 10_000);
+        ring.push(packet(6000, true));
+        assert_eq!(ring.base(), 6001 - MIN_PACKETS as u64);
+    }
+
+    #[test]
+    fn a_gap_damages_the_gop_until_the_next_key_frame() {
+        let mut ring = Ring::default();
+        ring.push(packet(10, true));
+        ring.push(packet(12, false));
+        assert!(ring.gop_damaged() && ring.get(11).is_none() && ring.get(12).is_some());
+        ring.push(packet(13, true));
+        assert!(!ring.gop_damaged());
+        // Repeated and old packets change nothing.
+        ring.push(packet(12, false));
+        assert_eq!(ring.end(), 14);
+        // A huge jump starts over.
+        ring.push(packet(90_000, false));
+        assert_eq!((ring.base(), ring.gop_start()), (90_000, None));
+    }
+
+    #[test]
+    fn is_bounded_without_key_frames() {
+        let mut ring = Ring::default();
+        ring.push(packet(0, true));
+        for index in 1..40_000 {
+            ring.push(packet(index, false));
+        }
+        assert!(ring.packets.len() <= MAX_PACKETS);
+        assert_eq!(ring.gop_start(), None);
+    }
+}

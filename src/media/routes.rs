@@ -1,0 +1,108 @@
+//! Which shard a datagram, a session, a stream belongs to: what the threads share, and nothing else is shared.
+//! Written when peers come and go, read for every datagram that arrives.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{PoisonError, RwLock};
+
+use rand::Rng;
+
+use super::ice::Credentials;
+use crate::ids::SessionId;
+
+/// ICE's characters (RFC 8839 §5.1) without `+` and `/`, so that a user fragment can stand in a log or URL.
+const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// As many as the first character of a user fragment can tell apart.
+pub const MAX_SHARDS: usize = CHARACTERS.len();
+
+/// See the module.
+#[derive(Default)]
+pub struct Routes {
+    addresses: RwLock<HashMap<SocketAddr, usize>>,
+    sessions: RwLock<HashMap<SessionId, usize>>,
+}
+
+impl Routes {
+    /// The shard of an address that has passed a check.
+    pub fn by_address(&self, address: &SocketAddr) -> Option<usize> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).get(address).copied()
+    }
+
+    /// An address has passed a check.
+    pub fn add_address(&self, address: SocketAddr, shard: usize) {
+        self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert(address, shard);
+    }
+
+    /// Its peer is gone.
+    pub fn remove_address(&self, address: &SocketAddr) {
+        self.addresses.write().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    /// The shard of a session.
+    pub fn by_session(&self, session: &SessionId) -> Option<usize> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(session).copied()
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Adds a session to a shard, unless there are `limit` of them already.
+    pub fn add_session(&self, session: SessionId, shard: usize, limit: usize) -> bool {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let room = sessions.len() < limit;
+        if room {
+            sessions.insert(session, shard);
+        }
+        room
+    }
+
+    /// A session is gone.
+    pub fn remove_session(&self, session: &SessionId) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(session);
+    }
+}
+
+/// Fresh ICE credentials whose user fragment begins with its shard.
+pub fn new_credentials(shard: usize) -> Credentials {
+    let mut random = rand::rng();
+    let mut text = |length: usize| -> String {
+        (0..length).map(|_| CHARACTERS[random.random_range(0..CHARACTERS.len())] as char).collect()
+    };
+    let (ufrag, pwd) = (text(11), text(32));
+    Credentials { ufrag: format!("{}{ufrag}", CHARACTERS[shard % MAX_SHARDS] as char), pwd }
+}
+
+/// The shard that a user fragment of ours names.
+pub fn shard_of(ufrag: &str) -> Option<usize> {
+    let &first = ufrag.as_bytes().first()?;
+    CHARACTERS.iter().position(|&character| character == first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_fragment_names_its_shard() {
+        for shard in [0, 1, 31, MAX_SHARDS - 1] {
+            let credentials = new_credentials(shard);
+            assert_eq!(shard_of(&credentials.ufrag), Some(shard));
+            assert_ne!(credentials.pwd, new_credentials(shard).pwd);
+        }
+        assert_eq!(shard_of(""), None);
+        assert_eq!(shard_of("-x"), None);
+    }
+
+    #[test]
+    fn sessions_are_limited() {
+        let routes = Routes::default();
+        let (one, two) = (SessionId::random(), SessionId::random());
+        assert!(routes.add_session(one, 3, 1));
+        assert!(!routes.add_session(two, 3, 1));
+        assert_eq!(routes.by_session(&one), Some(3));
+        routes.remove_session(&one);
+        assert!(routes.add_session(two, 3, 1));
+    }
+}

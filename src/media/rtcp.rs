@@ -1,0 +1,154 @@
+//! RTCP of a viewer: what it reports and asks for (RFC 3550, 4585, 5104), and the sender reports we send. Pure.
+
+/// Something that a viewer's RTCP says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Feedback {
+    /// These sequence numbers of a track are missing (RFC 4585 §6.2.1): one, and a bit for each of the next 16.
+    Nack {
+        /// The track's SSRC.
+        ssrc: u32,
+        /// The first missing one.
+        sequence: u16,
+        /// Which of the 16 behind it are missing too.
+        mask: u16,
+    },
+    /// A key frame is needed (PLI, or FIR of RFC 5104 §4.3.1).
+    KeyFrame {
+        /// The track's SSRC.
+        ssrc: u32,
+    },
+    /// A reception report (RFC 3550 §6.4).
+    Report {
+        /// The track's SSRC.
+        ssrc: u32,
+        /// Of the packets since the last report, in 256ths.
+        fraction_lost: u8,
+        /// In clock ticks.
+        jitter: u32,
+        /// The middle 32 bits of the last sender report's time; 0 if there was none.
+        last_report: u32,
+        /// Since that report, in 65,536ths of a second.
+        delay: u32,
+    },
+    /// The viewer leaves.
+    Bye,
+}
+
+/// More than any real compound has.
+const MAX_FEEDBACK: usize = 256;
+
+/// Reads a compound packet. Stops at the first thing that does not fit.
+pub fn parse(data: &[u8]) -> Vec<Feedback> {
+    let mut found = Vec::new();
+    let mut rest = data;
+    while let Some(&[first, kind, high, low]) = rest.first_chunk::<4>() {
+        let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
+        if first >> 6 != 2 || length > rest.len() {
+            break;
+        }
+        let (packet, behind) = rest.split_at(length);
+        packet_feedback(kind, first & 0x1f, packet, &mut found);
+        rest = behind;
+    }
+    found.truncate(MAX_FEEDBACK);
+    found
+}
+
+fn packet_feedback(kind: u8, count: u8, packet: &[u8], found: &mut Vec<Feedback>) {
+    match (kind, count) {
+        (200, _) => reports(packet.get(28..), count, found),
+        (201, _) => reports(packet.get(8..), count, found),
+        (203, _) => found.push(Feedback::Bye),
+        (205, 1) => {
+            let Some(ssrc) = word(packet, 8) else { return };
+            for item in packet[12..].chunks_exact(4) {
+                let sequence = u16::from_be_bytes([item[0], item[1]]);
+                let mask = u16::from_be_bytes([item[2], item[3]]);
+                found.push(Feedback::Nack { ssrc, sequence, mask });
+            }
+        }
+        (206, 1) => found.extend(word(packet, 8).map(|ssrc| Feedback::KeyFrame { ssrc })),
+        (206, 4) => found.extend(word(packet, 12).map(|ssrc| Feedback::KeyFrame { ssrc })),
+        _ => {}
+    }
+}
+
+fn reports(blocks: Option<&[u8]>, count: u8, found: &mut Vec<Feedback>) {
+    for block in blocks.unwrap_or_default().chunks_exact(24).take(usize::from(count)) {
+        let field = |at| word(block, at).unwrap_or_default();
+        found.push(Feedback::Report {
+            ssrc: field(0),
+            fraction_lost: block[4],
+            jitter: field(12),
+            last_report: field(16),
+            delay: field(20),
+        });
+    }
+}
+
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    data.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// A sender report with a CNAME (RFC 3550 §6.4.1 and §6.5.1).
+pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: u32, cname: &str) -> Vec<u8> {
+    let mut out = vec![0x80, 200, 0, 6];
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    out.extend_from_slice(&ntp.to_be_bytes());
+    for word in [timestamp, packets, octets] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    let cname = &cname.as_bytes()[..cname.len().min(64)];
+    // Type, length, text, and at least one zero up to the next word.
+    let items = (2 + cname.len() + 1).next_multiple_of(4);
+    out.extend_from_slice(&[0x81, 202]);
+    out.extend_from_slice(&((items / 4 + 1) as u16).to_be_bytes());
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    out.extend_from_slice(&[1, cname.len() as u8]);
+    out.extend_from_slice(cname);
+    out.resize(28 + 8 + items, 0);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_browsers_send() {
+        let mut data = vec![0x81, 201, 0, 7, 0, 0, 0, 1];
+        data.extend_from_slice(&[0, 0, 0, 9, 128, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5]);
+        data.extend_from_slice(&[0x81, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 9, 0, 7, 0x80, 1, 0, 50, 0, 0]);
+        data.extend_from_slice(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9]);
+        data.extend_from_slice(&[0x84, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0]);
+        data.extend_from_slice(&[0x81, 203, 0, 1, 0, 0, 0, 1]);
+        let expected = [
+            Feedback::Report { ssrc: 9, fraction_lost: 128, jitter: 3, last_report: 4, delay: 5 },
+            Feedback::Nack { ssrc: 9, sequence: 7, mask: 0x8001 },
+            Feedback::Nack { ssrc: 9, sequence: 50, mask: 0 },
+            Feedback::KeyFrame { ssrc: 9 },
+            Feedback::KeyFrame { ssrc: 8 },
+            Feedback::Bye,
+        ];
+        assert_eq!(parse(&data), expected);
+    }
+
+    #[test]
+    fn a_report_is_well_formed() {
+        for name in ["", "a", "abc", "gatehouse"] {
+            let report = sender_report(9, 1 << 32, 7, 3, 4, name);
+            assert_eq!(report.len() % 4, 0);
+            assert_eq!(&report[..4], &[0x80, 200, 0, 6]);
+            let length = usize::from(u16::from_be_bytes([report[30], report[31]]));
+            assert_eq!(28 + (length + 1) * 4, report.len(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_harmless(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(parse(&data).len() <= MAX_FEEDBACK);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! ICE over TCP (RFC 6544): a connection of the HTTP port whose first bytes were a framed check. Frames of
+//! RFC 4571 go to the shard that the check names; what the shard sends is written back.
+
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::path::{ConnectionId, Path, Via};
+use super::routes;
+use super::shard::Input;
+use super::socket::{TcpOutgoing, TcpSender};
+use super::stun;
+
+/// A viewer sends checks, RTCP and a handshake: nothing near this.
+const MAX_FRAME: usize = 4096;
+/// Consent checks come every few seconds; a connection without is dead.
+const READ_LIMIT: Duration = Duration::from_secs(40);
+/// The kernel's own queue must be short: what waits in it cannot be taken back.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// Serves a connection until either side ends it. `id` is its own for the life of the program.
+pub async fn serve(connection: TcpStream, id: ConnectionId, shards: &[SyncSender<Input>]) {
+    let Ok(remote) = connection.peer_addr() else { return };
+    let _ = connection.set_nodelay(true);
+    let _ = socket2::SockRef::from(&connection).set_send_buffer_size(SEND_BUFFER);
+    let path = Path { remote, via: Via::Tcp(id), local: None };
+    let (reader, writer) = connection.into_split();
+    let (sender, outgoing) = TcpSender::new();
+    let mut reading = Reading { reader, path, id, sender: Some(sender), shard: None };
+    tokio::select! {
+        () = reading.run(shards) => {}
+        () = write(writer, outgoing) => {}
+    }
+    if let Some(shard) = reading.shard.and_then(|number| shards.get(number)) {
+        let _ = shard.try_send(Input::TcpClosed(id));
+    }
+}
+
+struct Reading {
+    reader: OwnedReadHalf,
+    path: Path,
+    id: ConnectionId,
+    sender: Option<TcpSender>,
+    shard: Option<usize>,
+}
+
+impl Reading {
+    async fn run(&mut self, shards: &[SyncSender<Input>]) {
+        loop {
+            let frame = match tokio::time::timeout(READ_LIMIT, read_frame(&mut self.reader)).await {
+                Ok(Some(frame)) => frame,
+                _ => return,
+            };
+            if self.shard.is_none() {
+                // The first check with a name of ours decides whose connection this is, for its whole life.
+                let named = stun::peek_username(&frame).and_then(routes::shard_of);
+                let Some(shard) = named.and_then(|number| shards.get(number)) else { return };
+                let Some(sender) = self.sender.take() else { return };
+                self.shard = named;
+                if shard.try_send(Input::TcpOpened(self.id, sender)).is_err() {
+                    return;
+                }
+            }
+            if let Some(shard) = self.shard.and_then(|number| shards.get(number)) {
+                let _ = shard.try_send(Input::Datagram(self.path, frame));
+            }
+        }
+    }
+}
+
+async fn read_frame(reader: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    let length = usize::from(reader.read_u16().await.ok()?);
+    if length > MAX_FRAME {
+        return None;
+    }
+    let mut frame = vec![0; length];
+    reader.read_exact(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut outgoing: TcpOutgoing) {
+    while let Some(bytes) = outgoing.next().await {
+        if writer.write_all(&bytes).await.is_err() {
+            return;
+        }
+        outgoing.written(bytes.len());
+    }
+}

@@ -1,0 +1,264 @@
+//! One track on its way to one viewer: RTP headers, numbering, retransmission. It seals into the caller's buffer
+//! and sends nothing itself. When which packet goes is decided in `viewer`.
+
+use super::negotiate::SendTrack;
+use super::srtp::{Sealer, SrtpError};
+
+/// Packets that can be retransmitted: a power of two.
+const HISTORY: usize = 1024;
+
+/// What a sequence number stood for.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    /// The low bits of the packet's index; 0 for a number that was skipped.
+    index: u32,
+    timestamp: u32,
+}
+
+/// What a retransmission needs to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resend {
+    /// The packet's index in the ring.
+    pub index: u64,
+    sequence: u64,
+    timestamp: u32,
+}
+
+/// See the module.
+pub struct OutTrack {
+    settings: SendTrack,
+    /// Rollover counter and sequence number of the next packet in one.
+    next: u64,
+    /// The same of retransmissions.
+    next_rtx: u64,
+    history: Option<Box<[Sent; HISTORY]>>,
+    /// Of the last packet: its frame's timestamp as it came, and as it went out.
+    last_timestamp: Option<(u32, u32)>,
+    packets: u32,
+    octets: u32,
+}
+
+impl OutTrack {
+    /// A track that has sent nothing. `start` numbers its first packet.
+    pub fn new(settings: SendTrack, start: u16, rtx_start: u16) -> Self {
+        let history = settings.nack.then(|| Box::new([Sent::default(); HISTORY]));
+        // Below 2^15: with a rollover before the first report Chromium would guess the counter wrong and drop all.
+        let (next, next_rtx) = (u64::from(start & 0x7fff), u64::from(rtx_start & 0x7fff));
+        Self { settings, next, next_rtx, history, last_timestamp: None, packets: 0, octets: 0 }
+    }
+
+    /// Its SSRC.
+    pub fn ssrc(&self) -> u32 {
+        self.settings.ssrc
+    }
+
+    /// Packets and bytes of payload so far, for sender reports.
+    pub fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
+    /// The timestamp that went out last, and the one of the stream that it stands for.
+    pub fn last_timestamp(&self) -> Option<(u32, u32)> {
+        self.last_timestamp
+    }
+
+    /// Leaves out a sequence number: something was lost before us.
+    pub fn skip(&mut self) {
+        self.remember(0, 0);
+        self.next += 1;
+    }
+
+    /// Appends a sealed packet to `buffer`; returns its length.
+    ///
+    /// # Errors
+    /// Never for payloads of our shape.
+    pub fn write(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        sealer: &Sealer,
+        packet: &crate::streams::packet::Packet,
+    ) -> Result<usize, SrtpError> {
+        let timestamp = self.outgoing_timestamp(packet.timestamp);
+        self.remember(packet.index as u32, timestamp);
+        let (ssrc, pt, sequence) = (self.settings.ssrc, self.settings.payload_type, self.next);
+        self.next += 1;
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+        self.seal(buffer, sealer, (ssrc, pt, packet.marker, sequence, timestamp), &[], &packet.payload)
+    }
+
+    /// The stream's timestamp, or one tick more than the last where a replay goes back in time: a receiver takes
+    /// a frame for old, and drops it, when its timestamp is not ahead.
+    fn outgoing_timestamp(&mut self, timestamp: u32) -> u32 {
+        let outgoing = match self.last_timestamp {
+            Some((input, output)) if input == timestamp => output,
+            Some((_, output)) if (timestamp.wrapping_sub(output) as i32) <= 0 => output.wrapping_add(1),
+            _ => timestamp,
+        };
+        self.last_timestamp = Some((timestamp, outgoing));
+        outgoing
+    }
+
+    fn remember(&mut self, index: u32, timestamp: u32) {
+        if let Some(history) = &mut self.history {
+            history[self.next as usize % HISTORY] = Sent { index, timestamp };
+        }
+    }
+
+    /// What a missing sequence number stood for, if it was sent and is not too long ago. `end` is an index near
+    /// the newest, to complete the stored half.
+    pub fn find(&self, sequence: u16, end: u64) -> Option<Resend> {
+        let history = self.history.as_ref()?;
+        let back = u64::from((self.next as u16).wrapping_sub(sequence));
+        if back == 0 || back > HISTORY as u64 {
+            return None;
+        }
+        let sequence = self.next.checked_sub(back)?;
+        let sent = history[sequence as usize % HISTORY];
+        if sent.index == 0 {
+            return None;
+        }
+        let behind = u64::from((end as u32).wrapping_sub(sent.index));
+        Some(Resend { index: end.checked_sub(behind)?, sequence, timestamp: sent.timestamp })
+    }
+
+    /// Appends a retransmission: by RTX where it was agreed on, else the very same packet again.
+    ///
+    /// # Errors
+    /// Never for payloads of our shape.
+    pub fn rewrite(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        sealer: &Sealer,
+        resend: &Resend,
+        packet: &crate::streams::packet::Packet,
+    ) -> Result<usize, SrtpError> {
+        let (marker, timestamp) = (packet.marker, resend.timestamp);
+        let Some(pt) = self.settings.rtx_payload_type else {
+            // Byte for byte what went out before: GCM must never seal two texts under one index.
+            let (ssrc, pt) = (self.settings.ssrc, self.settings.payload_type);
+            let header = (ssrc, pt, marker, resend.sequence, timestamp);
+            return self.seal(buffer, sealer, header, &[], &packet.payload);
+        };
+        let sequence = self.next_rtx;
+        self.next_rtx += 1;
+        // RFC 4588 §4: the original sequence number comes first.
+        let original = (resend.sequence as u16).to_be_bytes();
+        let header = (self.settings.rtx_ssrc, pt, marker, sequence, timestamp);
+        self.seal(buffer, sealer, header, &original, &packet.payload)
+    }
+
+    fn seal(
+        &self,
+        buffer: &mut Vec<u8>,
+        sealer: &Sealer,
+        (ssrc, payload_type, marker, index, timestamp): (u32, u8, bool, u64, u32),
+        prefix: &[u8],
+        payload: &[u8],
+    ) -> Result<usize, SrtpError> {
+        let start = buffer.len();
+        let mut header = [0; 20];
+        header[0] = 0x80;
+        header[1] = payload_type | if marker { 0x80 } else { 0 };
+        header[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+        header[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        header[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        let mut length = 12;
+        if let Some(id) = self.settings.playout_delay {
+            header[0] |= 0x10;
+            // One element of three bytes (RFC 8285 §4.2), both bounds 0: show at once.
+            header[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, 0, 0, 0]);
+            length = 20;
+        }
+        buffer.extend_from_slice(&header[..length]);
+        buffer.extend_from_slice(prefix);
+        buffer.extend_from_slice(payload);
+        sealer.seal(buffer, start, length, ssrc, index)?;
+        Ok(buffer.len() - start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::tests::packet;
+    use super::super::srtp::{Profile, Session};
+    use super::*;
+
+    fn session() -> Session {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let material = vec![3; Profile::Aes128Gcm.keying_material_len()];
+        Session::new(Profile::Aes128Gcm, &material, true, provider.crypto()).unwrap()
+    }
+
+    fn settings(rtx: Option<u8>) -> SendTrack {
+        SendTrack {
+            payload_type: 97,
+            rtx_payload_type: rtx,
+            nack: true,
+            playout_delay: Some(6),
+            ssrc: 11,
+            rtx_ssrc: 22,
+        }
+    }
+
+    #[test]
+    fn a_retransmission_without_rtx_is_the_same_bytes() {
+        let session = session();
+        let mut track = OutTrack::new(settings(None), 0xffff, 0);
+        let mut first = Vec::new();
+        track.write(&mut first, session.sealer(), &packet(7, true)).unwrap();
+        let mut others = Vec::new();
+        for index in 8..100 {
+            track.write(&mut others, session.sealer(), &packet(index, false)).unwrap();
+        }
+        let resend = track.find(0x7fff, 100).unwrap();
+        assert_eq!(resend.index, 7);
+        let mut again = Vec::new();
+        track.rewrite(&mut again, session.sealer(), &resend, &packet(7, true)).unwrap();
+        assert_eq!(again, first);
+        assert_eq!(first[0], 0x90);
+        assert_eq!(first[1], 97);
+        assert_eq!(first.len(), 20 + 1000 + 16);
+    }
+
+    #[test]
+    fn rtx_has_its_own_numbers() {
+        let session = session();
+        let mut track = OutTrack::new(settings(Some(98)), 5, 1000);
+        let mut buffer = Vec::new();
+        track.write(&mut buffer, session.sealer(), &packet(7, true)).unwrap();
+        let resend = track.find(5, 8).unwrap();
+        let mut again = Vec::new();
+        track.rewrite(&mut again, session.sealer(), &resend, &packet(7, true)).unwrap();
+        assert_eq!((again[1], &again[2..4]), (98, &1000u16.to_be_bytes()[..]));
+        assert_eq!(again[8..12], 22u32.to_be_bytes());
+        assert_eq!(again.len(), buffer.len() + 2);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_found() {
+        let session = session();
+        let mut track = OutTrack::new(settings(None), 0, 0);
+        assert_eq!(track.find(0, 0), None);
+        track.skip();
+        let mut buffer = Vec::new();
+        track.write(&mut buffer, session.sealer(), &packet(7, true)).unwrap();
+        assert_eq!(track.find(0, 8), None, "a gap");
+        assert!(track.find(1, 8).is_some());
+        assert_eq!(track.find(2, 8), None, "the future");
+        assert_eq!(track.find(40_000, 8), None, "long ago");
+        for index in 8..2000 {
+            buffer.clear();
+            track.write(&mut buffer, session.sealer(), &packet(index, false)).unwrap();
+        }
+        assert_eq!(track.find(1, 2000), None, "overwritten");
+    }
+
+    #[test]
+    fn timestamps_never_go_back() {
+        let mut track = OutTrack::new(settings(None), 0, 0);
+        let outgoing: Vec<u32> =
+            [1000, 1000, 4600, 1000, 1000, 4600, 8200].map(|input| track.outgoing_timestamp(input)).to_vec();
+        assert_eq!(outgoing, [1000, 1000, 4600, 4601, 4601, 4602, 8200]);
+    }
+}

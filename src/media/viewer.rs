@@ -1,0 +1,235 @@
+//! Which packets of a stream's video a viewer is due, and when: joining with the cached GOP, its pacing, waiting
+//! for key frames. Pure: it moves a cursor over the ring and sends nothing. Start at [`Cursor::due`].
+
+use std::time::{Duration, Instant};
+
+use super::ring::Ring;
+
+/// The replayed GOP is spread over this time…
+const REPLAY_TIME: Duration = Duration::from_millis(200);
+/// …but not slower than this, in bytes per second: the live stream comes on top of it…
+const SLOWEST: f64 = 2e6;
+/// …and not faster than this, which is what receivers' socket buffers were seen to take.
+const FASTEST: f64 = 5e6;
+/// A replay that has not caught up by then (a stream above 40 Mbit/s) is sent without pacing.
+const REPLAY_LIMIT: Duration = Duration::from_secs(3);
+/// Between two replays for the same viewer.
+const REPLAY_PAUSE: Duration = Duration::from_secs(1);
+/// A GOP larger than this is not sent again for a key frame request.
+const REPLAY_MAX_BYTES: usize = 1 << 20;
+
+/// What a viewer who asks for a key frame gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyFrame {
+    /// The cached GOP, once more.
+    Replayed,
+    /// Only the source can help.
+    AskSource,
+    /// It got one a moment ago, or is waiting for one already.
+    Pending,
+}
+
+/// See the module.
+pub struct Cursor {
+    state: State,
+    pacing: Option<Pacing>,
+    last_replay: Option<Instant>,
+}
+
+enum State {
+    /// Nothing until a key frame at or behind this index.
+    WaitingFrom(u64),
+    /// The next packet.
+    At(u64),
+}
+
+struct Pacing {
+    since: Instant,
+    /// Bytes that may have gone by now: `head + rate × time`.
+    head: usize,
+    rate: f64,
+    sent: usize,
+}
+
+impl Cursor {
+    /// Joins: with the cached GOP if there is one, else at the next key frame.
+    pub fn join(ring: &Ring, now: Instant) -> Self {
+        let mut cursor = Self { state: State::WaitingFrom(ring.end()), pacing: None, last_replay: None };
+        if let Some(start) = ring.gop_start() {
+            cursor.replay(ring, start, now);
+        }
+        cursor
+    }
+
+    fn replay(&mut self, ring: &Ring, start: u64, now: Instant) {
+        let total = ring.bytes_from(start);
+        let first_frame = ring.frame_end(start);
+        let head = total - ring.bytes_from(first_frame);
+        let rate = ((total - head) as f64 / REPLAY_TIME.as_secs_f64()).clamp(SLOWEST, FASTEST);
+        self.state = State::At(start);
+        self.pacing = Some(Pacing { since: now, head, rate, sent: 0 });
+        self.last_replay = Some(now);
+    }
+
+    /// Whether it has to be asked again soon because packets are held back.
+    pub fn is_paced(&self) -> bool {
+        self.pacing.is_some()
+    }
+
+    /// Drops everything up to the next key frame: this viewer cannot keep up.
+    pub fn wait_for_key(&mut self, ring: &Ring) {
+        self.state = State::WaitingFrom(ring.end());
+        self.pacing = None;
+    }
+
+    /// A key frame was asked for.
+    pub fn key_frame_wanted(&mut self, ring: &Ring, now: Instant) -> KeyFrame {
+        let just_now = |at: Instant| now.saturating_duration_since(at) < REPLAY_PAUSE;
+        if self.pacing.is_some() || self.last_replay.is_some_and(just_now) {
+            return KeyFrame::Pending;
+        }
+        match ring.gop_start() {
+            Some(start) if !ring.gop_damaged() && ring.bytes_from(start) <= REPLAY_MAX_BYTES => {
+                self.replay(ring, start, now);
+                KeyFrame::Replayed
+            }
+            _ => {
+                self.last_replay = Some(now);
+                KeyFrame::AskSource
+            }
+        }
+    }
+
+    /// The packets that may go now, as a range of indexes. They count as sent.
+    pub fn due(&mut self, ring: &Ring, now: Instant) -> std::ops::Range<u64> {
+        let end = ring.end();
+        if let State::WaitingFrom(from) = self.state {
+            match ring.gop_start() {
+                Some(start) if start >= from => self.state = State::At(start),
+                _ => return end..end,
+            }
+        }
+        let State::At(mut at) = self.state else { return end..end };
+        if at < ring.base() {
+            // Too slow: what was due is gone.
+            self.pacing = None;
+            match ring.gop_start() {
+                Some(start) => at = start,
+                None => {
+                    self.state = State::WaitingFrom(end);
+                    return end..end;
+                }
+            }
+        }
+        let until = self.paced_end(ring, at, now);
+        self.state = State::At(until);
+        at..until
+    }
+
+    fn paced_end(&mut self, ring: &Ring, at: u64, now: Instant) -> u64 {
+        let end = ring.end();
+        let Some(pacing) = &mut self.pacing else { return end };
+        let elapsed = now.saturating_duration_since(pacing.since);
+        if elapsed >= REPLAY_LIMIT {
+            self.pacing = None;
+            return end;
+        }
+        let allowed = pacing.head + (pacing.rate * elapsed.as_secs_f64()) as usize;
+        for index in at..end {
+            let size = ring.get(index).map_or(0, |packet| packet.payload.len());
+            if pacing.sent + size > allowed {
+                return index;
+            }
+            pacing.sent += size;
+        }
+        self.pacing = None;
+        end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::tests::packet;
+    use super::*;
+
+    fn ring(packets: u64) -> Ring {
+        let mut ring = Ring::default();
+        (0..packets).for_each(|index| ring.push(packet(index, index == 0)));
+        ring
+    }
+
+    #[test]
+    fn the_key_frame_goes_at_once_and_the_rest_is_paced() {
+        let (ring, now) = (ring(600), Instant::now());
+        let mut cursor = Cursor::join(&ring, now);
+        assert_eq!(cursor.due(&ring, now), 0..3);
+        let half = cursor.due(&ring, now + REPLAY_TIME / 2);
+        assert!((290..=310).contains(&half.end), "{half:?}");
+        assert!(cursor.is_paced());
+        assert_eq!(cursor.due(&ring, now + REPLAY_TIME * 2).end, 600);
+        assert!(!cursor.is_paced());
+    }
+
+    #[test]
+    fn live_packets_queue_behind_the_replay() {
+        let (mut ring, now) = (ring(300), Instant::now());
+        let mut cursor = Cursor::join(&ring, now);
+        let mut sent = Vec::new();
+        for step in 0..60u32 {
+            ring.push(packet(300 + u64::from(step), false));
+            sent.extend(cursor.due(&ring, now + Duration::from_millis(5) * step));
+        }
+        assert_eq!(sent, (0..360).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn without_a_cached_gop_it_waits_for_a_key_frame() {
+        let now = Instant::now();
+        let mut ring = Ring::default();
+        (0..5).for_each(|index| ring.push(packet(index, false)));
+        let mut cursor = Cursor::join(&ring, now);
+        assert!(cursor.due(&ring, now).is_empty());
+        ring.push(packet(5, false));
+        assert!(cursor.due(&ring, now).is_empty());
+        ring.push(packet(6, true));
+        ring.push(packet(7, false));
+        assert_eq!(cursor.due(&ring, now), 6..8);
+    }
+
+    #[test]
+    fn key_frame_requests_are_answered_from_the_cache_once_a_second() {
+        let (mut ring, now) = (ring(30), Instant::now());
+        let mut cursor = Cursor::join(&ring, now);
+        let later = now + Duration::from_secs(5);
+        cursor.due(&ring, later);
+        assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Replayed);
+        assert_eq!(cursor.due(&ring, later).start, 0);
+        assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Pending);
+        // A damaged GOP is of no use to anybody.
+        ring.push(packet(40, false));
+        let much_later = later + Duration::from_secs(5);
+        cursor.due(&ring, much_later);
+        assert_eq!(cursor.key_frame_wanted(&ring, much_later), KeyFrame::AskSource);
+    }
+
+    #[test]
+    fn a_slow_viewer_goes_on_at_the_next_key_frame() {
+        let (mut ring, now) = (ring(30), Instant::now());
+        let mut cursor = Cursor::join(&ring, now);
+        cursor.due(&ring, now + REPLAY_TIME * 2);
+        cursor.wait_for_key(&ring);
+        (30..40).for_each(|index| ring.push(packet(index, false)));
+        assert!(cursor.due(&ring, now).is_empty());
+        ring.push(packet(40, true));
+        assert_eq!(cursor.due(&ring, now), 40..41);
+    }
+
+    #[test]
+    fn a_viewer_who_fell_out_of_the_ring_is_put_back() {
+        let (mut ring, now) = (ring(3), Instant::now());
+        let mut cursor = Cursor::join(&ring, now);
+        cursor.due(&ring, now + REPLAY_TIME);
+        (3..5000).for_each(|index| ring.push(packet(index, index % 1500 == 0)));
+        assert_eq!(cursor.due(&ring, now), 4500..5000);
+    }
+}
