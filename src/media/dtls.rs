@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use rtc::crypto::{RTCCryptoProvider, SignatureScheme};
+use rtc::crypto::RTCCryptoProvider;
 use rtc::dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
+use rtc::dtls::crypto::Certificate;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::shared::TransportProtocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
@@ -23,7 +23,7 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1
 
 /// Our certificate: one for all peers, made at start.
 pub struct Identity {
-    certificate: rtc::dtls::crypto::Certificate,
+    certificate: Certificate,
     fingerprint: String,
 }
 
@@ -33,18 +33,12 @@ impl Identity {
     /// # Errors
     /// The crypto provider fails.
     pub fn generate(provider: &dyn RTCCryptoProvider) -> Result<Self, RtcError> {
-        let parameters = rcgen::CertificateParams::new(vec!["gatehouse".to_owned()])
-            .map_err(|error| RtcError::Other(error.to_string()))?;
-        let scheme = SignatureScheme::EcdsaP256Sha256;
-        let certificate = RTCCertificate::generate(provider.crypto(), scheme, parameters)?;
-        let fingerprints = certificate.get_fingerprints(provider.crypto())?;
-        let fingerprint = fingerprints
-            .into_iter()
-            .find(|fingerprint| fingerprint.algorithm == "sha-256")
-            .map(|fingerprint| fingerprint.value.to_ascii_uppercase())
-            .ok_or_else(|| RtcError::Other("no SHA-256 fingerprint".into()))?;
-        let pem = certificate.serialize_pem()?;
-        let certificate = rtc::dtls::crypto::Certificate::from_pem(&pem, provider.crypto())?;
+        let names = vec!["gatehouse".to_owned()];
+        let certificate = Certificate::generate_self_signed(names, provider.crypto())?;
+        let der = certificate.certificate.first().ok_or(RtcError::ErrNonCertificate)?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, der);
+        let bytes: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let fingerprint = bytes.join(":");
         Ok(Self { certificate, fingerprint })
     }
 

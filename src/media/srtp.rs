@@ -277,7 +277,7 @@ mod tests {
             let session = Session::new(profile, material, true, provider.crypto()).unwrap();
             let (key, salt) = (&material[..16], &material[32..32 + salt]);
             let mut theirs = Context::new(key, salt, profile.of_rtc(), None, None, provider.crypto()).unwrap();
-            for index in [100u64, 101, 32_000, 65_535, 65_536, 65_600, 98_000, 131_072] {
+            for index in [100u64, 101, 32_000, 65_535, 65_536, 65_600, 98_000, 125_000, 131_072] {
                 for payload in [1, 160, 1180] {
                     let plain = packet(index as u16, 0xdead_beef, payload);
                     let mut ours = vec![1, 2, 3];
