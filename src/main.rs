@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: everything is in the library, see `gatehouse::cli`.
+
+fn main() -> std::process::ExitCode {
+    gatehouse::cli::run()
+}

@@ -32,7 +32,9 @@ impl Candidates {
         for host in &self.public_hosts {
             match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
-                Err(error) => warn!(host, "public host cannot be resolved, its address is not offered: {error}"),
+                Err(error) => {
+                    warn!(host, "public host cannot be resolved, its address is not offered: {error}")
+                }
             }
         }
         let mut unique: Vec<IpAddr> = Vec::new();
@@ -47,7 +49,9 @@ impl Candidates {
         }
         info!(addresses = ?unique, "addresses offered for media");
         if only_useless && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
-            warn!("only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use");
+            warn!(
+                "only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use"
+            );
         }
         self.addresses.store(Arc::new(unique));
     }
@@ -60,7 +64,8 @@ impl Candidates {
     /// `a=candidate` values: UDP first, TCP as the last resort. A viewer on this machine may use loopback too.
     pub fn lines(&self, viewer_is_local: bool) -> Vec<String> {
         let mut addresses: Vec<IpAddr> = self.addresses.load().to_vec();
-        if viewer_is_local && self.listen.ip().is_unspecified() && !addresses.iter().any(IpAddr::is_loopback) {
+        if viewer_is_local && self.listen.ip().is_unspecified() && !addresses.iter().any(IpAddr::is_loopback)
+        {
             addresses.insert(0, IpAddr::from([127, 0, 0, 1]));
         }
         let port = self.listen.port();

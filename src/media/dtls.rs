@@ -76,7 +76,9 @@ impl DtlsTransport {
         provider: Arc<dyn RTCCryptoProvider>,
     ) -> Result<Self, RtcError> {
         let verify = move |chain: &[Vec<u8>], _: &[_]| match chain.first() {
-            Some(certificate) if fingerprints.iter().any(|fingerprint| matches(fingerprint, certificate)) => Ok(()),
+            Some(certificate) if fingerprints.iter().any(|fingerprint| matches(fingerprint, certificate)) => {
+                Ok(())
+            }
             Some(_) => Err(RtcError::ErrNoMatchingCertificateFingerprint),
             None => Err(RtcError::ErrNonCertificate),
         };

@@ -222,7 +222,8 @@ impl IceAgent {
         let pair = &mut self.pairs[index];
         pair.pending = Some((transaction, now));
         pair.checks += 1;
-        pair.next_check = (pair.checks < MAX_CHECKS).then(|| now + CHECK_INTERVAL * (1 << pair.checks.min(5)) / 2);
+        pair.next_check =
+            (pair.checks < MAX_CHECKS).then(|| now + CHECK_INTERVAL * (1 << pair.checks.min(5)) / 2);
         Some(Outgoing { path: pair.path, data })
     }
 
@@ -245,7 +246,15 @@ impl IceAgent {
             oldest.map(|index| self.pairs.swap_remove(index));
         }
         let (valid, nominated, checks) = (false, false, 0);
-        self.pairs.push(Pair { path, valid, nominated, checks, next_check: None, pending: None, last_heard: now });
+        self.pairs.push(Pair {
+            path,
+            valid,
+            nominated,
+            checks,
+            next_check: None,
+            pending: None,
+            last_heard: now,
+        });
         self.pairs.len() - 1
     }
 }

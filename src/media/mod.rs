@@ -168,7 +168,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`WatchError`].
-    pub async fn watch(&self, stream: &StreamHandle, offer: &str, is_local: bool) -> Result<Watching, WatchError> {
+    pub async fn watch(
+        &self,
+        stream: &StreamHandle,
+        offer: &str,
+        is_local: bool,
+    ) -> Result<Watching, WatchError> {
         // What is wrong with the offer alone is told before a camera is woken.
         let any = Tracks { profile_level_id: "42e01f".into(), audio: None };
         negotiate::negotiate(offer, &any, [0; 4])?;
@@ -268,7 +273,9 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
                 return Err(WatchError::NotPlayable(problem.clone()));
             }
             if let (State::Failed | State::Retrying, Some(reason)) = (status.state, &status.reason)
-                && status.retry_at.is_some_and(|at| at > std::time::SystemTime::now() + Duration::from_millis(700))
+                && status
+                    .retry_at
+                    .is_some_and(|at| at > std::time::SystemTime::now() + Duration::from_millis(700))
             {
                 return Err(match reason.code {
                     "camera_codec" => WatchError::NotPlayable(reason.clone()),
@@ -293,10 +300,11 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
 
 fn tracks_of(status: &StreamStatus) -> Tracks {
     let info = status.video.as_ref().and_then(|video| video.info.as_ref());
-    let audio = status.audio.as_ref().filter(|audio| audio.playable).map(|audio| match audio.codec.as_str() {
-        "PCMA" => crate::streams::packet::AudioCodec::Pcma,
-        _ => crate::streams::packet::AudioCodec::Pcmu,
-    });
+    let audio =
+        status.audio.as_ref().filter(|audio| audio.playable).map(|audio| match audio.codec.as_str() {
+            "PCMA" => crate::streams::packet::AudioCodec::Pcma,
+            _ => crate::streams::packet::AudioCodec::Pcmu,
+        });
     let profile_level_id = info.map_or_else(|| "42e01f".to_owned(), |info| info.profile_level_id.clone());
     Tracks { profile_level_id, audio }
 }

@@ -229,7 +229,8 @@ fn choose_video(codecs: &[Codec], profile_level_id: &str) -> Option<Choice> {
     let fit = |codec: &&Codec| codec.name == "H264" && codec.parameter("packetization-mode") == Some("1");
     let best = codecs.iter().filter(fit).min_by_key(|codec| rank(codec))?;
     let rtx = codecs.iter().find(|codec| {
-        codec.name == "RTX" && codec.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(best.payload_type)
+        codec.name == "RTX"
+            && codec.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(best.payload_type)
     });
     Some(Choice { codec: best.clone(), rtx: rtx.map(|rtx| rtx.payload_type) })
 }

@@ -31,7 +31,9 @@ fn local(ice: &Credentials) -> Local<'_> {
 
 #[test]
 fn the_streams_profile_is_taken_where_it_is_offered() {
-    for (profile, expected) in [("42e01e", 97), ("42c01e", 97), ("4d0028", 99), ("640028", 97), ("f4001f", 97)] {
+    for (profile, expected) in
+        [("42e01e", 97), ("42c01e", 97), ("4d0028", 99), ("640028", 97), ("f4001f", 97)]
+    {
         let agreement = negotiate(&offer(CHROMIUM), &tracks(profile, None), [1, 2, 3, 4]).unwrap();
         assert_eq!(agreement.video.payload_type, expected, "{profile}");
     }
@@ -57,7 +59,8 @@ fn retransmission_and_extensions_come_along() {
 
 #[test]
 fn the_answer_has_a_section_for_each_of_the_offer() {
-    let agreement = negotiate(&offer(CHROMIUM), &tracks("42e01f", Some(AudioCodec::Pcma)), [1, 2, 3, 4]).unwrap();
+    let agreement =
+        negotiate(&offer(CHROMIUM), &tracks("42e01f", Some(AudioCodec::Pcma)), [1, 2, 3, 4]).unwrap();
     let ice = Credentials { ufrag: "0aaaa".into(), pwd: "p".repeat(24) };
     let text = answer(&agreement, &local(&ice), 7);
     let sdp = Sdp::parse(&text).unwrap();
@@ -99,7 +102,10 @@ fn refusals_name_what_is_wrong() {
     let mode_0 = offer("a=rtpmap:97 H264/90000\r\na=fmtp:97 packetization-mode=0\r\n");
     assert!(matches!(negotiate(&mode_0, &tracks("42", None), [0; 4]), Err(OfferError::NoCommonCodec { .. })));
     let sendonly = offer(CHROMIUM).replace("recvonly", "sendonly");
-    assert!(matches!(negotiate(&sendonly, &tracks("42", None), [0; 4]), Err(OfferError::NoCommonCodec { .. })));
+    assert!(matches!(
+        negotiate(&sendonly, &tracks("42", None), [0; 4]),
+        Err(OfferError::NoCommonCodec { .. })
+    ));
     for (needle, replacement, missing) in [
         ("a=ice-ufrag:abcd", "a=x:y", "ice-ufrag"),
         ("0123456789012345678901", "short", "ice-pwd"),

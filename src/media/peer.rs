@@ -55,7 +55,13 @@ pub struct NewPeer {
 
 impl NewPeer {
     /// From an agreement.
-    pub fn new(agreement: &Agreement, session: SessionId, stream: u64, local: Credentials, remotes: Vec<Path>) -> Self {
+    pub fn new(
+        agreement: &Agreement,
+        session: SessionId,
+        stream: u64,
+        local: Credentials,
+        remotes: Vec<Path>,
+    ) -> Self {
         Self {
             session,
             stream,
@@ -180,7 +186,14 @@ impl Peer {
     }
 
     /// Takes a datagram of any protocol (RFC 7983 tells them apart by the first byte).
-    pub fn input(&mut self, now: Instant, path: Path, data: &[u8], ring: &Ring, outlet: &mut Outlet) -> Effects {
+    pub fn input(
+        &mut self,
+        now: Instant,
+        path: Path,
+        data: &[u8],
+        ring: &Ring,
+        outlet: &mut Outlet,
+    ) -> Effects {
         match data.first() {
             Some(0..=3) => self.stun(now, path, data, outlet),
             Some(20..=63) => self.dtls(now, data, outlet),
@@ -245,7 +258,8 @@ impl Peer {
             match feedback {
                 Feedback::Nack { ssrc, sequence, mask } if ssrc == self.video.ssrc() => {
                     let behind = (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| bit + 1);
-                    let missing = std::iter::once(0).chain(behind).map(|offset| sequence.wrapping_add(offset));
+                    let missing =
+                        std::iter::once(0).chain(behind).map(|offset| sequence.wrapping_add(offset));
                     missing.for_each(|sequence| self.resend(sequence, ring, outlet));
                 }
                 Feedback::KeyFrame { ssrc } if ssrc == self.video.ssrc() => {
@@ -280,7 +294,8 @@ impl Peer {
 
     /// Sends the video that is due.
     pub fn send_video(&mut self, now: Instant, ring: &Ring, outlet: &mut Outlet, run: &mut Run) {
-        let (Some(srtp), Some(cursor), Some(path)) = (&self.srtp, &mut self.cursor, self.ice.selected()) else {
+        let (Some(srtp), Some(cursor), Some(path)) = (&self.srtp, &mut self.cursor, self.ice.selected())
+        else {
             return;
         };
         if outlet.is_congested(&path) {
@@ -342,7 +357,8 @@ impl Peer {
             let Some(track) = track.filter(|track| track.counts().0 > 0) else { continue };
             let Some(timestamp) = clocks.timestamp_at(kind, now) else { continue };
             let (packets, octets) = track.counts();
-            let report = rtcp::sender_report(track.ssrc(), ntp_now(), timestamp, packets, octets, "gatehouse");
+            let report =
+                rtcp::sender_report(track.ssrc(), ntp_now(), timestamp, packets, octets, "gatehouse");
             if let Ok(sealed) = srtp.seal_rtcp(&report) {
                 outlet.send(&path, &sealed);
             }

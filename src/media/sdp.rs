@@ -91,7 +91,8 @@ impl Sdp {
                 continue;
             }
             let bad = SdpError::Line(number + 1);
-            let (kind, value) = line.split_once('=').filter(|(kind, _)| kind.len() == 1).ok_or(bad.clone())?;
+            let (kind, value) =
+                line.split_once('=').filter(|(kind, _)| kind.len() == 1).ok_or(bad.clone())?;
             match kind {
                 "m" if sdp.media.len() == MAX_SECTIONS => return Err(SdpError::TooLarge),
                 "m" => sdp.media.push(section(value).ok_or(bad)?),
@@ -162,7 +163,10 @@ impl Media {
 
     /// All values of an attribute.
     pub fn attributes<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.attributes.iter().filter(move |attribute| attribute.name == name).map(|found| found.value.as_str())
+        self.attributes
+            .iter()
+            .filter(move |attribute| attribute.name == name)
+            .map(|found| found.value.as_str())
     }
 
     /// Whether the other side is ready to receive here.

@@ -270,7 +270,10 @@ impl Shard {
         let Some((key, peer)) = key.and_then(|key| Some((key, self.peers.get_mut(&key)?))) else { return };
         let ring = self.streams.get(&peer.stream).map_or(&self.empty, |watched| &watched.ring);
         let effects = peer.input(now, path, data, ring, &mut self.outlet);
-        if effects.authentic && self.by_path.insert((path.remote, path.via), key) != Some(key) && path.via == Via::Udp {
+        if effects.authentic
+            && self.by_path.insert((path.remote, path.via), key) != Some(key)
+            && path.via == Via::Udp
+        {
             self.routes.add_address(path.remote, self.number);
         }
         self.apply(key, now, &effects);

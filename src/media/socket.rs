@@ -63,7 +63,13 @@ impl MediaSocket {
     ///
     /// # Errors
     /// The kernel has no room, or knows no way there.
-    pub fn send(&self, remote: SocketAddr, local: Option<IpAddr>, data: &[u8], segment: usize) -> io::Result<()> {
+    pub fn send(
+        &self,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        data: &[u8],
+        segment: usize,
+    ) -> io::Result<()> {
         let max = self.max_segments() * segment;
         for contents in data.chunks(max) {
             let segment_size = (contents.len() > segment).then_some(segment);

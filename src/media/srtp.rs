@@ -112,7 +112,8 @@ impl Sealer {
                 let (mut salt, mut auth) = ([0; 14], [0; 20]);
                 derive(&master, master_salt, 2, &mut salt);
                 derive(&master, master_salt, 1, &mut auth);
-                let mac = <Hmac<Sha1> as Mac>::new_from_slice(&auth).map_err(|_| bad("authentication key"))?;
+                let mac =
+                    <Hmac<Sha1> as Mac>::new_from_slice(&auth).map_err(|_| bad("authentication key"))?;
                 Ok(Self::Cm { cipher: Aes128::new(&key.into()), salt, mac })
             }
         }
@@ -276,7 +277,8 @@ mod tests {
             let salt = profile.salt_len();
             let session = Session::new(profile, material, true, provider.crypto()).unwrap();
             let (key, salt) = (&material[..16], &material[32..32 + salt]);
-            let mut theirs = Context::new(key, salt, profile.of_rtc(), None, None, provider.crypto()).unwrap();
+            let mut theirs =
+                Context::new(key, salt, profile.of_rtc(), None, None, provider.crypto()).unwrap();
             for index in [100u64, 101, 32_000, 65_535, 65_536, 65_600, 98_000, 125_000, 131_072] {
                 for payload in [1, 160, 1180] {
                     let plain = packet(index as u16, 0xdead_beef, payload);

@@ -10,8 +10,8 @@ use rtc::stun::error_code::{CODE_ROLE_CONFLICT, ErrorCodeAttribute};
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{
-    BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, METHOD_BINDING, Message,
-    Setter, TransactionId,
+    BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, METHOD_BINDING,
+    Message, Setter, TransactionId,
 };
 use rtc::stun::textattrs::TextAttribute;
 use rtc::stun::xoraddr::XorMappedAddress;
@@ -195,7 +195,10 @@ pub mod tests {
             setters.push(Box::new(Raw(ATTR_USE_CANDIDATE, &[])));
         }
         let crypto = provider.crypto();
-        setters.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(password.into(), crypto)));
+        setters.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+            password.into(),
+            crypto,
+        )));
         setters.push(Box::new(FINGERPRINT));
         (transaction, build(&setters).unwrap())
     }
@@ -221,7 +224,9 @@ pub mod tests {
 
     #[test]
     fn other_datagrams_are_not_stun() {
-        for data in [&[][..], &[0; 19], &[22, 254, 253, 0], &[0x80; 60], &[0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42]] {
+        for data in
+            [&[][..], &[0; 19], &[22, 254, 253, 0], &[0x80; 60], &[0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42]]
+        {
             assert!(Incoming::parse(data).is_none());
             assert!(peek_username(data).is_none());
         }

@@ -81,6 +81,15 @@ impl StreamHandle {
     }
 }
 
+/// What [`Streams::set`] has done.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Streams that were added or began anew.
+    pub started: usize,
+    /// The numbers of the runs that have ended: their viewers have to go.
+    pub ended: Vec<u64>,
+}
+
 /// All streams by name.
 #[derive(Clone, Default)]
 pub struct Streams {
@@ -101,29 +110,25 @@ impl Streams {
     }
 
     /// Makes the streams be exactly these: adds, removes, and restarts those that changed, and only those.
-    /// Returns the names of those that were added, changed or removed.
-    pub fn set(&self, specs: Vec<(StreamId, StreamSpec)>) -> Vec<StreamId> {
+    pub fn set(&self, specs: Vec<(StreamId, StreamSpec)>) -> Change {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
-        let mut touched = Vec::new();
         let wanted: HashMap<StreamId, StreamSpec> = specs.into_iter().collect();
-        map.retain(|id, (spec, _)| {
+        let mut change = Change::default();
+        map.retain(|id, (spec, handle)| {
             let stays = wanted.get(id) == Some(spec);
             if !stays {
-                touched.push(id.clone());
+                change.ended.push(handle.number());
             }
             stays
         });
         for (id, spec) in wanted {
-            if map.contains_key(&id) {
-                continue;
+            if !map.contains_key(&id) {
+                change.started += 1;
+                let handle = self.spawn(id.clone(), spec.clone());
+                map.insert(id, (spec, handle));
             }
-            if !touched.contains(&id) {
-                touched.push(id.clone());
-            }
-            let handle = self.spawn(id.clone(), spec.clone());
-            map.insert(id, (spec, handle));
         }
-        touched
+        change
     }
 
     fn spawn(&self, id: StreamId, spec: StreamSpec) -> StreamHandle {

@@ -74,17 +74,19 @@ impl Described {
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
     pub async fn play(mut self, transport: Transport) -> Result<Session, SourceError> {
-        let position = |codecs: &[&str]| {
-            self.tracks.iter().position(|track| codecs.contains(&track.codec.as_str()))
-        };
+        let position =
+            |codecs: &[&str]| self.tracks.iter().position(|track| codecs.contains(&track.codec.as_str()));
         let video = position(&["H264"]).ok_or_else(|| no_h264(&self.tracks))?;
         let audio = position(&["PCMU", "PCMA"]);
         let offered = self.offered(video, audio);
         for track in [Some(video), audio].into_iter().flatten() {
-            let setup = self.inner.setup(track, SetupOptions::default().transport(match transport {
-                Transport::Tcp => RetinaTransport::Tcp(TcpTransportOptions::default()),
-                Transport::Udp => RetinaTransport::Udp(UdpTransportOptions::default()),
-            }));
+            let setup = self.inner.setup(
+                track,
+                SetupOptions::default().transport(match transport {
+                    Transport::Tcp => RetinaTransport::Tcp(TcpTransportOptions::default()),
+                    Transport::Udp => RetinaTransport::Udp(UdpTransportOptions::default()),
+                }),
+            );
             limited("SETUP", STEP_LIMIT, Box::pin(setup)).await?;
         }
         let options = PlayOptions::default()
@@ -107,10 +109,8 @@ impl Described {
             _ => AudioCodec::Pcmu,
         });
         let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
-        let status = listed.map(|index| AudioStatus {
-            codec: self.tracks[index].codec.clone(),
-            playable: audio.is_some(),
-        });
+        let status = listed
+            .map(|index| AudioStatus { codec: self.tracks[index].codec.clone(), playable: audio.is_some() });
         Offered { parameter_sets, audio: status, audio_codec }
     }
 }
@@ -220,15 +220,20 @@ fn translate(step: &str, error: &retina::Error) -> SourceError {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     match error.status_code() {
-        Some(401 | 403) => SourceError::slowly(
-            "camera_login",
-            "the camera refuses the user name or password".to_owned(),
-        ),
-        Some(404 | 454) => SourceError::slowly("camera_path", format!("{step}: the camera knows no such path")),
-        Some(461) => SourceError::slowly("camera_transport", format!("{step}: {line}; try the other transport")),
+        Some(401 | 403) => {
+            SourceError::slowly("camera_login", "the camera refuses the user name or password".to_owned())
+        }
+        Some(404 | 454) => {
+            SourceError::slowly("camera_path", format!("{step}: the camera knows no such path"))
+        }
+        Some(461) => {
+            SourceError::slowly("camera_transport", format!("{step}: {line}; try the other transport"))
+        }
         Some(_) => SourceError::soon("camera_refused", format!("{step}: {line}")),
         None if line.starts_with("Unable to connect") => SourceError::soon("camera_unreachable", line),
-        None if line.starts_with("Error reading") => SourceError::soon("camera_closed", format!("{step}: {line}")),
+        None if line.starts_with("Error reading") => {
+            SourceError::soon("camera_closed", format!("{step}: {line}"))
+        }
         None => SourceError::soon("camera_protocol", format!("{step}: {line}")),
     }
 }

@@ -345,7 +345,8 @@ impl Task {
         };
         // A clock that runs away from ours (set by hand, by NTP) is anchored anew.
         let near = |sampled: &Instant| {
-            let apart = received.saturating_duration_since(*sampled) + sampled.saturating_duration_since(received);
+            let apart =
+                received.saturating_duration_since(*sampled) + sampled.saturating_duration_since(received);
             apart < Duration::from_secs(10)
         };
         match (sampled.filter(near), timeline.peek(timestamp)) {
@@ -398,7 +399,9 @@ impl Task {
             self.publish_live(now);
         } else if now.duration_since(live.started) >= 3 * STALL {
             let error = match &live.shaper.findings().sps_error {
-                Some(error) => SourceError::soon("camera_h264", format!("the camera's SPS is damaged: {error}")),
+                Some(error) => {
+                    SourceError::soon("camera_h264", format!("the camera's SPS is damaged: {error}"))
+                }
                 None => SourceError::soon("camera_h264", "no key frame with parameter sets within 15 s"),
             };
             self.fail(&error, now);

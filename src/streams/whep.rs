@@ -21,9 +21,7 @@ use super::source::{Arrival, Offered, Secret, SourceError};
 use super::status::AudioStatus;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_PCMA, MIME_TYPE_PCMU};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
 /// For the POST and its answer.
@@ -133,8 +131,7 @@ impl Session {
         let (events, mut received) = mpsc::channel(QUEUE);
         let (key_frames, requests) = mpsc::channel(1);
         let (gathered, mut gathering) = mpsc::channel(1);
-        let handler =
-            Handler { events, gathered, key_frames: std::sync::Mutex::new(Some(requests)) };
+        let handler = Handler { events, gathered, key_frames: std::sync::Mutex::new(Some(requests)) };
         let client = http_client()?;
         let peer = build_peer(url, handler).await.map_err(|error| internal(&error))?;
         let mut closer = Closer { peer, client, resource: None, token: token.cloned() };
@@ -245,7 +242,9 @@ impl Closer {
         let body = response.text().await.map_err(|error| unreachable_server(&error))?;
         match status {
             200 | 201 => Ok(body),
-            401 | 403 => Err(SourceError::slowly("camera_login", format!("the server refuses the token ({status})"))),
+            401 | 403 => {
+                Err(SourceError::slowly("camera_login", format!("the server refuses the token ({status})")))
+            }
             404 => Err(SourceError::slowly("camera_path", "the server knows no such stream (404)")),
             _ => Err(SourceError::soon("camera_refused", format!("the server answers {status}"))),
         }
@@ -305,8 +304,7 @@ fn local_address(url: &Url) -> IpAddr {
 }
 
 fn h264() -> RTCRtpCodecParameters {
-    let feedback =
-        |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
     RTCRtpCodecParameters {
         rtp_codec: RTCRtpCodec {
             mime_type: MIME_TYPE_H264.into(),

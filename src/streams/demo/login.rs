@@ -59,7 +59,8 @@ pub fn base64(data: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in data.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             if place <= chunk.len() {
                 out.push(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize] as char);
@@ -77,7 +78,8 @@ mod tests {
 
     #[test]
     fn base64_of_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }
@@ -87,7 +89,8 @@ mod tests {
         let login = Login { username: "u", password: "p", scheme: LoginScheme::Digest, nonce: "n" };
         let ha1 = md5_hex("u:demo camera:p");
         let response = md5_hex(&format!("{ha1}:n:{}", md5_hex("DESCRIBE:rtsp://h/demo")));
-        let header = format!("Digest username=\"u\", realm=\"demo camera\", nonce=\"n\", response=\"{response}\"");
+        let header =
+            format!("Digest username=\"u\", realm=\"demo camera\", nonce=\"n\", response=\"{response}\"");
         assert!(login.accepts(&header, "DESCRIBE", "rtsp://h/demo"));
         assert!(!login.accepts(&header, "SETUP", "rtsp://h/demo"));
         assert!(!login.accepts("Digest", "DESCRIBE", "rtsp://h/demo"));

@@ -53,7 +53,15 @@ pub struct DemoOptions {
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        Self { clip: None, fps: 25.0, audio: true, login: None, mtu: 1400, sprop: true, faults: Faults::default() }
+        Self {
+            clip: None,
+            fps: 25.0,
+            audio: true,
+            login: None,
+            mtu: 1400,
+            sprop: true,
+            faults: Faults::default(),
+        }
     }
 }
 

@@ -81,7 +81,9 @@ impl Connection {
                 let methods = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN".to_owned();
                 self.reply(200, &cseq, &[("Public", methods)], "").await
             }
-            "DESCRIBE" if !path_of(&request.uri).starts_with("/demo") => self.reply(404, &cseq, &[], "").await,
+            "DESCRIBE" if !path_of(&request.uri).starts_with("/demo") => {
+                self.reply(404, &cseq, &[], "").await
+            }
             "DESCRIBE" => {
                 let base = format!("rtsp://{}/demo/", self.local);
                 let headers = [("Content-Base", base), ("Content-Type", "application/sdp".to_owned())];
@@ -121,7 +123,8 @@ impl Connection {
         };
         let wanted = request.header("Transport").unwrap_or_default().to_owned();
         let numbers = |name: &str| {
-            let (_, range) = wanted.split(';').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name))?;
+            let (_, range) =
+                wanted.split(';').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name))?;
             let (first, second) = range.split_once('-')?;
             Some((first.parse::<u16>().ok()?, second.parse::<u16>().ok()?))
         };
@@ -140,7 +143,8 @@ impl Connection {
             return self.reply(461, cseq, &[], "").await;
         };
         let transport = format!("{transport};ssrc={:08X}", self.player.ssrc(track));
-        self.reply(200, cseq, &[("Session", format!("{SESSION};timeout=60")), ("Transport", transport)], "").await
+        self.reply(200, cseq, &[("Session", format!("{SESSION};timeout=60")), ("Transport", transport)], "")
+            .await
     }
 
     fn sdp(&self) -> String {
@@ -164,7 +168,13 @@ impl Connection {
         sdp
     }
 
-    async fn reply(&mut self, status: u16, cseq: &str, headers: &[(&str, String)], body: &str) -> io::Result<()> {
+    async fn reply(
+        &mut self,
+        status: u16,
+        cseq: &str,
+        headers: &[(&str, String)],
+        body: &str,
+    ) -> io::Result<()> {
         let reason = match status {
             200 => "OK",
             401 => "Unauthorized",
@@ -185,7 +195,11 @@ impl Connection {
     }
 }
 
-async fn udp_pair(local: SocketAddr, peer: SocketAddr, ports: (u16, u16)) -> io::Result<(UdpSocket, UdpSocket)> {
+async fn udp_pair(
+    local: SocketAddr,
+    peer: SocketAddr,
+    ports: (u16, u16),
+) -> io::Result<(UdpSocket, UdpSocket)> {
     let rtp = UdpSocket::bind((local.ip(), 0)).await?;
     let rtcp = UdpSocket::bind((local.ip(), 0)).await?;
     rtp.connect((peer.ip(), ports.0)).await?;
@@ -231,7 +245,8 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Optio
     }
     let mut words = lines[0].split_whitespace();
     let (Some(method), Some(uri)) = (words.next(), words.next()) else { return Ok(None) };
-    let header = |line: &String| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
+    let header =
+        |line: &String| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
     let (method, uri) = (method.to_owned(), uri.to_owned());
     let request = Request { method, uri, headers: lines[1..].iter().filter_map(header).collect() };
     let length = request.header("Content-Length").and_then(|value| value.parse().ok()).unwrap_or(0);

@@ -119,8 +119,13 @@ impl Player {
         let in_clip = (frame % length) as usize;
         let first_frame = frame - (in_clip - self.shared.clip.key_before(in_clip)) as u64;
         let now = Instant::now();
-        self.playing =
-            Some(Playing { started: now, first_frame, frame: first_frame, audio_packet: 0, next_report: now });
+        self.playing = Some(Playing {
+            started: now,
+            first_frame,
+            frame: first_frame,
+            audio_packet: 0,
+            next_report: now,
+        });
         let info = |(index, track): (usize, &RtpTrack)| {
             let (sequence, time) = (track.sequence, track.timestamp(0.0));
             format!("url=track={index};seq={sequence};rtptime={time}")
@@ -261,7 +266,13 @@ impl Player {
         Ok(())
     }
 
-    async fn send_rtp(&mut self, index: usize, timestamp: u32, marker: bool, parts: &[&[u8]]) -> io::Result<()> {
+    async fn send_rtp(
+        &mut self,
+        index: usize,
+        timestamp: u32,
+        marker: bool,
+        parts: &[&[u8]],
+    ) -> io::Result<()> {
         let track = &mut self.tracks[index];
         if track.carrier.is_none() {
             return Ok(());

@@ -34,7 +34,9 @@ mod tests {
 
     #[test]
     fn known_values_of_mu_law() {
-        for (sample, code) in [(0, 0xff), (-1, 0x7f), (32767, 0x80), (-32768, 0x00), (1000, 0xce), (-1000, 0x4e)] {
+        for (sample, code) in
+            [(0, 0xff), (-1, 0x7f), (32767, 0x80), (-32768, 0x00), (1000, 0xce), (-1000, 0x4e)]
+        {
             assert_eq!(mu_law(sample), code, "{sample}");
         }
     }

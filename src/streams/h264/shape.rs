@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::nal::{NalType, Piece, fu_a_header, pieces, stap_a};
-use super::parameters::{VideoInfo, parameter_set_id, read_sps, slice_kind};
 use super::parameters::SliceKind;
+use super::parameters::{VideoInfo, parameter_set_id, read_sps, slice_kind};
 use crate::streams::packet::MAX_PAYLOAD;
 
 /// Bytes of a NAL unit in one FU-A.

@@ -5,7 +5,10 @@ use super::*;
 use proptest::prelude::*;
 
 const DEMO: &[u8] = include_bytes!("../demo/clip.h264");
-const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x15, 0xa6, 0x11, 0x05, 0x06, 0x7e, 0x7c, 0x04, 0x40, 0x00, 0x00, 0x03, 0x00, 0x40, 0x00, 0x00, 0x0c, 0x83, 0xc5, 0x8b, 0x84, 0x60];
+const SPS: &[u8] = &[
+    0x67, 0x42, 0xc0, 0x15, 0xa6, 0x11, 0x05, 0x06, 0x7e, 0x7c, 0x04, 0x40, 0x00, 0x00, 0x03, 0x00, 0x40,
+    0x00, 0x00, 0x0c, 0x83, 0xc5, 0x8b, 0x84, 0x60,
+];
 const PPS: &[u8] = &[0x68, 0xc8, 0x42, 0x09, 0x2c, 0x80];
 /// A slice header of one byte that says: first macroblock 0, slice type 5 (P) or 7 (I).
 const P: u8 = 0b1001_1000;
@@ -140,7 +143,11 @@ fn sixty_kilobytes_become_small_packets() {
 #[test]
 fn small_fragments_become_one_packet() {
     let mut camera = Camera::new();
-    camera.send(1, false, &[0x7c, 0x81, P, 1]).send(1, false, &[0x7c, 0x01, 2]).send(1, true, &[0x7c, 0x41, 3]);
+    camera.send(1, false, &[0x7c, 0x81, P, 1]).send(1, false, &[0x7c, 0x01, 2]).send(
+        1,
+        true,
+        &[0x7c, 0x41, 3],
+    );
     assert_eq!(reassemble(&camera.out), [(1, vec![0x61, P, 1, 2, 3])]);
     assert_eq!(camera.take(), [(1, 1, true, false, false)]);
 }
@@ -181,9 +188,7 @@ fn packetize(nal: &[u8], size: usize) -> Vec<Vec<u8>> {
     }
     let chunks: Vec<&[u8]> = nal[1..].chunks(size).collect();
     let last = chunks.len() - 1;
-    let packet = |(i, chunk): (usize, &&[u8])| {
-        [&fu_a_header(nal[0], i == 0, i == last)[..], chunk].concat()
-    };
+    let packet = |(i, chunk): (usize, &&[u8])| [&fu_a_header(nal[0], i == 0, i == last)[..], chunk].concat();
     chunks.iter().enumerate().map(packet).collect()
 }
 

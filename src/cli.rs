@@ -1,0 +1,323 @@
+//! The command line: `serve`, `check`, `probe`, `demo-camera`. Parses, prints, sets the exit status; the work is
+//! done elsewhere.
+
+// This is where the program talks to people.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::Gatehouse;
+use crate::config::{Config, Overrides};
+use crate::probe;
+use crate::reload;
+use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
+
+const AFTER_HELP: &str = "\
+Examples:
+  gatehouse                                   a simulated camera on http://127.0.0.1:8443/
+  gatehouse --config gatehouse.toml           the cameras of a file; changes are picked up while it runs
+  gatehouse check --config gatehouse.toml     all problems of the file, with their places
+  gatehouse probe rtsp://user:pass@camera/1   what a camera offers, and what a browser would make of it
+
+Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_PUBLIC_HOSTS,
+GATEHOUSE_MAX_VIEWERS and GATEHOUSE_THREADS come before the file; flags come before both.";
+
+/// RTSP cameras in the browser over WebRTC: one program, one port.
+#[derive(Parser)]
+#[command(name = "gatehouse", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show cameras (what happens without a command, too)
+    Serve(ServeArgs),
+    /// Check a configuration file and tell all of its problems
+    Check(ServeArgs),
+    /// Tell what a camera offers and what would keep a browser from showing it
+    Probe(ProbeArgs),
+    /// Be a camera: an RTSP server that loops an H.264 clip, with faults on demand
+    DemoCamera(Box<DemoArgs>),
+}
+
+#[derive(Args, Clone)]
+struct ServeArgs {
+    /// The configuration file (TOML); without it, a simulated camera is shown
+    #[arg(long, value_name = "FILE", env = "GATEHOUSE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder for state
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The address to listen on, TCP and UDP
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl ServeArgs {
+    fn overrides(&self) -> Overrides {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("GATEHOUSE_"))
+            .collect();
+        Overrides { environment, listen: self.listen, data: self.data.clone() }
+    }
+}
+
+#[derive(Args)]
+struct ProbeArgs {
+    /// rtsp://[user:password@]host[:port]/path
+    url: String,
+    /// Get RTP in datagrams instead of inside the RTSP connection
+    #[arg(long)]
+    udp: bool,
+    /// How long to look at the stream, at most
+    #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=120))]
+    seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SchemeArg {
+    Basic,
+    Digest,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1:8554", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// An H.264 Annex-B file; the bundled clip without it
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// Frames per second
+    #[arg(long, default_value_t = 25.0)]
+    fps: f64,
+    /// No sound
+    #[arg(long)]
+    no_audio: bool,
+    /// Ask for this login, as user:password
+    #[arg(long, value_name = "USER:PASSWORD")]
+    login: Option<String>,
+    /// How to ask for it
+    #[arg(long, value_enum, default_value = "digest")]
+    scheme: SchemeArg,
+    /// The largest RTP payload; up to 65000 over TCP
+    #[arg(long, default_value_t = 1400)]
+    mtu: usize,
+    /// Leave the parameter sets out of the SDP
+    #[arg(long)]
+    no_sprop: bool,
+    /// Go silent after so many seconds of a session
+    #[arg(long, value_name = "SECONDS")]
+    silent_after: Option<f64>,
+    /// Close the connection after so many seconds of a session
+    #[arg(long, value_name = "SECONDS")]
+    close_after: Option<f64>,
+    /// Send bytes that are not RTSP after so many seconds of a session
+    #[arg(long, value_name = "SECONDS")]
+    garbage_after: Option<f64>,
+    /// Let the timestamps jump after so many seconds of a session
+    #[arg(long, value_name = "SECONDS")]
+    jump_after: Option<f64>,
+    /// Go on with another clip (see --second-clip) after so many seconds of a session
+    #[arg(long, value_name = "SECONDS", requires = "second_clip")]
+    switch_after: Option<f64>,
+    /// The clip for --switch-after
+    #[arg(long, value_name = "FILE")]
+    second_clip: Option<PathBuf>,
+    /// Leave out every n-th packet
+    #[arg(long, value_name = "N")]
+    drop_every: Option<u64>,
+}
+
+/// Runs the program; returns its exit status.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime does not start: {error}")),
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            None => Box::pin(serve(&cli.serve)).await,
+            Some(Command::Serve(args)) => Box::pin(serve(&args)).await,
+            Some(Command::Check(args)) => check(&args),
+            Some(Command::Probe(args)) => Box::pin(probe(&args)).await,
+            Some(Command::DemoCamera(args)) => demo_camera(&args).await,
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("gatehouse: {message}");
+    ExitCode::FAILURE
+}
+
+fn log(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("warn,gatehouse=info"));
+    // A second call, in tests, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
+    Config::load(args.config.as_deref(), &args.overrides()).map_err(|problems| {
+        eprintln!("{problems}");
+        fail(&format!("{} problem(s) in the configuration", problems.0.len()))
+    })
+}
+
+fn check(args: &ServeArgs) -> ExitCode {
+    if args.config.is_none() {
+        return fail("which file? gatehouse check --config FILE");
+    }
+    match load(args) {
+        Ok(config) => {
+            let enabled = config.cameras.iter().filter(|camera| camera.enabled).count();
+            println!("no problems: {} camera(s), {enabled} enabled", config.cameras.len());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+async fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match load(args) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    log(&config.log);
+    if let Err(error) = std::fs::create_dir_all(&config.data) {
+        return fail(&format!("the data folder {} cannot be made: {error}", config.data.display()));
+    }
+    let gatehouse = match Gatehouse::start(&config).await {
+        Ok(gatehouse) => gatehouse,
+        Err(error) => return fail(&format!("cannot listen on {}: {error}", config.listen)),
+    };
+    announce(&gatehouse, &config);
+    if let Some(path) = &args.config {
+        let cameras = gatehouse.cameras().clone();
+        tokio::spawn(Box::pin(reload::follow(path.clone(), args.overrides(), config, cameras)));
+    }
+    wait_for_end().await;
+    gatehouse.stop();
+    // A moment for the farewells to viewers.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    ExitCode::SUCCESS
+}
+
+fn announce(gatehouse: &Gatehouse, config: &Config) {
+    let address = gatehouse.address();
+    let port = address.port();
+    println!("Gatehouse {} is running. Open one of:", env!("CARGO_PKG_VERSION"));
+    if address.ip().is_unspecified() {
+        println!("  http://127.0.0.1:{port}/");
+        for ip in gatehouse.engine().addresses().iter().filter(|ip| !ip.is_loopback()) {
+            println!("  http://{}/", SocketAddr::new(*ip, port));
+        }
+    } else {
+        println!("  http://{address}/");
+    }
+    if config.cameras.is_empty() {
+        println!(
+            "No camera is configured: a simulated one is shown. See config/gatehouse.toml for how to add yours."
+        );
+    }
+    if !address.ip().is_loopback() {
+        println!("There is no login yet: everybody who can reach this port can watch.");
+    }
+}
+
+async fn wait_for_end() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+async fn probe(args: &ProbeArgs) -> ExitCode {
+    log("error");
+    let report = probe::run(&args.url, args.udp, Duration::from_secs(args.seconds)).await;
+    if args.json {
+        match serde_json::to_string_pretty(&report) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return fail(&error.to_string()),
+        }
+    } else {
+        print!("{}", report.in_words());
+    }
+    ExitCode::from(report.exit_status())
+}
+
+async fn demo_camera(args: &DemoArgs) -> ExitCode {
+    log("warn");
+    let options = match demo_options(args) {
+        Ok(options) => options,
+        Err(message) => return fail(&message),
+    };
+    match DemoCamera::start(args.listen, options).await {
+        Ok(camera) => {
+            println!("A simulated camera plays at {}", camera.url());
+            wait_for_end().await;
+            camera.stop().await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("the simulated camera does not start: {error}")),
+    }
+}
+
+fn demo_options(args: &DemoArgs) -> Result<DemoOptions, String> {
+    let login = match &args.login {
+        Some(login) => {
+            let (user, password) = login.split_once(':').ok_or("--login needs user:password")?;
+            let scheme = match args.scheme {
+                SchemeArg::Basic => LoginScheme::Basic,
+                SchemeArg::Digest => LoginScheme::Digest,
+            };
+            Some((user.to_owned(), password.to_owned(), scheme))
+        }
+        None => None,
+    };
+    if !(0.1..=240.0).contains(&args.fps) {
+        return Err("--fps must be between 0.1 and 240".into());
+    }
+    let seconds = |value: Option<f64>| match value {
+        Some(value) => Duration::try_from_secs_f64(value).map(Some).map_err(|error| error.to_string()),
+        None => Ok(None),
+    };
+    let faults = Faults {
+        silent_after: seconds(args.silent_after)?,
+        close_after: seconds(args.close_after)?,
+        garbage_after: seconds(args.garbage_after)?,
+        jump_after: seconds(args.jump_after)?,
+        switch: seconds(args.switch_after)?.zip(args.second_clip.clone()),
+        drop_every: args.drop_every,
+    };
+    Ok(DemoOptions {
+        clip: args.clip.clone(),
+        fps: args.fps,
+        audio: !args.no_audio,
+        login,
+        mtu: args.mtu,
+        sprop: !args.no_sprop,
+        faults,
+    })
+}

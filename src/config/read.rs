@@ -1,0 +1,342 @@
+//! Walks TOML and remembers where everything stands, so that each problem can be told with line and column. It
+//! knows TOML, not our keys. All problems are collected; nothing stops at the first.
+
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A key's name is guessed within this many changed letters.
+const MAX_TYPO: usize = 3;
+
+/// Something that is wrong with the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// File, line and column; or what else it stands in.
+    pub place: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of a whole file.
+    pub fn of_file(name: &str, message: String) -> Self {
+        Self { place: name.to_owned(), message }
+    }
+
+    /// A problem of an environment variable.
+    pub fn of_variable(name: &str, value: &str, allowed: &str) -> Self {
+        let message = format!("{value:?} is not allowed: expected {allowed}");
+        Self { place: format!("environment variable {name}"), message }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// All problems of a configuration, one a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// A single one.
+    pub fn one(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.0.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A text and the problems that were found in it.
+pub struct Reader<'t> {
+    text: &'t str,
+    name: &'t str,
+    problems: Vec<(usize, Problem)>,
+}
+
+impl<'t> Reader<'t> {
+    /// A reader of a file's text.
+    pub fn new(text: &'t str, name: &'t str) -> Self {
+        Self { text, name, problems: Vec::new() }
+    }
+
+    /// Parses the text; what cannot be parsed is a problem and left out.
+    pub fn root(&mut self) -> DeTable<'t> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            self.problem_at(&span, error.message().to_owned());
+        }
+        table.into_inner()
+    }
+
+    fn problem_at(&mut self, span: &Range<usize>, message: String) {
+        let before = &self.text[..span.start.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let place = format!("{}:{line}:{column}", self.name);
+        self.problems.push((span.start, Problem { place, message }));
+    }
+
+    /// Adds a problem without a place in the text.
+    pub fn problem(&mut self, problem: Problem) {
+        self.problems.push((usize::MAX, problem));
+    }
+
+    /// The value if there was no problem, else all of them in the order of the text.
+    ///
+    /// # Errors
+    /// There was one.
+    pub fn finish<T>(mut self, value: T) -> Result<T, Problems> {
+        if self.problems.is_empty() {
+            return Ok(value);
+        }
+        self.problems.sort_by_key(|(at, _)| *at);
+        Err(Problems(self.problems.into_iter().map(|(_, problem)| problem).collect()))
+    }
+}
+
+/// A table, and which of its keys were asked for.
+pub struct Section<'a, 't> {
+    table: Option<&'a DeTable<'t>>,
+    span: Range<usize>,
+    path: String,
+    known: Vec<&'static str>,
+}
+
+impl<'a, 't> Section<'a, 't> {
+    /// The root, or any table.
+    pub fn new(table: &'a DeTable<'t>, path: &str) -> Self {
+        Self { table: Some(table), span: 0..0, path: path.to_owned(), known: Vec::new() }
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'t>>> {
+        self.known.push(key);
+        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+    }
+
+    fn named(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// A table inside; an empty one if it is not there.
+    pub fn section(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Section<'a, 't> {
+        let path = self.named(key);
+        let empty = Section { table: None, span: 0..0, path: path.clone(), known: Vec::new() };
+        let Some(value) = self.value(key) else { return empty };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                Section { table: Some(table), span: value.span(), path, known: Vec::new() }
+            }
+            other => {
+                reader.problem_at(
+                    &value.span(),
+                    format!("{path} must be a table [{path}], not {}", kind(other)),
+                );
+                empty
+            }
+        }
+    }
+
+    /// An array of tables inside.
+    pub fn sections(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Vec<Section<'a, 't>> {
+        let path = self.named(key);
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let mut sections = Vec::new();
+        let mut wrong = |span: &Range<usize>| {
+            reader.problem_at(span, format!("{path} must be tables [[{path}]]"));
+        };
+        match value.get_ref() {
+            DeValue::Array(array) => {
+                for item in array.iter() {
+                    match item.get_ref() {
+                        DeValue::Table(table) => {
+                            let (span, path) = (item.span(), path.clone());
+                            sections.push(Section { table: Some(table), span, path, known: Vec::new() });
+                        }
+                        _ => wrong(&item.span()),
+                    }
+                }
+            }
+            _ => wrong(&value.span()),
+        }
+        sections
+    }
+
+    fn expect<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&DeValue<'t>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(key)?;
+        let found = read(value.get_ref());
+        if found.is_none() {
+            let shown = show(value.get_ref());
+            reader.problem_at(
+                &value.span(),
+                format!("{} = {shown} is not allowed: expected {allowed}", self.named(key)),
+            );
+        }
+        found
+    }
+
+    /// A text.
+    pub fn string(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
+        self.expect(reader, key, "a text in quotes", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// A text that must be there.
+    pub fn required_string(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
+        let there = self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key));
+        if !there {
+            reader.problem_at(&self.span, format!("{} is missing", self.named(key)));
+        }
+        self.string(reader, key)
+    }
+
+    /// A text that can be parsed.
+    pub fn parsed<T: FromStr>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        allowed: &str,
+    ) -> Option<T> {
+        self.expect(reader, key, allowed, |value| value.as_str()?.parse().ok())
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<bool> {
+        self.expect(reader, key, "true or false", DeValue::as_bool)
+    }
+
+    /// A number within bounds.
+    pub fn integer(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        bounds: RangeInclusive<i64>,
+    ) -> Option<i64> {
+        let allowed = format!("a number from {} to {}", bounds.start(), bounds.end());
+        self.expect(reader, key, &allowed, |value| {
+            let number = value.as_integer()?;
+            let digits = number.as_str().replace('_', "");
+            i64::from_str_radix(&digits, number.radix()).ok().filter(|number| bounds.contains(number))
+        })
+    }
+
+    /// One of some words; returns its place among them.
+    pub fn one_of(&mut self, reader: &mut Reader<'_>, key: &'static str, words: &[&str]) -> Option<usize> {
+        let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+        self.expect(reader, key, &quoted.join(" or "), |value| {
+            words.iter().position(|word| value.as_str() == Some(word))
+        })
+    }
+
+    /// A time such as `"10s"`, `"500ms"`, `"5m"`, or a number of seconds.
+    pub fn duration(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let most = bounds.end().as_secs();
+        let allowed = format!("a time such as \"10s\", \"500ms\" or \"5m\", at most {most} s");
+        self.expect(reader, key, &allowed, |value| {
+            let duration = match (value.as_str(), value.as_integer()) {
+                (Some(text), _) => parse_duration(text)?,
+                (_, Some(number)) => Duration::from_secs(number.as_str().parse().ok()?),
+                _ => return None,
+            };
+            bounds.contains(&duration).then_some(duration)
+        })
+    }
+
+    /// A list of texts.
+    pub fn strings(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<String>> {
+        self.expect(reader, key, "a list of texts, such as [\"a\", \"b\"]", |value| {
+            value.as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+        })
+    }
+
+    /// A value that could be read but is not allowed.
+    pub fn complain(&self, reader: &mut Reader<'_>, key: &str, value: &str, allowed: &str) {
+        let found = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
+        let span = found.map_or(self.span.clone(), |(_, value)| value.span());
+        reader
+            .problem_at(&span, format!("{} = {value:?} is not allowed: expected {allowed}", self.named(key)));
+    }
+
+    /// Something about the table as a whole.
+    pub fn complain_about(&self, reader: &mut Reader<'_>, message: &str) {
+        reader.problem_at(&self.span, format!("{}: {message}", self.path));
+    }
+
+    /// Reports all keys that nobody asked for.
+    pub fn finish(&self, reader: &mut Reader<'_>) {
+        for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
+            if self.known.contains(&name.get_ref().as_ref()) {
+                continue;
+            }
+            let distance = |known: &&&str| strsim::damerau_levenshtein(known, name.get_ref());
+            let nearest = self.known.iter().min_by_key(distance).filter(|known| distance(known) <= MAX_TYPO);
+            let advice = match nearest {
+                Some(known) => format!("did you mean {known:?}?"),
+                None => format!("known are {}", self.known.join(", ")),
+            };
+            reader.problem_at(&name.span(), format!("{} is not known: {advice}", self.named(name.get_ref())));
+        }
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    match text[digits..].trim() {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" | "" => Some(Duration::from_secs(number)),
+        "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3600).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn show(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        other => kind(other).to_owned(),
+    }
+}

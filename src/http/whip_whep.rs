@@ -1,0 +1,216 @@
+//! WHEP (draft-ietf-wish-whep) for players, ours and others'. The status codes are those that public players
+//! handle well: 400 and 406 make some of them switch their mode, so they are not used for offers.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::error::ApiError;
+use super::{App, Client};
+use crate::config::IceServer;
+use crate::ids::{SessionId, StreamId};
+use crate::media::negotiate::OfferError;
+use crate::media::shard::PatchOutcome;
+use crate::media::{WatchError, Watching};
+use crate::streams::StreamHandle;
+
+const SDP: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+
+/// `/whep/{stream}` and `/session/{id}`.
+pub fn routes() -> Router<App> {
+    Router::new().route("/whep/{*stream}", any(endpoint)).route("/session/{id}", any(session))
+}
+
+async fn endpoint(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Path(stream): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let result = match method {
+        Method::OPTIONS => Ok(options(&app)),
+        Method::POST => post(&app, client, &stream, &headers, &body).await,
+        Method::GET | Method::HEAD => find(&app, &stream).map(|_| StatusCode::OK.into_response()),
+        _ => Err(wrong_method("POST, GET, HEAD, OPTIONS")),
+    };
+    cors(result.unwrap_or_else(IntoResponse::into_response))
+}
+
+fn find(app: &App, stream: &str) -> Result<StreamHandle, ApiError> {
+    StreamId::parse(stream)
+        .and_then(|id| app.cameras.stream(&id))
+        .ok_or_else(|| ApiError::not_found("stream"))
+}
+
+fn options(app: &App) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert("accept-post", HeaderValue::from_static(SDP));
+    add_links(headers, &app.ice_servers);
+    response
+}
+
+async fn post(
+    app: &App,
+    client: Client,
+    stream: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, ApiError> {
+    let stream = find(app, stream)?;
+    require_type(headers, SDP)?;
+    let offer = std::str::from_utf8(body).map_err(|_| unreadable("the offer is not UTF-8"))?;
+    let watching = app.engine.watch(&stream, offer, client.is_local()).await.map_err(refuse)?;
+    created(&watching, &app.ice_servers)
+}
+
+fn created(watching: &Watching, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
+    let value = |text: &str| {
+        let internal =
+            |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a header cannot be made");
+        HeaderValue::from_str(text).map_err(internal)
+    };
+    let mut response = (StatusCode::CREATED, watching.answer.clone()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP));
+    headers.insert(header::LOCATION, value(&format!("/session/{}", watching.session))?);
+    headers.insert(header::ETAG, value(&watching.etag)?);
+    headers.insert("accept-patch", HeaderValue::from_static(FRAGMENT));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    add_links(headers, ice_servers);
+    Ok(response)
+}
+
+fn refuse(error: WatchError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        WatchError::Offer(OfferError::NoCommonCodec { .. }) => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no_common_codec", message)
+        }
+        WatchError::Offer(_) => unreadable(&message),
+        WatchError::NotReachable(reason) => {
+            ApiError::new(StatusCode::CONFLICT, reason.code, message).retry_after(2)
+        }
+        WatchError::NotPlayable(reason) => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, reason.code, message)
+        }
+        WatchError::Full(_) => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", message).retry_after(10)
+        }
+        WatchError::Engine => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "internal", message).retry_after(10)
+        }
+    }
+}
+
+async fn session(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method == Method::OPTIONS {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        response.headers_mut().insert("accept-patch", HeaderValue::from_static(FRAGMENT));
+        return cors(response);
+    }
+    let known = SessionId::parse(&id).filter(|id| app.engine.has_session(id));
+    let result = match (known, method) {
+        (None, _) => Err(ApiError::not_found("session")),
+        (Some(_), Method::GET | Method::HEAD) => Ok(StatusCode::OK.into_response()),
+        (Some(id), Method::PATCH) => patch(&app, client, id, &headers, &body).await,
+        (Some(id), Method::DELETE) => {
+            app.engine.close(id);
+            Ok(StatusCode::OK.into_response())
+        }
+        _ => Err(wrong_method("PATCH, DELETE, GET, HEAD, OPTIONS")),
+    };
+    cors(result.unwrap_or_else(IntoResponse::into_response))
+}
+
+async fn patch(
+    app: &App,
+    client: Client,
+    id: SessionId,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, ApiError> {
+    require_type(headers, FRAGMENT)?;
+    let missing =
+        || ApiError::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", "If-Match is required");
+    let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).ok_or_else(missing)?;
+    let fragment = std::str::from_utf8(body).map_err(|_| unreadable("the fragment is not UTF-8"))?;
+    let outcome = app.engine.patch(id, tag.trim(), fragment, client.is_local()).await;
+    match outcome.map_err(|error| unreadable(&error.to_string()))? {
+        PatchOutcome::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
+        PatchOutcome::Restarted { fragment, etag } => {
+            Ok(([(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, etag)], fragment)
+                .into_response())
+        }
+        PatchOutcome::WrongTag => {
+            let text = "If-Match names another state of the session";
+            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "if_match_wrong", text))
+        }
+        PatchOutcome::Gone => Err(ApiError::not_found("session")),
+    }
+}
+
+fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    let text = format!("the Content-Type must be {wanted}");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text))
+}
+
+fn unreadable(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_unreadable", message)
+}
+
+fn wrong_method(allowed: &str) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("allowed are {allowed}"))
+}
+
+/// RFC 9725 §4.6: one `Link` a server.
+fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
+    let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    for server in servers {
+        for url in &server.urls {
+            let mut link = format!("<{url}>; rel=\"ice-server\"");
+            if let (Some(username), Some(credential)) = (&server.username, &server.credential) {
+                let (username, credential) = (quote(username), quote(credential.expose()));
+                link += &format!(
+                    "; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\""
+                );
+            }
+            if let Ok(value) = HeaderValue::from_str(&link) {
+                headers.append(header::LINK, value);
+            }
+        }
+    }
+}
+
+/// Players on other pages may use this: nothing here depends on cookies.
+fn cors(mut response: Response) -> Response {
+    const HEADERS: [(HeaderName, &str); 5] = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "OPTIONS, GET, HEAD, POST, PATCH, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Location, ETag, Link, Accept-Patch, Retry-After"),
+        (header::ACCESS_CONTROL_MAX_AGE, "3600"),
+    ];
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

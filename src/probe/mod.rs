@@ -1,0 +1,164 @@
+//! `gatehouse probe`: connects to a camera, looks at its stream for some seconds, and says what a browser would
+//! make of it. `greet` measures the round trip and the login scheme, `report` puts the findings into words.
+
+mod greet;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use crate::streams::h264::shape::Shaper;
+use crate::streams::meter::Meter;
+use crate::streams::packet::Track;
+use crate::streams::rtsp::{Described, split_credentials};
+use crate::streams::source::{Arrival, SourceError, Transport};
+pub use report::{Advice, Report, Severity, Stream};
+
+/// Two key frames are enough to know the GOP; a little more to measure the rates.
+const ENOUGH: Duration = Duration::from_secs(3);
+/// A camera without a packet for this long is silent.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Examines a camera for at most `limit`. What fails is part of the report.
+pub async fn run(address: &str, udp: bool, limit: Duration) -> Report {
+    let mut report = Report::default();
+    let mut url = match Url::parse(address) {
+        Ok(url) if url.scheme() == "rtsp" && url.host().is_some() => url,
+        _ => {
+            report.fail(&SourceError::slowly(
+                "address",
+                "the address must be rtsp://[user:password@]host[:port]/path",
+            ));
+            return report;
+        }
+    };
+    let credentials = split_credentials(&mut url);
+    report.url = url.to_string();
+    report.transport = if udp { "udp" } else { "tcp" };
+    match greet::greet(&url).await {
+        Ok(greeting) => {
+            report.round_trip_ms = Some(greeting.round_trip.as_secs_f64() * 1000.0);
+            report.login = greeting.login;
+            report.server = greeting.server;
+        }
+        Err(error) => {
+            report.fail(&error);
+            return report;
+        }
+    }
+    let transport = if udp { Transport::Udp } else { Transport::Tcp };
+    if let Err(error) = examine(&url, credentials.as_ref(), transport, limit, &mut report).await {
+        report.fail(&error);
+    }
+    report.advise();
+    report
+}
+
+async fn examine(
+    url: &Url,
+    credentials: Option<&(String, crate::streams::source::Secret)>,
+    transport: Transport,
+    limit: Duration,
+    report: &mut Report,
+) -> Result<(), SourceError> {
+    let described = Described::fetch(url, credentials).await?;
+    report.tracks.clone_from(&described.tracks);
+    let mut session = described.play(transport).await?;
+    let mut shaper = Shaper::new(&session.offered().parameter_sets);
+    let mut observation = Observation::new(Instant::now());
+    let deadline = observation.started + limit;
+    let result = loop {
+        let now = Instant::now();
+        if now >= deadline || (observation.keys >= 2 && now >= observation.started + ENOUGH) {
+            break Ok(());
+        }
+        let patience = SILENCE.min(deadline.saturating_duration_since(now));
+        match tokio::time::timeout(patience, session.next()).await {
+            Ok(Ok(Arrival::Rtp(packet))) => observation.take(&packet, &mut shaper),
+            Ok(Ok(Arrival::Clock { .. })) => {}
+            Ok(Err(error)) => break Err(error),
+            Err(_) if observation.packets == 0 => {
+                break Err(SourceError::soon("camera_silent", "the camera plays but sends nothing"));
+            }
+            Err(_) => {}
+        }
+    };
+    report.stream = Some(observation.finish(&shaper, Instant::now()));
+    result
+}
+
+/// What is seen of the video track.
+struct Observation {
+    started: Instant,
+    first_packet: Option<Instant>,
+    first_key: Option<Instant>,
+    packets: u64,
+    lost: u64,
+    keys: u32,
+    largest: usize,
+    smallest: usize,
+    audio_packets: u64,
+    meter: Meter,
+    shaped: Vec<crate::streams::h264::shape::Shaped>,
+}
+
+impl Observation {
+    fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            first_packet: None,
+            first_key: None,
+            packets: 0,
+            lost: 0,
+            keys: 0,
+            largest: 0,
+            smallest: usize::MAX,
+            audio_packets: 0,
+            meter: Meter::default(),
+            shaped: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, packet: &crate::streams::packet::RtpIn, shaper: &mut Shaper) {
+        let now = Instant::now();
+        if packet.track == Track::Audio {
+            self.audio_packets += 1;
+            return;
+        }
+        let size = packet.payload.len();
+        self.first_packet.get_or_insert(now);
+        self.packets += 1;
+        self.lost += u64::from(packet.lost);
+        self.largest = self.largest.max(size);
+        self.smallest = self.smallest.min(size);
+        self.meter.packet(now, packet.timestamp, size, packet.lost);
+        shaper.push(packet.timestamp, packet.marker, packet.lost, &packet.payload, &mut self.shaped);
+        if self.shaped.drain(..).any(|shaped| shaped.key_start) {
+            self.first_key.get_or_insert(now);
+            self.keys += 1;
+            self.meter.key_frame(now);
+        }
+    }
+
+    fn finish(mut self, shaper: &Shaper, now: Instant) -> Stream {
+        let measured = self.meter.measure(now);
+        let ms = |at: Option<Instant>| at.map(|at| at.duration_since(self.started).as_secs_f64() * 1000.0);
+        Stream {
+            info: shaper.findings().info.clone(),
+            b_frames: shaper.findings().b_frames,
+            fps: measured.fps,
+            bitrate: measured.bitrate,
+            gop_frames: measured.gop_frames,
+            gop_ms: measured.gop_ms,
+            key_frames: self.keys,
+            packets: self.packets,
+            lost: self.lost,
+            largest_payload: self.largest,
+            smallest_payload: if self.packets == 0 { 0 } else { self.smallest },
+            first_packet_ms: ms(self.first_packet),
+            first_key_ms: ms(self.first_key),
+            audio_packets: self.audio_packets,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What the probe found, what follows from it, and how to say it. Pure.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::streams::h264::parameters::VideoInfo;
+use crate::streams::rtsp::ListedTrack;
+use crate::streams::source::SourceError;
+use crate::streams::status::Reason;
+
+/// How much an advice matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Works, could be better.
+    Hint,
+    /// Works badly.
+    Warning,
+    /// Does not work in a browser.
+    Problem,
+}
+
+/// Something to change on the camera.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Advice {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Stable.
+    pub code: &'static str,
+    /// In words.
+    pub text: String,
+}
+
+/// What was seen of the video.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Stream {
+    /// From the SPS.
+    pub info: Option<VideoInfo>,
+    /// Pictures are sent in another order than shown.
+    pub b_frames: bool,
+    /// Frames per second, measured.
+    pub fps: f64,
+    /// Bits per second, measured.
+    pub bitrate: u64,
+    /// Frames from key frame to key frame.
+    pub gop_frames: Option<u32>,
+    /// Milliseconds from key frame to key frame.
+    pub gop_ms: Option<u32>,
+    /// Key frames that were seen.
+    pub key_frames: u32,
+    /// Packets that were seen.
+    pub packets: u64,
+    /// Packets that were missing.
+    pub lost: u64,
+    /// Bytes of RTP payload.
+    pub largest_payload: usize,
+    /// Bytes of RTP payload.
+    pub smallest_payload: usize,
+    /// From PLAY to the first packet.
+    pub first_packet_ms: Option<f64>,
+    /// From PLAY to the first key frame.
+    pub first_key_ms: Option<f64>,
+    /// Packets of sound.
+    pub audio_packets: u64,
+}
+
+/// Everything that the probe found.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Report {
+    /// Without user name and password.
+    pub url: String,
+    /// `tcp` or `udp`.
+    pub transport: &'static str,
+    /// Of one request on the connection.
+    pub round_trip_ms: Option<f64>,
+    /// The scheme that the camera asks for.
+    pub login: String,
+    /// How the camera names itself.
+    pub server: Option<String>,
+    /// Its tracks.
+    pub tracks: Vec<ListedTrack>,
+    /// Its video.
+    pub stream: Option<Stream>,
+    /// What ended the examination early.
+    pub error: Option<Reason>,
+    /// What follows.
+    pub advice: Vec<Advice>,
+}
+
+impl Report {
+    /// Notes what went wrong.
+    pub fn fail(&mut self, error: &SourceError) {
+        self.error = Some(error.reason());
+    }
+
+    /// 0: a browser shows it. 2: it does not, or badly. 3: the camera cannot be reached or refuses.
+    pub fn exit_status(&self) -> u8 {
+        let problem = self.advice.iter().any(|advice| advice.severity == Severity::Problem);
+        match (&self.error, problem) {
+            (Some(error), _) if error.code == "camera_codec" => 2,
+            (_, true) => 2,
+            (Some(_), _) => 3,
+            (None, false) => 0,
+        }
+    }
+
+    /// Draws the conclusions.
+    pub fn advise(&mut self) {
+        let mut advice = Vec::new();
+        let mut add = |severity, code, text: String| advice.push(Advice { severity, code, text });
+        if self.error.as_ref().is_some_and(|error| error.code == "camera_codec") {
+            let text =
+                "Set the camera's video codec to H.264; many have a second stream that can be set apart.";
+            add(Severity::Problem, "codec", text.into());
+        }
+        if let Some(stream) = &self.stream {
+            stream.advise(&mut add);
+        }
+        let audio = self.tracks.iter().find(|track| track.media == "audio");
+        if let Some(track) = audio.filter(|track| !matches!(track.codec.as_str(), "PCMU" | "PCMA")) {
+            let text = format!(
+                "The sound is {}: browsers take G.711 (PCMU or PCMA); set the camera to it.",
+                track.codec
+            );
+            add(Severity::Hint, "audio_codec", text);
+        }
+        if self.login == "none" {
+            let text = "The camera asks for no password: everybody in its network can watch.";
+            add(Severity::Hint, "no_login", text.into());
+        }
+        advice.sort_by_key(|advice| std::cmp::Reverse(advice.severity));
+        self.advice = advice;
+    }
+
+    /// For a terminal.
+    pub fn in_words(&self) -> String {
+        let mut out = String::new();
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(out, "{name:<14}{value}");
+        };
+        line("Address", self.url.clone());
+        if let Some(ms) = self.round_trip_ms {
+            line("Round trip", format!("{ms:.1} ms"));
+            line("Login", self.login.clone());
+        }
+        if let Some(server) = &self.server {
+            line("Camera", server.clone());
+        }
+        for track in &self.tracks {
+            line("Track", format!("{} {} ({} Hz)", track.media, track.codec, track.clock_rate));
+        }
+        if let Some(stream) = &self.stream {
+            stream.in_words(&mut line);
+        }
+        if let Some(error) = &self.error {
+            let _ = writeln!(out, "\nFailed: {} [{}]", error.message, error.code);
+        }
+        for advice in &self.advice {
+            let mark = match advice.severity {
+                Severity::Problem => "✘",
+                Severity::Warning => "!",
+                Severity::Hint => "·",
+            };
+            let _ = writeln!(out, "{mark} {}", advice.text);
+        }
+        if self.exit_status() == 0 {
+            let _ = writeln!(out, "✔ A browser can show this camera.");
+        }
+        out
+    }
+}
+
+impl Stream {
+    fn advise(&self, add: &mut impl FnMut(Severity, &'static str, String)) {
+        if self.b_frames {
+            let text = "The camera sends B-frames, which WebRTC cannot show: set the H.264 profile to Baseline, or B-frames to 0.";
+            add(Severity::Problem, "b_frames", text.into());
+        }
+        if self.packets > 0 && self.key_frames == 0 {
+            let text =
+                "No key frame was seen: set the key frame interval (GOP, I-frame interval) to 2 seconds.";
+            add(Severity::Problem, "no_key_frame", text.into());
+        }
+        if let Some(info) = &self.info {
+            if matches!(info.profile, "High 10" | "High 4:2:2" | "High 4:4:4" | "Extended" | "other") {
+                let text = format!(
+                    "Browsers do not decode the profile {}: set it to Main or Baseline.",
+                    info.profile
+                );
+                add(Severity::Problem, "profile", text);
+            }
+            if info.width * info.height > 3840 * 2160 {
+                let text = format!(
+                    "{} × {} is more than most devices decode: use a smaller size.",
+                    info.width, info.height
+                );
+                add(Severity::Warning, "size", text);
+            }
+        }
+        if let Some(ms) = self.gop_ms.filter(|ms| *ms > 4500) {
+            let seconds = f64::from(ms) / 1000.0;
+            let text = format!("A key frame comes every {seconds:.1} s: 2 s lets pictures recover sooner.");
+            add(Severity::Hint, "long_gop", text);
+        }
+        if self.lost > 0 {
+            let text =
+                format!("{} packets were lost on the way here: use TCP, or mend the network.", self.lost);
+            add(Severity::Warning, "loss", text);
+        }
+        if self.bitrate > 12_000_000 {
+            let mbit = self.bitrate as f64 / 1e6;
+            let text = format!("{mbit:.1} Mbit/s is much for viewers over Wi-Fi: 2 to 6 is usual.");
+            add(Severity::Warning, "bitrate", text);
+        }
+    }
+
+    fn in_words(&self, line: &mut impl FnMut(&str, String)) {
+        if let Some(info) = &self.info {
+            let fps = info.nominal_fps.map(|fps| format!(", announces {fps:.0} fps")).unwrap_or_default();
+            line(
+                "Video",
+                format!(
+                    "{} × {}, {} profile, level {}{fps}",
+                    info.width, info.height, info.profile, info.level
+                ),
+            );
+        }
+        line("Measured", format!("{:.1} fps, {:.0} kbit/s", self.fps, self.bitrate as f64 / 1000.0));
+        line("B-frames", if self.b_frames { "yes" } else { "no" }.into());
+        match (self.gop_frames, self.gop_ms) {
+            (Some(frames), Some(ms)) => {
+                line("Key frames", format!("every {frames} frames, {:.1} s", f64::from(ms) / 1000.0));
+            }
+            _ => line("Key frames", format!("{} seen", self.key_frames)),
+        }
+        line(
+            "Packets",
+            format!(
+                "{}, {} lost, payloads of {} to {} bytes",
+                self.packets, self.lost, self.smallest_payload, self.largest_payload
+            ),
+        );
+        if let (Some(packet), Some(key)) = (self.first_packet_ms, self.first_key_ms) {
+            line("Start", format!("first packet after {packet:.0} ms, first key frame after {key:.0} ms"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Report {
+        let info = VideoInfo {
+            profile: "Main",
+            level: "3.1".into(),
+            profile_level_id: "4d001f".into(),
+            width: 1280,
+            height: 720,
+            nominal_fps: Some(25.0),
+            reorder_frames: Some(0),
+        };
+        let stream =
+            Stream { info: Some(info), packets: 100, key_frames: 2, gop_ms: Some(2000), ..Stream::default() };
+        let track = ListedTrack { media: "video".into(), codec: "H264".into(), clock_rate: 90_000 };
+        Report { login: "digest".into(), tracks: vec![track], stream: Some(stream), ..Report::default() }
+    }
+
+    fn advised(change: impl FnOnce(&mut Report)) -> (Vec<&'static str>, u8) {
+        let mut report = healthy();
+        change(&mut report);
+        report.advise();
+        (report.advice.iter().map(|advice| advice.code).collect(), report.exit_status())
+    }
+
+    #[test]
+    fn a_healthy_camera_needs_no_advice() {
+        assert_eq!(advised(|_| ()), (vec![], 0));
+        let mut report = healthy();
+        report.advise();
+        assert!(report.in_words().contains("✔"));
+    }
+
+    #[test]
+    fn each_hindrance_has_its_advice() {
+        fn stream(report: &mut Report) -> &mut Stream {
+            report.stream.as_mut().unwrap()
+        }
+        assert_eq!(advised(|r| stream(r).b_frames = true), (vec!["b_frames"], 2));
+        assert_eq!(advised(|r| stream(r).key_frames = 0), (vec!["no_key_frame"], 2));
+        assert_eq!(
+            advised(|r| stream(r).info.as_mut().unwrap().profile = "High 4:2:2"),
+            (vec!["profile"], 2)
+        );
+        assert_eq!(advised(|r| stream(r).gop_ms = Some(10_000)), (vec!["long_gop"], 0));
+        assert_eq!(advised(|r| stream(r).lost = 3), (vec!["loss"], 0));
+        assert_eq!(advised(|r| stream(r).bitrate = 20_000_000), (vec!["bitrate"], 0));
+        assert_eq!(advised(|r| r.login = "none".into()), (vec!["no_login"], 0));
+        let aac = ListedTrack { media: "audio".into(), codec: "MPEG4-GENERIC".into(), clock_rate: 16_000 };
+        assert_eq!(advised(|r| r.tracks.push(aac)), (vec!["audio_codec"], 0));
+        assert_eq!(advised(|r| r.fail(&SourceError::slowly("camera_codec", "x"))), (vec!["codec"], 2));
+        assert_eq!(advised(|r| r.fail(&SourceError::slowly("camera_login", "x"))), (vec![], 3));
+    }
+}
