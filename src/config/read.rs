@@ -9,9 +9,6 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A key's name is guessed within this many changed letters.
-const MAX_TYPO: usize = 3;
-
 /// Something that is wrong with the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
@@ -298,7 +295,11 @@ impl<'a, 't> Section<'a, 't> {
                 continue;
             }
             let distance = |known: &&&str| strsim::damerau_levenshtein(known, name.get_ref());
-            let nearest = self.known.iter().min_by_key(distance).filter(|known| distance(known) <= MAX_TYPO);
+            let nearest = self
+                .known
+                .iter()
+                .min_by_key(distance)
+                .filter(|known| distance(known) <= (known.len() / 3).max(1));
             let advice = match nearest {
                 Some(known) => format!("did you mean {known:?}?"),
                 None => format!("known are {}", self.known.join(", ")),

@@ -352,8 +352,9 @@ fn rejected(out: &mut String, section: &Section) {
 fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local: &Local<'_>, setup: &str) {
     let (codec, track) = (&accepted.codec, &accepted.track);
     let (pt, kind) = (track.payload_type, section.kind.as_str());
-    let rtx = track.rtx_payload_type.map(|rtx| format!(" {rtx}")).unwrap_or_default();
-    line(out, format_args!("m={kind} 9 {} {pt}{rtx}", section.protocol));
+    let rtx = track.rtx_payload_type;
+    let formats = rtx.map_or_else(|| pt.to_string(), |rtx| format!("{pt} {rtx}"));
+    line(out, format_args!("m={kind} 9 {} {formats}", section.protocol));
     line(out, format_args!("c=IN IP4 0.0.0.0"));
     line(out, format_args!("a=rtcp:9 IN IP4 0.0.0.0"));
     line(out, format_args!("a=ice-ufrag:{}", local.ice.ufrag));
@@ -382,13 +383,16 @@ fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local:
     if !codec.format.is_empty() {
         line(out, format_args!("a=fmtp:{pt} {}", codec.format));
     }
-    if let Some(rtx) = track.rtx_payload_type {
+    if let Some(rtx) = rtx {
         line(out, format_args!("a=rtpmap:{rtx} rtx/90000"));
         line(out, format_args!("a=fmtp:{rtx} apt={pt}"));
         line(out, format_args!("a=ssrc-group:FID {} {}", track.ssrc, track.rtx_ssrc));
+    }
+    // Chromium takes the first one for the track's own, whatever the group says.
+    line(out, format_args!("a=ssrc:{} cname:gatehouse", track.ssrc));
+    if rtx.is_some() {
         line(out, format_args!("a=ssrc:{} cname:gatehouse", track.rtx_ssrc));
     }
-    line(out, format_args!("a=ssrc:{} cname:gatehouse", track.ssrc));
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ fn the_answer_has_a_section_for_each_of_the_offer() {
     assert!(!text.contains("goog-remb"));
     assert_eq!(text.matches("a=end-of-candidates").count(), 1);
     assert!(text.contains("a=setup:active"));
+    // Chromium takes the first SSRC line for the track's own: the other way round there is no picture.
+    assert!(text.find("a=ssrc:1 ").unwrap() < text.find("a=ssrc:2 ").unwrap());
 }
 
 #[test]

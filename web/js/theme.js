@@ -1,0 +1,9 @@
+// Applies the chosen theme before the first paint. A classic script, so that it runs before the page is shown.
+(() => {
+  try {
+    const theme = localStorage.getItem("gatehouse.theme");
+    if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+  } catch {
+    // Storage is blocked: the system's theme it is.
+  }
+})();

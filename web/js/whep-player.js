@@ -1,0 +1,365 @@
+// Plays one WHEP stream into a <video>, and goes on doing so: it reconnects by itself, says how it is, and cleans
+// up. It knows nothing of this page; take it for yours:
+//
+//   import { WhepPlayer } from "https://gatehouse.example/js/whep-player.js";
+//   const player = new WhepPlayer(document.querySelector("video"), "https://gatehouse.example/whep/camera/door");
+//   player.addEventListener("state", () => console.log(player.state, player.code));
+//   player.start();
+
+/**
+ * - `idle`: not started, or stopped.
+ * - `connecting`: on the way to the first picture.
+ * - `playing`: pictures arrive.
+ * - `stalled`: connected, but no new picture for some seconds; it resumes by itself.
+ * - `retrying`: failed, tried again at `retryAt`.
+ * - `blocked`: failed in a way that trying again does not help: see `code`. `start()` tries once more.
+ * @typedef {"idle" | "connecting" | "playing" | "stalled" | "retrying" | "blocked"} PlayerState
+ */
+
+/**
+ * @typedef {object} PlayerStats
+ * @property {number} width
+ * @property {number} height
+ * @property {number} fps
+ * @property {number} bitrate bits per second
+ * @property {number} lossPercent since the last call
+ * @property {number} roundTrip in milliseconds
+ * @property {number} jitterBuffer delay in milliseconds since the last call
+ * @property {number} framesDecoded
+ */
+
+/**
+ * @typedef {object} PlayerOptions
+ * @property {string} [token] sent as `Authorization: Bearer`
+ * @property {RTCConfiguration} [rtc] for the peer connection; ICE servers of the endpoint's `Link` headers are added
+ */
+
+const FIRST_RETRY = 500;
+const LAST_RETRY = 10_000;
+/** From the answer to the first picture. */
+const MEDIA_LIMIT = 10_000;
+/** Without a new picture for this long the stream is stalled. */
+const STALL = 3_000;
+/** A connection that is only shaky gets this long to recover. */
+const DISCONNECTED_LIMIT = 4_000;
+
+export class WhepPlayer extends EventTarget {
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {string} url the WHEP endpoint
+   * @param {PlayerOptions} [options]
+   */
+  constructor(video, url, options = {}) {
+    super();
+    this.video = video;
+    this.url = url;
+    this.options = options;
+    /** @type {PlayerState} */
+    this.state = "idle";
+    /** Why it is not playing: a stable code, or empty. */
+    this.code = "";
+    /** When it is tried again, as of `Date.now()`. */
+    this.retryAt = 0;
+    /** @type {Session | null} */
+    this.session = null;
+    this.failures = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+    this.generation = 0;
+  }
+
+  /** Begins to play; does nothing while it is at it. */
+  start() {
+    if (this.state !== "idle" && this.state !== "blocked" && this.state !== "retrying") return;
+    clearTimeout(this.timer);
+    this.#connect();
+  }
+
+  /** Stops and frees everything. `start()` may be called again. */
+  stop() {
+    this.generation += 1;
+    clearTimeout(this.timer);
+    this.failures = 0;
+    this.#close();
+    this.#become("idle", "");
+  }
+
+  /**
+   * Figures since the last call, or null while there are none.
+   * @returns {Promise<PlayerStats | null>}
+   */
+  async stats() {
+    return (await this.session?.stats()) ?? null;
+  }
+
+  async #connect() {
+    this.generation += 1;
+    const generation = this.generation;
+    const current = () => generation === this.generation;
+    if (this.state !== "retrying" || this.code === "") this.#become("connecting", "");
+    const session = new Session(this.video, this.url, this.options, (event) => {
+      if (current()) this.#event(event);
+    });
+    this.session = session;
+    try {
+      await session.open();
+    } catch (error) {
+      session.close();
+      if (current()) this.#failed(error instanceof Failure ? error : new Failure("media"));
+    }
+  }
+
+  /** @param {SessionEvent} event */
+  #event(event) {
+    if (event === "playing") {
+      this.failures = 0;
+      this.#become("playing", "");
+    } else if (event === "stalled") {
+      this.#become("stalled", "stalled");
+    } else {
+      this.#failed(new Failure("media"));
+    }
+  }
+
+  /** @param {Failure} failure */
+  #failed(failure) {
+    this.generation += 1;
+    this.#close();
+    if (failure.final) {
+      this.#become("blocked", failure.code);
+      return;
+    }
+    const backOff = Math.min(FIRST_RETRY * 2 ** this.failures, LAST_RETRY) * (0.75 + Math.random() / 4);
+    const delay = Math.max(backOff, failure.retryAfter);
+    this.failures += 1;
+    this.retryAt = Date.now() + delay;
+    this.#become("retrying", failure.code);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#connect(), delay);
+  }
+
+  #close() {
+    this.session?.close();
+    this.session = null;
+  }
+
+  /**
+   * @param {PlayerState} state
+   * @param {string} code
+   */
+  #become(state, code) {
+    if (state === this.state && code === this.code && state !== "retrying") return;
+    this.state = state;
+    this.code = code;
+    this.dispatchEvent(new Event("state"));
+  }
+}
+
+class Failure extends Error {
+  /**
+   * @param {string} code
+   * @param {boolean} [final] trying again does not help
+   * @param {number} [retryAfter] milliseconds
+   */
+  constructor(code, final = false, retryAfter = 0) {
+    super(code);
+    this.code = code;
+    this.final = final;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** @typedef {"playing" | "stalled" | "lost"} SessionEvent */
+
+/** One peer connection, from its POST to its DELETE. */
+class Session {
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {string} url
+   * @param {PlayerOptions} options
+   * @param {(event: SessionEvent) => void} tell
+   */
+  constructor(video, url, options, tell) {
+    this.video = video;
+    this.url = url;
+    this.options = options;
+    this.tell = tell;
+    /** @type {RTCPeerConnection | null} */
+    this.peer = null;
+    this.location = "";
+    this.closed = false;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.watch = undefined;
+    this.frames = 0;
+    this.lastFrame = 0;
+    this.opened = performance.now();
+    this.disconnectedAt = 0;
+    /** @type {Snapshot | null} */
+    this.snapshot = null;
+  }
+
+  async open() {
+    if (!("RTCPeerConnection" in window)) throw new Failure("no_webrtc", true);
+    const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...this.options.rtc });
+    this.peer = peer;
+    const stream = new MediaStream();
+    peer.addTransceiver("video", { direction: "recvonly" });
+    peer.addTransceiver("audio", { direction: "recvonly" });
+    peer.ontrack = (event) => {
+      // Cameras are watched live: as little buffer as the network allows.
+      event.receiver.jitterBufferTarget = 0;
+      stream.addTrack(event.track);
+    };
+    const offer = await peer.createOffer();
+    await peer.setLocalDescription(offer);
+    // Without waiting for candidates: the server has a public face, and our checks are enough for it.
+    const answer = await this.#post(peer.localDescription?.sdp ?? offer.sdp ?? "");
+    if (this.closed) return;
+    await peer.setRemoteDescription({ type: "answer", sdp: answer });
+    if (this.closed) return;
+    if (this.video.srcObject !== stream) this.video.srcObject = stream;
+    // Refused while the page is not visible, and when the element is replaced: autoplay does the rest.
+    this.video.play().catch(() => {});
+    this.opened = performance.now();
+    this.watch = setInterval(() => this.#look(), 250);
+  }
+
+  /** @param {string} sdp */
+  async #post(sdp) {
+    let response;
+    try {
+      const headers = { "Content-Type": "application/sdp", ...this.#authorization() };
+      response = await fetch(this.url, { method: "POST", headers, body: sdp, signal: AbortSignal.timeout(20_000) });
+    } catch {
+      throw new Failure("offline");
+    }
+    const text = await response.text();
+    if (response.status === 201) {
+      const location = response.headers.get("Location");
+      this.location = location ? new URL(location, this.url.startsWith("http") ? this.url : window.location.href).href : "";
+      if (this.closed) this.#delete();
+      return text;
+    }
+    let code = `http_${response.status}`;
+    try {
+      code = JSON.parse(text).error.code ?? code;
+    } catch {
+      // Not one of our servers.
+    }
+    const final = [401, 403, 415, 422].includes(response.status);
+    const retryAfter = Number(response.headers.get("Retry-After") ?? 0) * 1000;
+    throw new Failure(code, final, response.status === 404 ? 5_000 : retryAfter);
+  }
+
+  /** @returns {Record<string, string>} */
+  #authorization() {
+    return this.options.token ? { Authorization: `Bearer ${this.options.token}` } : {};
+  }
+
+  #look() {
+    const peer = this.peer;
+    if (!peer || this.closed) return;
+    const now = performance.now();
+    if (peer.connectionState === "failed" || peer.connectionState === "closed") return this.tell("lost");
+    if (peer.connectionState === "disconnected") {
+      this.disconnectedAt ||= now;
+      if (now - this.disconnectedAt > DISCONNECTED_LIMIT) return this.tell("lost");
+    } else {
+      this.disconnectedAt = 0;
+    }
+    const frames = this.video.getVideoPlaybackQuality().totalVideoFrames;
+    if (frames !== this.frames) {
+      this.frames = frames;
+      this.lastFrame = now;
+      this.tell("playing");
+    } else if (this.lastFrame === 0) {
+      if (now - this.opened > MEDIA_LIMIT) this.tell("lost");
+    } else if (now - this.lastFrame > STALL && !document.hidden) {
+      this.tell("stalled");
+    }
+  }
+
+  /** @returns {Promise<PlayerStats | null>} */
+  async stats() {
+    if (!this.peer || this.closed) return null;
+    const snapshot = read(await this.peer.getStats());
+    const before = this.snapshot;
+    this.snapshot = snapshot;
+    if (!snapshot || !before || snapshot.at <= before.at) return null;
+    const seconds = (snapshot.at - before.at) / 1000;
+    const received = snapshot.packets - before.packets;
+    const lost = Math.max(0, snapshot.lost - before.lost);
+    const emitted = snapshot.emitted - before.emitted;
+    return {
+      width: snapshot.width,
+      height: snapshot.height,
+      fps: (snapshot.framesDecoded - before.framesDecoded) / seconds,
+      bitrate: ((snapshot.bytes - before.bytes) * 8) / seconds,
+      lossPercent: received + lost > 0 ? (lost / (received + lost)) * 100 : 0,
+      roundTrip: snapshot.roundTrip,
+      jitterBuffer: emitted > 0 ? ((snapshot.bufferDelay - before.bufferDelay) / emitted) * 1000 : 0,
+      framesDecoded: snapshot.framesDecoded,
+    };
+  }
+
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    clearInterval(this.watch);
+    if (this.peer) {
+      this.peer.ontrack = null;
+      this.peer.close();
+      this.peer = null;
+    }
+    this.#delete();
+  }
+
+  #delete() {
+    if (!this.location) return;
+    const location = this.location;
+    this.location = "";
+    // `keepalive`: it must get through when the page is being left.
+    fetch(location, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
+  }
+}
+
+/**
+ * @typedef {object} Snapshot
+ * @property {number} at
+ * @property {number} bytes
+ * @property {number} packets
+ * @property {number} lost
+ * @property {number} framesDecoded
+ * @property {number} width
+ * @property {number} height
+ * @property {number} bufferDelay
+ * @property {number} emitted
+ * @property {number} roundTrip
+ */
+
+/**
+ * @param {RTCStatsReport} report
+ * @returns {Snapshot | null}
+ */
+function read(report) {
+  /** @type {any} */
+  let video = null;
+  let roundTrip = 0;
+  for (const entry of report.values()) {
+    if (entry.type === "inbound-rtp" && entry.kind === "video") video = entry;
+    if (entry.type === "candidate-pair" && entry.nominated) roundTrip = (entry.currentRoundTripTime ?? 0) * 1000;
+  }
+  if (!video) return null;
+  return {
+    at: video.timestamp,
+    bytes: video.bytesReceived ?? 0,
+    packets: video.packetsReceived ?? 0,
+    lost: video.packetsLost ?? 0,
+    framesDecoded: video.framesDecoded ?? 0,
+    width: video.frameWidth ?? 0,
+    height: video.frameHeight ?? 0,
+    bufferDelay: video.jitterBufferDelay ?? 0,
+    emitted: video.jitterBufferEmittedCount ?? 0,
+    roundTrip,
+  };
+}
