@@ -340,8 +340,11 @@ fn candidate_lines(out: &mut String, candidates: &[String]) {
 }
 
 fn rejected(out: &mut String, section: &Section) {
-    // RFC 3264 §6: port 0; formats must be there and mean nothing.
-    line(out, format_args!("m={} 0 {} {}", section.kind, section.protocol, section.first_format));
+    // RFC 3264 §6: port 0; a format must be there and means nothing. 0 is one that needs no rtpmap, which strict
+    // readers miss.
+    let is_rtp = section.protocol.contains("RTP/");
+    let format = if is_rtp { "0" } else { section.first_format.as_str() };
+    line(out, format_args!("m={} 0 {} {format}", section.kind, section.protocol));
     line(out, format_args!("c=IN IP4 0.0.0.0"));
     line(out, format_args!("a=inactive"));
     if let Some(mid) = &section.mid {

@@ -84,7 +84,7 @@ fn sound_that_the_other_side_lacks_is_rejected() {
     assert_eq!(agreement.first_mid(), "1");
     let ice = Credentials { ufrag: "0aaaa".into(), pwd: "p".repeat(24) };
     let text = answer(&agreement, &local(&ice), 7);
-    assert!(text.contains("m=audio 0 UDP/TLS/RTP/SAVPF 111\r\n"));
+    assert!(text.contains("m=audio 0 UDP/TLS/RTP/SAVPF 0\r\n"));
     assert!(text.contains("a=group:BUNDLE 1\r\n"));
 }
 

@@ -1,0 +1,23 @@
+"""GStreamer's RTSP server with one H.264 file at /test, for the integration tests. Prints its port."""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+Gst.init(None)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1")
+server.set_service("0")
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    f"( multifilesrc location={sys.argv[1]} loop=true ! h264parse config-interval=0 "
+    "! video/x-h264,framerate=25/1 ! rtph264pay name=pay0 pt=96 )"
+)
+server.get_mount_points().add_factory("/test", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()

@@ -1,0 +1,201 @@
+//! Cameras with the faults of real ones: what the status says, and that viewers stay and see them come back.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{camera, camera_toml, clip, http, is_key_start, server, until};
+use gatehouse::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
+use gatehouse::streams::packet::{MAX_PAYLOAD, Track};
+use gatehouse::streams::status::State;
+
+fn code(status: &gatehouse::streams::status::StreamStatus) -> &'static str {
+    status.reason.as_ref().map_or("", |reason| reason.code)
+}
+
+#[tokio::test]
+async fn both_login_schemes_work() {
+    for scheme in [LoginScheme::Basic, LoginScheme::Digest] {
+        let login = Some(("viewer".to_owned(), "p/w:ü".to_owned(), scheme));
+        let camera = camera(DemoOptions { login, ..DemoOptions::default() }).await;
+        let more = "username = \"viewer\"\npassword = \"p/w:ü\"";
+        let server = server(&camera_toml("c", &camera.url(), more)).await;
+        server.wait_for("c", "live", |status| status.state == State::Live).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_and_not_hammered() {
+    let login = Some(("viewer".to_owned(), "right".to_owned(), LoginScheme::Digest));
+    let camera = camera(DemoOptions { login, ..DemoOptions::default() }).await;
+    let more = "username = \"viewer\"\npassword = \"hunter2-wrong\"";
+    let server = server(&camera_toml("c", &camera.url(), more)).await;
+    let status = server.wait_for("c", "failed", |status| status.state == State::Failed).await;
+    assert_eq!(code(&status), "camera_login");
+    let wait = status.retry_at.unwrap().duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(wait > Duration::from_secs(40), "{wait:?}");
+    let api = http().get(server.url("/api/cameras")).send().await.unwrap().text().await.unwrap();
+    assert!(!api.contains("hunter2") && !api.contains("rtsp:"), "{api}");
+}
+
+#[tokio::test]
+async fn what_a_live_camera_is_like() {
+    let camera = camera(DemoOptions::default()).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let measured = |status: &gatehouse::streams::status::StreamStatus| {
+        status.video.as_ref().is_some_and(|video| video.measured.gop_frames.is_some())
+    };
+    let status = server.wait_for("c", "two key frames", measured).await;
+    let video = status.video.as_ref().unwrap();
+    let info = video.info.as_ref().unwrap();
+    assert_eq!((info.width, info.height, info.profile), (1280, 720, "Main"));
+    assert_eq!(video.measured.gop_frames, Some(50));
+    assert!((20.0..30.0).contains(&video.measured.fps), "{video:?}");
+    assert_eq!(status.audio.as_ref().unwrap().codec, "PCMU");
+    assert!(!video.b_frames && status.problem.is_none());
+}
+
+#[tokio::test]
+async fn a_silent_camera_is_noticed() {
+    let faults = Faults { silent_after: Some(Duration::from_millis(500)), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    server.wait_for("c", "silence is noticed", |status| code(status) == "camera_silent").await;
+}
+
+#[tokio::test]
+async fn garbage_ends_the_session_and_a_new_one_begins() {
+    let faults = Faults { garbage_after: Some(Duration::from_millis(300)), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
+    server.wait_for("c", "garbage is noticed", |status| status.state == State::Retrying).await;
+    server.wait_for("c", "live again", |status| status.state == State::Live).await;
+}
+
+#[tokio::test]
+async fn no_h264_is_named() {
+    // A camera whose path is wrong answers 404.
+    let camera = camera(DemoOptions::default()).await;
+    let wrong = camera.url().replace("/demo", "/other");
+    let server = server(&camera_toml("c", &wrong, "")).await;
+    let status = server.wait_for("c", "failed", |status| status.state == State::Failed).await;
+    assert_eq!(code(&status), "camera_path");
+}
+
+#[tokio::test]
+async fn large_packets_are_cut_small() {
+    let camera = camera(DemoOptions { mtu: 60_000, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    let mut key_frames = 0;
+    while key_frames < 2 {
+        let packet = viewer.video().await;
+        assert!(packet.payload.len() <= MAX_PAYLOAD);
+        key_frames += u32::from(is_key_start(&packet.payload));
+    }
+    let largest = server.status("c").video.as_ref().unwrap().measured.largest_payload;
+    assert!(largest > 10_000, "the camera's own were large: {largest}");
+}
+
+#[tokio::test]
+async fn parameter_sets_need_not_be_in_the_sdp() {
+    let camera = camera(DemoOptions { sprop: false, audio: false, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    viewer.video_where(|packet| is_key_start(&packet.payload)).await;
+    assert_eq!(server.status("c").audio, None);
+}
+
+#[tokio::test]
+async fn udp_works_too() {
+    let camera = camera(DemoOptions::default()).await;
+    let server = server(&camera_toml("c", &camera.url(), "transport = \"udp\"")).await;
+    let mut viewer = server.watch("c").await;
+    viewer.video_where(|packet| is_key_start(&packet.payload)).await;
+}
+
+#[tokio::test]
+async fn a_lost_packet_is_a_gap() {
+    let faults = Faults { drop_every: Some(40), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, audio: false, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    viewer.video_where(|packet| packet.lost > 0).await;
+    // The status is renewed every second.
+    let lost = || server.status("c").video.as_ref().map(|video| video.measured.lost_packets);
+    until("the loss is counted", || lost().filter(|lost| *lost > 0)).await;
+}
+
+#[tokio::test]
+async fn a_jump_of_the_cameras_clock_does_not_show() {
+    let faults = Faults { jump_after: Some(Duration::from_secs(1)), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, audio: false, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    let start = Instant::now();
+    let mut last = viewer.video().await.timestamp;
+    while start.elapsed() < Duration::from_millis(2500) {
+        let timestamp = viewer.video().await.timestamp;
+        let step = timestamp.wrapping_sub(last) as i32;
+        assert!((0..90_000 * 2).contains(&step), "{step}");
+        last = timestamp;
+    }
+}
+
+#[tokio::test]
+async fn a_new_resolution_in_mid_stream() {
+    let switch = Some((Duration::from_secs(1), clip("red.h264")));
+    let camera = camera(DemoOptions { faults: Faults { switch, ..Faults::default() }, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    let old = viewer.video_where(|packet| is_key_start(&packet.payload)).await;
+    let new = viewer.video_where(|packet| is_key_start(&packet.payload) && packet.payload != old.payload).await;
+    assert!(new.payload.len() < MAX_PAYLOAD);
+    let width = || server.status("c").video.as_ref().and_then(|video| video.info.as_ref().map(|info| info.width));
+    until("the status tells the new size", || width().filter(|width| *width == 320)).await;
+}
+
+#[tokio::test]
+async fn viewers_outlive_the_camera() {
+    let first = camera(DemoOptions::default()).await;
+    let address = first.address();
+    let server = server(&camera_toml("c", &first.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    let before = viewer.video().await;
+    first.stop().await;
+    server.wait_for("c", "the camera is gone", |status| status.state == State::Retrying).await;
+    let second = DemoCamera::start(address, DemoOptions { clip: Some(clip("green.h264")), ..DemoOptions::default() });
+    let _second = second.await.unwrap();
+    server.wait_for("c", "the camera is back", |status| status.state == State::Live).await;
+    // The same connection, other parameter sets, time going on.
+    let mut last = before.timestamp;
+    loop {
+        let packet = viewer.video().await;
+        let step = packet.timestamp.wrapping_sub(last) as i32;
+        assert!((0..90_000 * 40).contains(&step), "{step}");
+        last = packet.timestamp;
+        if is_key_start(&packet.payload) && packet.payload.len() < 60 && packet.payload[4] == 0x42 {
+            break;
+        }
+    }
+    assert_eq!(server.gatehouse.engine().sessions(), 1);
+}
+
+#[tokio::test]
+async fn sound_comes_along() {
+    let camera = camera(DemoOptions::default()).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    let mut viewer = server.watch("c").await;
+    let mut last = None;
+    for _ in 0..50 {
+        let packet = loop {
+            let packet = viewer.packet().await;
+            if packet.track == Track::Audio {
+                break packet;
+            }
+        };
+        assert_eq!(packet.payload.len(), 160);
+        if let Some(last) = last {
+            assert_eq!(packet.timestamp.wrapping_sub(last) % 160, 0);
+        }
+        last = Some(packet.timestamp);
+    }
+}

@@ -1,0 +1,31 @@
+//! A second opinion on RTSP: GStreamer's server instead of ours. Runs where the test command has installed it and
+//! says so in `GATEHOUSE_TEST_GSTREAMER`.
+
+use crate::support::{camera_toml, clip, is_key_start, server};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+#[tokio::test]
+async fn gstreamers_rtsp_server_is_understood() {
+    if std::env::var_os("GATEHOUSE_TEST_GSTREAMER").is_none() {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cameras/gstreamer_server.py");
+    let mut child = tokio::process::Command::new("/usr/bin/python3")
+        .arg(script)
+        .arg(clip("slices-aud.h264"))
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let port = crate::support::within("GStreamer's port", lines.next_line()).await.unwrap().unwrap();
+    for transport in ["tcp", "udp"] {
+        let more = format!("transport = \"{transport}\"");
+        let server = server(&camera_toml("g", &format!("rtsp://127.0.0.1:{port}/test"), &more)).await;
+        let mut viewer = server.watch("g").await;
+        viewer.video_where(|packet| is_key_start(&packet.payload)).await;
+        let status = server.status("g");
+        let info = status.video.as_ref().unwrap().info.as_ref().unwrap();
+        assert_eq!((info.width, info.profile), (640, "High"));
+    }
+}

@@ -1,0 +1,12 @@
+//! Integration tests: a whole server in the process, real RTSP over sockets, real peers of the `webrtc` crate.
+//! Everything is on 127.0.0.1. Tests wait for events, with limits that only a broken server reaches.
+
+mod chain;
+mod command_line;
+mod faults;
+mod gstreamer;
+mod reload;
+mod support;
+mod tidy;
+mod viewers;
+mod whep_status;

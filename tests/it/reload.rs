@@ -1,0 +1,49 @@
+//! A configuration file that changes while the server runs.
+
+use std::path::Path;
+
+use crate::support::{camera, camera_toml, server, until};
+use gatehouse::config::{Config, Overrides};
+use gatehouse::ids::StreamId;
+use gatehouse::reload;
+use gatehouse::streams::demo::DemoOptions;
+
+fn number(server: &crate::support::Server, id: &str) -> Option<u64> {
+    server.gatehouse.cameras().stream(&StreamId::camera(id)?).map(|stream| stream.number())
+}
+
+/// A file that was written anew has another size or time stamp.
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn only_what_changed_is_restarted() {
+    let camera = camera(DemoOptions::default()).await;
+    let (one, two) = (camera_toml("one", &camera.url(), ""), camera_toml("two", &camera.url(), ""));
+    let text = format!("{one}{two}");
+    let server = server(&text).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gatehouse.toml");
+    write(&file, &text);
+    let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+    let cameras = server.gatehouse.cameras().clone();
+    tokio::spawn(reload::follow(file.clone(), Overrides::default(), config, cameras));
+    let mut viewer = server.watch("one").await;
+    let (first, second) = (number(&server, "one"), number(&server, "two"));
+
+    // A broken file changes nothing.
+    write(&file, "[[camera]]\nid = ");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!((number(&server, "one"), number(&server, "two")), (first, second));
+
+    let changed = two.replace("id = \"two\"", "id = \"two\"\nidle_timeout = \"99s\"");
+    let three = camera_toml("three", &camera.url(), "name = \"Third\"");
+    write(&file, &format!("{one}{changed}{three}"));
+    until("the third camera is there", || number(&server, "three")).await;
+    assert_eq!(number(&server, "one"), first, "untouched");
+    assert_ne!(number(&server, "two"), second, "restarted");
+    viewer.video().await;
+    let names: Vec<String> = server.gatehouse.cameras().list().into_iter().map(|camera| camera.name).collect();
+    assert_eq!(names, ["one", "two", "Third"]);
+}

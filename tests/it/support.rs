@@ -1,0 +1,161 @@
+//! What the tests share: a server, simulated cameras, viewers, and waiting for what should happen.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatehouse::Gatehouse;
+use gatehouse::config::{Config, Overrides};
+use gatehouse::ids::StreamId;
+use gatehouse::streams::demo::{DemoCamera, DemoOptions};
+use gatehouse::streams::packet::{RtpIn, Track};
+use gatehouse::streams::source::Arrival;
+use gatehouse::streams::status::StreamStatus;
+use gatehouse::streams::whep;
+use url::Url;
+
+/// Nothing takes longer, unless it is broken.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits for something, but not for ever.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
+}
+
+/// Asks again and again until the answer is there.
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A simulated camera on a port of its own.
+pub async fn camera(options: DemoOptions) -> DemoCamera {
+    DemoCamera::start(([127, 0, 0, 1], 0).into(), options).await.unwrap()
+}
+
+/// A clip of `tests/cameras`.
+pub fn clip(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cameras").join(name)
+}
+
+/// `[[camera]]` for the configuration.
+pub fn camera_toml(id: &str, url: &str, more: &str) -> String {
+    format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\n{more}\n")
+}
+
+/// A server with these cameras, on a port of its own.
+pub async fn server(cameras: &str) -> Server {
+    let text = format!("[server]\nlisten = \"127.0.0.1:0\"\n{cameras}");
+    let config = Config::parse(&text, "test", Path::new("."), &Overrides::default()).unwrap();
+    Server { gatehouse: Arc::new(Gatehouse::start(&config).await.unwrap()) }
+}
+
+#[derive(Clone)]
+pub struct Server {
+    pub gatehouse: Arc<Gatehouse>,
+}
+
+impl Server {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gatehouse.address())
+    }
+
+    pub fn status(&self, camera: &str) -> Arc<StreamStatus> {
+        let stream = StreamId::camera(camera).unwrap();
+        self.gatehouse.cameras().stream(&stream).unwrap().status()
+    }
+
+    /// Keeps a camera going without a viewer and returns what it has become.
+    pub async fn wait_for(&self, camera: &str, what: &str, wanted: impl Fn(&StreamStatus) -> bool) -> Arc<StreamStatus> {
+        let stream = self.gatehouse.cameras().stream(&StreamId::camera(camera).unwrap()).unwrap();
+        let _interest = stream.want().await;
+        let mut changes = stream.watch_status();
+        let status = within(what, changes.wait_for(|status| wanted(status))).await.unwrap().clone();
+        status
+    }
+
+    /// A viewer by the `webrtc` crate.
+    pub async fn watch(&self, camera: &str) -> Viewer {
+        let url = Url::parse(&self.url(&format!("/whep/camera/{camera}"))).unwrap();
+        let session = within("a viewer connects", whep::Session::connect(&url, None)).await.unwrap();
+        Viewer { session: Box::new(session) }
+    }
+}
+
+pub struct Viewer {
+    session: Box<whep::Session>,
+}
+
+impl Viewer {
+    /// The next packet of either track.
+    pub async fn packet(&mut self) -> RtpIn {
+        loop {
+            match within("a packet", self.session.next()).await.unwrap() {
+                Arrival::Rtp(packet) => return packet,
+                Arrival::Clock { .. } => {}
+            }
+        }
+    }
+
+    /// The next packet of video.
+    pub async fn video(&mut self) -> RtpIn {
+        loop {
+            let packet = self.packet().await;
+            if packet.track == Track::Video {
+                return packet;
+            }
+        }
+    }
+
+    /// Waits for a packet of video with some property.
+    pub async fn video_where(&mut self, wanted: impl Fn(&RtpIn) -> bool) -> RtpIn {
+        loop {
+            let packet = self.video().await;
+            if wanted(&packet) {
+                return packet;
+            }
+        }
+    }
+
+    /// Whether its connection is over, waiting for it.
+    pub async fn ended(&mut self) -> bool {
+        within("the end of the connection", async {
+            loop {
+                if self.session.next().await.is_err() {
+                    return true;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Whether a payload is the parameter sets in front of a key frame.
+pub fn is_key_start(payload: &[u8]) -> bool {
+    payload.first().map(|byte| byte & 0x1f) == Some(24) && payload.get(3).map(|byte| byte & 0x1f) == Some(7)
+}
+
+/// An offer as Chromium makes it, for requests that never get to media.
+pub fn offer(codecs: &str) -> String {
+    let fingerprint = ["AB"; 32].join(":");
+    format!(
+        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+         m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=recvonly\r\na=rtcp-mux\r\n\
+         a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\n\
+         a=fingerprint:sha-256 {fingerprint}\r\n{codecs}"
+    )
+}
+
+pub const H264: &str =
+    "a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\na=rtcp-fb:102 nack\r\n";
+
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().timeout(LIMIT).build().unwrap()
+}
