@@ -54,7 +54,7 @@ enum Command {
 #[derive(Args, Clone)]
 struct ServeArgs {
     /// The configuration file (TOML); without it, a simulated camera is shown
-    #[arg(long, value_name = "FILE", env = "GATEHOUSE_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder for state
     #[arg(long, value_name = "DIR")]
@@ -65,10 +65,16 @@ struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The flag, else the variable. An empty variable, as container files like to set it, is none.
+    fn config(&self) -> Option<PathBuf> {
+        let variable = std::env::var_os("GATEHOUSE_CONFIG").filter(|value| !value.is_empty());
+        self.config.clone().or_else(|| variable.map(PathBuf::from))
+    }
+
     fn overrides(&self) -> Overrides {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("GATEHOUSE_"))
+            .filter(|(name, value)| name.starts_with("GATEHOUSE_") && !value.is_empty())
             .collect();
         Overrides { environment, listen: self.listen, data: self.data.clone() }
     }
@@ -176,14 +182,14 @@ fn log(filter: &str) {
 }
 
 fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
-    Config::load(args.config.as_deref(), &args.overrides()).map_err(|problems| {
+    Config::load(args.config().as_deref(), &args.overrides()).map_err(|problems| {
         eprintln!("{problems}");
         fail(&format!("{} problem(s) in the configuration", problems.0.len()))
     })
 }
 
 fn check(args: &ServeArgs) -> ExitCode {
-    if args.config.is_none() {
+    if args.config().is_none() {
         return fail("which file? gatehouse check --config FILE");
     }
     match load(args) {
@@ -210,9 +216,9 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(error) => return fail(&format!("cannot listen on {}: {error}", config.listen)),
     };
     announce(&gatehouse, &config);
-    if let Some(path) = &args.config {
+    if let Some(path) = args.config() {
         let cameras = gatehouse.cameras().clone();
-        tokio::spawn(Box::pin(reload::follow(path.clone(), args.overrides(), config, cameras)));
+        tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras)));
     }
     wait_for_end().await;
     gatehouse.stop();

@@ -2,6 +2,7 @@
 //! Payloads are shared with all other copies. Pure.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::streams::packet::Packet;
 
@@ -12,6 +13,9 @@ const MAX_PACKETS: usize = 16 * 1024;
 /// …nor more than this: the GOP cache's largest size, twice.
 const MAX_BYTES: usize = 64 << 20;
 
+/// A stream without a packet for this long has stopped.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// See the module. Places are packet indexes; `None` is a packet that was lost before us.
 #[derive(Default)]
 pub struct Ring {
@@ -20,9 +24,20 @@ pub struct Ring {
     bytes: usize,
     gop_start: Option<u64>,
     gop_damaged: bool,
+    last_arrival: Option<Instant>,
 }
 
 impl Ring {
+    /// Something has arrived from the source.
+    pub fn touch(&mut self, now: Instant) {
+        self.last_arrival = Some(now);
+    }
+
+    /// Whether the source delivers: what is here is the present, not the past.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.last_arrival.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+    }
+
     /// Appends a packet; a jump of the index is a gap.
     pub fn push(&mut self, packet: Packet) {
         let end = self.end();

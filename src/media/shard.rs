@@ -99,6 +99,10 @@ impl Sink for ShardSink {
     fn deliver(&self, batch: &SharedBatch) -> bool {
         self.shard.try_send(Input::Batch(self.stream, batch.clone())).is_ok()
     }
+
+    fn end(&self) {
+        let _ = self.shard.try_send(Input::EndStream(self.stream));
+    }
 }
 
 /// A stream as a shard sees it.
@@ -300,6 +304,9 @@ impl Shard {
     fn batch(&mut self, now: Instant, stream: u64, batch: &SharedBatch) {
         let Some(watched) = self.streams.get_mut(&stream) else { return };
         watched.clocks = batch.clocks;
+        if !batch.replay {
+            watched.ring.touch(now);
+        }
         for packet in batch.packets.iter().filter(|packet| packet.track == Track::Video) {
             watched.ring.push(packet.clone());
         }

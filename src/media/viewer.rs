@@ -85,7 +85,9 @@ impl Cursor {
     /// A key frame was asked for.
     pub fn key_frame_wanted(&mut self, ring: &Ring, now: Instant) -> KeyFrame {
         let just_now = |at: Instant| now.saturating_duration_since(at) < REPLAY_PAUSE;
-        if self.pacing.is_some() || self.last_replay.is_some_and(just_now) {
+        // Chromium asks every few seconds while nothing comes: when the camera has stopped, its past must not be
+        // shown again.
+        if self.pacing.is_some() || self.last_replay.is_some_and(just_now) || !ring.is_fresh(now) {
             return KeyFrame::Pending;
         }
         match ring.gop_start() {
@@ -202,6 +204,7 @@ mod tests {
         let mut cursor = Cursor::join(&ring, now);
         let later = now + Duration::from_secs(5);
         cursor.due(&ring, later);
+        ring.touch(later);
         assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Replayed);
         assert_eq!(cursor.due(&ring, later).start, 0);
         assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Pending);
@@ -209,6 +212,8 @@ mod tests {
         ring.push(packet(40, false));
         let much_later = later + Duration::from_secs(5);
         cursor.due(&ring, much_later);
+        assert_eq!(cursor.key_frame_wanted(&ring, much_later), KeyFrame::Pending, "the camera has stopped");
+        ring.touch(much_later);
         assert_eq!(cursor.key_frame_wanted(&ring, much_later), KeyFrame::AskSource);
     }
 

@@ -17,6 +17,9 @@ const BATCH_DELAY: Duration = Duration::from_millis(4);
 pub trait Sink: Send + Sync {
     /// Takes a batch without waiting. `false` if there was no room for it: the sink will see a gap.
     fn deliver(&self, batch: &SharedBatch) -> bool;
+
+    /// The stream cannot be watched any more: its viewers have to go.
+    fn end(&self);
 }
 
 /// Tells sinks apart.
@@ -89,6 +92,13 @@ impl Hub {
     /// Removes a sink.
     pub fn remove(&mut self, id: SinkId) {
         self.sinks.retain(|(other, _)| *other != id);
+    }
+
+    /// Sends all viewers away. Sinks unsubscribe by themselves.
+    pub fn end(&self) {
+        for (_, sink) in &self.sinks {
+            sink.end();
+        }
     }
 
     /// Appends a packet of video. `after_gap` leaves out an index.
@@ -195,6 +205,8 @@ mod tests {
             self.0.lock().unwrap().push(batch.clone());
             true
         }
+
+        fn end(&self) {}
     }
 
     fn shaped(key_start: bool, marker: bool, size: usize) -> Shaped {

@@ -97,10 +97,27 @@ struct Live {
     meter: Meter,
     started: Instant,
     last_packet: Instant,
-    /// A whole frame's worth has come: the status says `live`.
+    /// Whether a key frame has come.
+    key_seen: bool,
+    /// The last frame's timestamp, and how many there were.
+    frames: (u32, u32),
+    /// The status says `live`.
     announced: bool,
     /// The source's wall clock against ours, from its first sender report.
     wall_offset: Option<(SystemTime, Instant)>,
+}
+
+/// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
+/// stream at the latest, in all cameras that were seen.
+const B_FRAME_WAIT: u32 = 4;
+
+impl Live {
+    /// Whether enough has come to say that viewers may come: what could not be shown must be known before.
+    fn is_known(&self) -> bool {
+        let findings = self.shaper.findings();
+        let never_reordered = findings.info.as_ref().and_then(|info| info.reorder_frames) == Some(0);
+        never_reordered || findings.b_frames || self.frames.1 >= B_FRAME_WAIT
+    }
 }
 
 /// What happened to the source.
@@ -261,6 +278,8 @@ impl Task {
             meter: Meter::default(),
             started: now,
             last_packet: now,
+            key_seen: false,
+            frames: (0, 0),
             announced: false,
             wall_offset: None,
         }));
@@ -320,13 +339,22 @@ impl Task {
         if key {
             live.meter.key_frame(now);
         }
+        live.key_seen |= key;
+        if live.frames.0 != packet.timestamp || live.frames.1 == 0 {
+            live.frames = (packet.timestamp, live.frames.1 + 1);
+        }
         let problem = problem_of(live);
-        let announce = key && !live.announced;
+        let announce = !live.announced && live.key_seen && live.is_known();
+        let news = live.announced && problem != self.status.borrow().problem;
         if announce {
             live.announced = true;
             info!(stream = %self.id, after_ms = now.duration_since(live.started).as_millis() as u64, "live");
         }
-        if announce || (live.announced && problem != self.status.borrow().problem) {
+        if announce || news {
+            if let Some(problem) = &problem {
+                warn!(stream = %self.id, code = problem.code, "cannot be shown: {}", problem.message);
+                self.hub.end();
+            }
             self.publish_live(now);
         }
     }

@@ -19,7 +19,9 @@ async fn help_teaches() {
     let output = run(&["--help"]).await;
     assert!(output.status.success());
     let text = out(&output);
-    for word in ["serve", "check", "probe", "demo-camera", "--config", "--listen", "GATEHOUSE_LISTEN", "Examples"] {
+    for word in
+        ["serve", "check", "probe", "demo-camera", "--config", "--listen", "GATEHOUSE_LISTEN", "Examples"]
+    {
         assert!(text.contains(word), "{word}");
     }
 }

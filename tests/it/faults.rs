@@ -143,13 +143,17 @@ async fn a_jump_of_the_cameras_clock_does_not_show() {
 #[tokio::test]
 async fn a_new_resolution_in_mid_stream() {
     let switch = Some((Duration::from_secs(1), clip("red.h264")));
-    let camera = camera(DemoOptions { faults: Faults { switch, ..Faults::default() }, ..DemoOptions::default() }).await;
+    let camera =
+        camera(DemoOptions { faults: Faults { switch, ..Faults::default() }, ..DemoOptions::default() })
+            .await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let mut viewer = server.watch("c").await;
     let old = viewer.video_where(|packet| is_key_start(&packet.payload)).await;
-    let new = viewer.video_where(|packet| is_key_start(&packet.payload) && packet.payload != old.payload).await;
+    let new =
+        viewer.video_where(|packet| is_key_start(&packet.payload) && packet.payload != old.payload).await;
     assert!(new.payload.len() < MAX_PAYLOAD);
-    let width = || server.status("c").video.as_ref().and_then(|video| video.info.as_ref().map(|info| info.width));
+    let width =
+        || server.status("c").video.as_ref().and_then(|video| video.info.as_ref().map(|info| info.width));
     until("the status tells the new size", || width().filter(|width| *width == 320)).await;
 }
 
@@ -162,7 +166,8 @@ async fn viewers_outlive_the_camera() {
     let before = viewer.video().await;
     first.stop().await;
     server.wait_for("c", "the camera is gone", |status| status.state == State::Retrying).await;
-    let second = DemoCamera::start(address, DemoOptions { clip: Some(clip("green.h264")), ..DemoOptions::default() });
+    let second =
+        DemoCamera::start(address, DemoOptions { clip: Some(clip("green.h264")), ..DemoOptions::default() });
     let _second = second.await.unwrap();
     server.wait_for("c", "the camera is back", |status| status.state == State::Live).await;
     // The same connection, other parameter sets, time going on.

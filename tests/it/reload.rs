@@ -44,6 +44,7 @@ async fn only_what_changed_is_restarted() {
     assert_eq!(number(&server, "one"), first, "untouched");
     assert_ne!(number(&server, "two"), second, "restarted");
     viewer.video().await;
-    let names: Vec<String> = server.gatehouse.cameras().list().into_iter().map(|camera| camera.name).collect();
+    let names: Vec<String> =
+        server.gatehouse.cameras().list().into_iter().map(|camera| camera.name).collect();
     assert_eq!(names, ["one", "two", "Third"]);
 }

@@ -73,7 +73,12 @@ impl Server {
     }
 
     /// Keeps a camera going without a viewer and returns what it has become.
-    pub async fn wait_for(&self, camera: &str, what: &str, wanted: impl Fn(&StreamStatus) -> bool) -> Arc<StreamStatus> {
+    pub async fn wait_for(
+        &self,
+        camera: &str,
+        what: &str,
+        wanted: impl Fn(&StreamStatus) -> bool,
+    ) -> Arc<StreamStatus> {
         let stream = self.gatehouse.cameras().stream(&StreamId::camera(camera).unwrap()).unwrap();
         let _interest = stream.want().await;
         let mut changes = stream.watch_status();
@@ -153,8 +158,7 @@ pub fn offer(codecs: &str) -> String {
     )
 }
 
-pub const H264: &str =
-    "a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\na=rtcp-fb:102 nack\r\n";
+pub const H264: &str = "a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\na=rtcp-fb:102 nack\r\n";
 
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder().timeout(LIMIT).build().unwrap()

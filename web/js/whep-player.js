@@ -66,22 +66,40 @@ export class WhepPlayer extends EventTarget {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.generation = 0;
+    /** @type {AbortController | null} Ends the listeners of the page's comings and goings. */
+    this.listening = null;
   }
 
   /** Begins to play; does nothing while it is at it. */
   start() {
     if (this.state !== "idle" && this.state !== "blocked" && this.state !== "retrying") return;
     clearTimeout(this.timer);
+    this.#listen();
     this.#connect();
   }
 
   /** Stops and frees everything. `start()` may be called again. */
   stop() {
+    this.listening?.abort();
+    this.listening = null;
+    this.#pause();
+  }
+
+  #pause() {
     this.generation += 1;
     clearTimeout(this.timer);
     this.failures = 0;
     this.#close();
     this.#become("idle", "");
+  }
+
+  /** A page that is left lets its stream go, and takes it up again if the browser brings the page back. */
+  #listen() {
+    if (this.listening) return;
+    this.listening = new AbortController();
+    const { signal } = this.listening;
+    window.addEventListener("pagehide", () => this.#pause(), { signal });
+    window.addEventListener("pageshow", (event) => event.persisted && this.start(), { signal });
   }
 
   /**
@@ -306,20 +324,20 @@ class Session {
     if (this.closed) return;
     this.closed = true;
     clearInterval(this.watch);
-    if (this.peer) {
-      this.peer.ontrack = null;
-      this.peer.close();
-      this.peer = null;
-    }
-    this.#delete();
+    const peer = this.peer;
+    this.peer = null;
+    if (peer) peer.ontrack = null;
+    // The server first: when it hears of the end from the connection itself, it knows no such session any more.
+    this.#delete().then(() => peer?.close());
   }
 
-  #delete() {
+  async #delete() {
     if (!this.location) return;
     const location = this.location;
     this.location = "";
+    const options = { method: "DELETE", headers: this.#authorization(), signal: AbortSignal.timeout(2_000) };
     // `keepalive`: it must get through when the page is being left.
-    fetch(location, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
+    await fetch(location, { ...options, keepalive: true }).catch(() => {});
   }
 }
 

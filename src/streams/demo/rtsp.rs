@@ -195,16 +195,27 @@ impl Connection {
     }
 }
 
+/// Tries for two ports side by side.
+const PAIR_TRIES: usize = 50;
+
+/// RTP on an even port and RTCP on the one behind it (RFC 3550 §11), as clients expect it.
 async fn udp_pair(
     local: SocketAddr,
     peer: SocketAddr,
     ports: (u16, u16),
 ) -> io::Result<(UdpSocket, UdpSocket)> {
-    let rtp = UdpSocket::bind((local.ip(), 0)).await?;
-    let rtcp = UdpSocket::bind((local.ip(), 0)).await?;
-    rtp.connect((peer.ip(), ports.0)).await?;
-    rtcp.connect((peer.ip(), ports.1)).await?;
-    Ok((rtp, rtcp))
+    for _ in 0..PAIR_TRIES {
+        let rtp = UdpSocket::bind((local.ip(), 0)).await?;
+        let port = rtp.local_addr()?.port();
+        if port % 2 == 1 {
+            continue;
+        }
+        let Ok(rtcp) = UdpSocket::bind((local.ip(), port + 1)).await else { continue };
+        rtp.connect((peer.ip(), ports.0)).await?;
+        rtcp.connect((peer.ip(), ports.1)).await?;
+        return Ok((rtp, rtcp));
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 fn path_of(uri: &str) -> &str {

@@ -1,0 +1,168 @@
+// What the browser tests share: servers and cameras as processes, pages that must not log errors, waiting.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const program = process.env.GATEHOUSE_BIN ?? join(here, "../../target/debug/gatehouse");
+
+/** Nothing takes longer, unless it is broken. */
+export const LIMIT = 30_000;
+
+/** A file of `tests/cameras`. */
+export const clip = (name) => join(here, "../cameras", name);
+
+/** A port that is free now. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Starts the program and waits for a line on its standard output. */
+async function start(args, line) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, GATEHOUSE_CONFIG: "" } });
+  let output = "";
+  await new Promise((resolve, reject) => {
+    const take = (data) => {
+      output += data;
+      if (line.test(output)) resolve();
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", (data) => (output += data));
+    child.on("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}:\n${output}`)));
+  });
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  return {
+    stop: async () => {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
+
+/** A simulated camera as a process of its own. */
+export async function camera(port, ...args) {
+  const running = await start(["demo-camera", "--listen", `127.0.0.1:${port}`, ...args], /plays at/);
+  return { ...running, url: `rtsp://127.0.0.1:${port}/demo` };
+}
+
+/** `[[camera]]` of a configuration. */
+export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl = "${url}"\n${more}\n`;
+
+/** A server with this configuration. */
+export async function gatehouse(toml = "") {
+  const folder = mkdtempSync(join(tmpdir(), "gatehouse-"));
+  const port = await freePort();
+  const args = ["--listen", `127.0.0.1:${port}`, "--data", join(folder, "data")];
+  if (toml) {
+    writeFileSync(join(folder, "gatehouse.toml"), toml);
+    args.push("--config", join(folder, "gatehouse.toml"));
+  }
+  const running = await start(args, /is running/);
+  const url = `http://127.0.0.1:${port}`;
+  return {
+    url,
+    port,
+    cameras: async () => (await (await fetch(`${url}/api/cameras`)).json()).cameras,
+    stop: async () => {
+      await running.stop();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** One browser for a test file. */
+export const browser = () =>
+  chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--autoplay-policy=no-user-gesture-required",
+    ],
+  });
+
+/** A page that notes every error of its console; `check` fails if there was one. */
+export async function openPage(chromium, options = {}) {
+  const context = await chromium.newContext({ locale: "en-US", viewport: { width: 1280, height: 800 }, ...options });
+  context.setDefaultTimeout(LIMIT);
+  const page = await context.newPage();
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") errors.push(message.text());
+  });
+  return {
+    page,
+    close: () => context.close(),
+    /** @param {RegExp} [allowed] what may have been logged: failed requests, where they belong to the test */
+    check: (allowed) => assert.deepEqual(errors.filter((text) => !allowed?.test(text)), []),
+  };
+}
+
+/** Asks until the answer is true. */
+export async function until(what, look) {
+  const start = Date.now();
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() - start > LIMIT) throw new Error(`${what}: not within ${LIMIT} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Waits until a tile shows a state. */
+export const tileState = (page, camera, state) =>
+  page.locator(`gh-camera-tile[data-camera="${camera}"][data-state="${state}"]`).waitFor();
+
+/** How many frames a tile's video has shown. */
+export const frames = (page, camera) =>
+  page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate((tile) => tile.video.getVideoPlaybackQuality().totalVideoFrames);
+
+/** Waits until a tile has shown so many more frames. */
+export async function moreFrames(page, camera, count) {
+  const before = await frames(page, camera);
+  await until(`${count} more frames of ${camera}`, async () => (await frames(page, camera)) >= before + count);
+}
+
+/** The colour of a tile's picture at a place, given in parts of its size. */
+export const colour = (page, camera, x, y) =>
+  page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(
+    (tile, [x, y]) => {
+      const canvas = document.createElement("canvas");
+      const { videoWidth, videoHeight } = tile.video;
+      [canvas.width, canvas.height] = [videoWidth, videoHeight];
+      const context = canvas.getContext("2d");
+      context.drawImage(tile.video, 0, 0);
+      return [...context.getImageData(videoWidth * x, videoHeight * y, 1, 1).data.slice(0, 3)];
+    },
+    [x, y],
+  );
+
+/** Whether a colour is another, as far as a video codec lets it be. */
+export function near(found, wanted) {
+  return found.every((value, index) => Math.abs(value - wanted[index]) <= 24);
+}
+
+/** Statistics of a tile's peer connection of one type (and kind). */
+export const rtcStats = (page, camera, type, kind) =>
+  page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(
+    async (tile, [type, kind]) => {
+      const report = await tile.player?.session?.peer?.getStats();
+      return [...(report?.values() ?? [])].find((entry) => entry.type === type && (!kind || entry.kind === kind)) ?? null;
+    },
+    [type, kind],
+  );
