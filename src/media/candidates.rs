@@ -32,9 +32,7 @@ impl Candidates {
         for host in &self.public_hosts {
             match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
-                Err(error) => {
-                    warn!(host, "public host cannot be resolved, its address is not offered: {error}")
-                }
+                Err(error) => warn!(host, "public host is not resolved and not offered: {error}"),
             }
         }
         let mut unique: Vec<IpAddr> = Vec::new();

@@ -121,7 +121,7 @@ impl Ring {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::streams::packet::Track;
 

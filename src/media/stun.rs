@@ -177,7 +177,7 @@ fn build(setters: &[Box<dyn Setter + '_>]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use rtc::stun::attributes::ATTR_ICE_CONTROLLING;
 

@@ -18,6 +18,7 @@ pub mod stream;
 pub mod whep;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -122,10 +123,10 @@ impl Streams {
             stays
         });
         for (id, spec) in wanted {
-            if !map.contains_key(&id) {
+            if let Entry::Vacant(place) = map.entry(id) {
                 change.started += 1;
-                let handle = self.spawn(id.clone(), spec.clone());
-                map.insert(id, (spec, handle));
+                let handle = self.spawn(place.key().clone(), spec.clone());
+                place.insert((spec, handle));
             }
         }
         change

@@ -190,7 +190,7 @@ const NTP_TO_UNIX: u64 = 2_208_988_800;
 /// Some cameras count from their start instead of from 1900: any time after 1970 will do, it is only compared.
 fn ntp_time(ntp: u64) -> Option<SystemTime> {
     let seconds = (ntp >> 32).wrapping_sub(NTP_TO_UNIX) & 0xffff_ffff;
-    let nanoseconds = (ntp & 0xffff_ffff) * 1_000_000_000 >> 32;
+    let nanoseconds = ((ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds as u32))
 }
 

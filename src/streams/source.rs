@@ -143,7 +143,8 @@ impl Session {
                 Ok(Self::Rtsp(Box::new(session)))
             }
             SourceSpec::Whep { url, token } => {
-                Ok(Self::Whep(Box::new(whep::Session::connect(url, token.as_ref()).await?)))
+                let session = Box::pin(whep::Session::connect(url, token.as_ref())).await?;
+                Ok(Self::Whep(Box::new(session)))
             }
         }
     }

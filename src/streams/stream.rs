@@ -260,7 +260,7 @@ impl Task {
         match step {
             Step::Connected(Ok(session)) => self.connected(session, now),
             Step::Connected(Err(error)) | Step::Arrived(Err(error)) => self.fail(&error, now),
-            Step::Arrived(Ok(Arrival::Rtp(packet))) => self.packet(packet, now),
+            Step::Arrived(Ok(Arrival::Rtp(packet))) => self.packet(&packet, now),
             Step::Arrived(Ok(Arrival::Clock { track, timestamp, at, received })) => {
                 self.clock(track, timestamp, at, received);
             }
@@ -303,7 +303,7 @@ impl Task {
         self.set_state(state, Some(error.reason()), Some(SystemTime::now() + again_in));
     }
 
-    fn packet(&mut self, packet: RtpIn, now: Instant) {
+    fn packet(&mut self, packet: &RtpIn, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
         live.last_packet = now;
         match packet.track {
@@ -317,7 +317,7 @@ impl Task {
                 }
                 self.hub.audio(now, timestamp, packet.marker, packet.lost, &packet.payload);
             }
-            Track::Video => self.video_packet(&packet, now),
+            Track::Video => self.video_packet(packet, now),
         }
     }
 

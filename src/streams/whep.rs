@@ -133,7 +133,7 @@ impl Session {
         let (gathered, mut gathering) = mpsc::channel(1);
         let handler = Handler { events, gathered, key_frames: std::sync::Mutex::new(Some(requests)) };
         let client = http_client()?;
-        let peer = build_peer(url, handler).await.map_err(|error| internal(&error))?;
+        let peer = Box::pin(build_peer(url, handler)).await.map_err(|error| internal(&error))?;
         let mut closer = Closer { peer, client, resource: None, token: token.cloned() };
         let offer = closer.make_offer(&mut gathering).await?;
         let answer = closer.post(url, offer).await?;
@@ -279,14 +279,13 @@ async fn build_peer(url: &Url, handler: Handler) -> Result<Arc<dyn PeerConnectio
         media.register_codec(g711(mime, payload_type), RtpCodecKind::Audio)?;
     }
     let registry = register_default_interceptors(Registry::new(), &mut media)?;
-    let peer = PeerConnectionBuilder::new()
+    let builder = PeerConnectionBuilder::new()
         .with_configuration(RTCConfigurationBuilder::new().build())
         .with_media_engine(media)
         .with_interceptor_registry(registry)
         .with_handler(Arc::new(handler))
-        .with_udp_addrs(vec![SocketAddr::new(local_address(url), 0).to_string()])
-        .build()
-        .await?;
+        .with_udp_addrs(vec![SocketAddr::new(local_address(url), 0).to_string()]);
+    let peer = Box::pin(builder.build()).await?;
     Ok(Arc::new(peer))
 }
 
@@ -314,7 +313,6 @@ fn h264() -> RTCRtpCodecParameters {
             rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
         },
         payload_type: 102,
-        ..Default::default()
     }
 }
 
@@ -328,7 +326,6 @@ fn g711(mime: &str, payload_type: u8) -> RTCRtpCodecParameters {
             rtcp_feedback: Vec::new(),
         },
         payload_type,
-        ..Default::default()
     }
 }
 

@@ -83,6 +83,7 @@ impl Server {
         let _interest = stream.want().await;
         let mut changes = stream.watch_status();
         let status = within(what, changes.wait_for(|status| wanted(status))).await.unwrap().clone();
+        drop(changes);
         status
     }
 

@@ -173,7 +173,8 @@ mod tests {
         let whole = |data: &[u8]| Piece::Whole(bytes(data));
         let fu =
             |header, first, last, data: &[u8]| Piece::Fragment { header, first, last, data: bytes(data) };
-        let table: &[(&[u8], Result<Vec<Piece>, PayloadError>)] = &[
+        type Row<'a> = (&'a [u8], Result<Vec<Piece>, PayloadError>);
+        let table: &[Row<'_>] = &[
             (&[0x65, 1, 2], Ok(vec![whole(&[0x65, 1, 2])])),
             (&[0x78, 0, 2, 0x67, 1, 0, 1, 0x68], Ok(vec![whole(&[0x67, 1]), whole(&[0x68])])),
             (&[0x78], Ok(vec![])),

@@ -36,7 +36,7 @@ pub fn read_sps(nal: &[u8]) -> Result<VideoInfo, String> {
     let sps = SeqParameterSet::from_bits(BitReader::new(&rbsp[..])).map_err(|error| format!("{error:?}"))?;
     let (width, height) = sps.pixel_dimensions().map_err(|error| format!("{error:?}"))?;
     let restrictions = sps.vui_parameters.as_ref().and_then(|vui| vui.bitstream_restrictions.as_ref());
-    let profile = profile_name(sps.profile(), sps.constraint_flags);
+    let profile = profile_name(&sps.profile(), sps.constraint_flags);
     // Baseline has no B slices at all.
     let reorder_frames = match profile {
         "Baseline" | "Constrained Baseline" => Some(0),
@@ -54,7 +54,7 @@ pub fn read_sps(nal: &[u8]) -> Result<VideoInfo, String> {
     })
 }
 
-fn profile_name(profile: Profile, flags: ConstraintFlags) -> &'static str {
+fn profile_name(profile: &Profile, flags: ConstraintFlags) -> &'static str {
     match profile {
         Profile::Baseline if flags.flag1() => "Constrained Baseline",
         Profile::Baseline => "Baseline",

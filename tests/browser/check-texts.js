@@ -1,0 +1,33 @@
+// Both languages have the same keys and the same placeholders, and every key that the scripts name exists.
+import { readFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const web = join(dirname(fileURLToPath(import.meta.url)), "../../web");
+const texts = (language) => JSON.parse(readFileSync(join(web, `i18n/${language}.json`), "utf8"));
+const [en, zh] = [texts("en"), texts("zh")];
+const problems = [];
+const placeholders = (text) => [...(text ?? "").matchAll(/\{\w+\}/g)].map(([name]) => name).sort().join(" ");
+for (const key of new Set([...Object.keys(en), ...Object.keys(zh)])) {
+  if (!(key in en) || !(key in zh)) problems.push(`${key} is missing in ${key in en ? "zh" : "en"}`);
+  else if (placeholders(en[key]) !== placeholders(zh[key])) problems.push(`${key}: other placeholders`);
+}
+for (const file of readdirSync(join(web, "js"))) {
+  const source = readFileSync(join(web, "js", file), "utf8");
+  for (const [, key] of source.matchAll(/["'`]((?:app|wall|tile|state|notice|reason)\.[a-z0-9_.]+)["'`]/g)) {
+    if (!(key in en)) problems.push(`${file} names ${key}, which has no text`);
+  }
+}
+// Reasons that the server gives must have words.
+const sources = ["streams/rtsp.rs", "streams/whep.rs", "streams/stream.rs", "media/mod.rs", "http/whip_whep.rs"];
+for (const file of sources) {
+  const source = readFileSync(join(web, "../src", file), "utf8");
+  for (const [, code] of source.matchAll(/"(camera_[a-z0-9_]+|too_many_viewers|no_common_codec)"/g)) {
+    if (!(`reason.${code}` in en)) problems.push(`${file} gives ${code}, which has no text`);
+  }
+}
+if (problems.length > 0) {
+  console.error(problems.join("\n"));
+  process.exit(1);
+}
+console.log(`${Object.keys(en).length} texts in both languages`);

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Everything that has to pass: installs what is missing, then format, lints, unit and integration tests, types of
+# the pages' scripts, browser tests. Needs the Rust toolchain, Node and Python.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n=== %s ===\n' "$*"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Chromium for the pages; GStreamer's RTSP server as a second opinion on cameras; a font with Chinese in it.
+install_packages() {
+  local wanted=(chromium fonts-noto-cjk fonts-dejavu-core python3-gi gir1.2-gst-rtsp-server-1.0
+    gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
+  local missing=() package
+  for package in "${wanted[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  as_root apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+step "packages"
+install_packages
+(cd tests/browser && npm ci --no-audit --no-fund --silent)
+export GATEHOUSE_TEST_GSTREAMER=1
+export RUST_BACKTRACE=0
+
+step "format"
+cargo fmt --check
+
+step "vendored files"
+(cd web/vendor && sha256sum --check --quiet SHA256SUMS)
+
+step "lints"
+cargo clippy --locked --all-targets -- --deny warnings
+
+step "unit and integration tests"
+cargo test --locked
+
+step "types of the pages' scripts"
+(cd tests/browser && npm run --silent types)
+
+step "texts in both languages"
+node tests/browser/check-texts.js
+
+step "browser tests"
+cargo build --locked
+target_folder=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+(cd tests/browser && GATEHOUSE_BIN="$target_folder/debug/gatehouse" npm test --silent)
+
+step "all passed"
