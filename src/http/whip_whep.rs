@@ -20,6 +20,9 @@ use crate::streams::StreamHandle;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
+/// Players that are told to wait longer would not notice that somebody has mended the camera.
+const MAX_RETRY_AFTER: u64 = 30;
+
 /// `/whep/{stream}` and `/session/{id}`.
 pub fn routes() -> Router<App> {
     Router::new().route("/whep/{*stream}", any(endpoint)).route("/session/{id}", any(session))
@@ -94,8 +97,9 @@ fn refuse(error: WatchError) -> ApiError {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no_common_codec", message)
         }
         WatchError::Offer(_) => unreadable(&message),
-        WatchError::NotReachable(reason) => {
-            ApiError::new(StatusCode::CONFLICT, reason.code, message).retry_after(2)
+        WatchError::NotReachable(reason, wait) => {
+            let seconds = (wait.as_secs() + 1).min(MAX_RETRY_AFTER);
+            ApiError::new(StatusCode::CONFLICT, reason.code, message).retry_after(seconds as u32)
         }
         WatchError::NotPlayable(reason) => {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, reason.code, message)

@@ -27,8 +27,7 @@ impl Candidates {
 
     /// Looks everything up again; logs what changed.
     pub async fn refresh(&self) {
-        let mut found = local_addresses(self.listen.ip());
-        let only_useless = found.iter().all(IpAddr::is_loopback);
+        let Local { addresses: mut found, reachable } = local_addresses(self.listen.ip());
         for host in &self.public_hosts {
             match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
@@ -46,7 +45,7 @@ impl Candidates {
             return;
         }
         info!(addresses = ?unique, "addresses offered for media");
-        if only_useless && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
+        if !reachable && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
             warn!(
                 "only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use"
             );
@@ -79,9 +78,16 @@ impl Candidates {
     }
 }
 
-fn local_addresses(listen: IpAddr) -> Vec<IpAddr> {
+/// What the interfaces have.
+struct Local {
+    addresses: Vec<IpAddr>,
+    /// Whether other machines can reach any of them.
+    reachable: bool,
+}
+
+fn local_addresses(listen: IpAddr) -> Local {
     if !listen.is_unspecified() {
-        return vec![listen];
+        return Local { addresses: vec![listen], reachable: !listen.is_loopback() };
     }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let usable = |ip: &IpAddr| match ip {
@@ -92,6 +98,7 @@ fn local_addresses(listen: IpAddr) -> Vec<IpAddr> {
     let all = interfaces.iter().filter(|interface| !interface.is_loopback() && usable(&interface.ip()));
     let (real, virtual_ones): (Vec<_>, Vec<_>) =
         all.partition(|interface| !VIRTUAL.iter().any(|prefix| interface.name.starts_with(prefix)));
+    let reachable = !real.is_empty() && !in_container();
     let chosen = if real.is_empty() { virtual_ones } else { real };
     let mut addresses: Vec<IpAddr> = chosen.iter().map(|interface| interface.ip()).collect();
     // IPv4 first: that is what LANs are checked on first.
@@ -99,7 +106,12 @@ fn local_addresses(listen: IpAddr) -> Vec<IpAddr> {
     if addresses.is_empty() {
         addresses.push(IpAddr::from([127, 0, 0, 1]));
     }
-    addresses
+    Local { addresses, reachable }
+}
+
+/// Whether this runs in a container: its interfaces look like any other's, but only its host can reach them.
+fn in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|file| std::path::Path::new(file).exists())
 }
 
 /// Reads the `a=candidate` value of a viewer's UDP candidate; names (mDNS) and TCP are left to the viewer's own

@@ -24,7 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -47,6 +47,8 @@ use socket::{MediaSocket, Outlet, ReceiveBuffers};
 
 /// How long a viewer waits for a source that has to be started.
 const START_LIMIT: Duration = Duration::from_secs(12);
+/// A source that is tried again within this time is waited for.
+const SOON: Duration = Duration::from_millis(700);
 /// Our addresses are looked up again after this time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// Addresses that a viewer may name in one message.
@@ -69,9 +71,9 @@ pub enum WatchError {
     /// The offer.
     #[error(transparent)]
     Offer(#[from] OfferError),
-    /// The source is not there; trying again may help.
+    /// The source is not there; trying again may help after this time.
     #[error("{}", .0.message)]
-    NotReachable(Reason),
+    NotReachable(Reason, Duration),
     /// The stream is there but cannot be shown in a browser.
     #[error("{}", .0.message)]
     NotPlayable(Reason),
@@ -272,19 +274,18 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
             if let (State::Live, Some(problem)) = (status.state, &status.problem) {
                 return Err(WatchError::NotPlayable(problem.clone()));
             }
-            if let (State::Failed | State::Retrying, Some(reason)) = (status.state, &status.reason)
-                && status
-                    .retry_at
-                    .is_some_and(|at| at > std::time::SystemTime::now() + Duration::from_millis(700))
+            let until_retry = status.retry_at.and_then(|at| at.duration_since(SystemTime::now()).ok());
+            if let (State::Failed | State::Retrying, Some(reason), Some(wait)) =
+                (status.state, &status.reason, until_retry.filter(|wait| *wait > SOON))
             {
                 return Err(match reason.code {
                     "camera_codec" => WatchError::NotPlayable(reason.clone()),
-                    _ => WatchError::NotReachable(reason.clone()),
+                    _ => WatchError::NotReachable(reason.clone(), wait),
                 });
             }
             if changes.changed().await.is_err() {
                 let error = SourceError::soon("camera_removed", "the camera was removed or changed");
-                return Err(WatchError::NotReachable(error.reason()));
+                return Err(WatchError::NotReachable(error.reason(), SOON));
             }
         }
     };
@@ -293,7 +294,7 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
         Err(_) => {
             let known = stream.status().reason.clone();
             let slow = SourceError::soon("camera_timeout", "the camera takes long to start").reason();
-            Err(WatchError::NotReachable(known.unwrap_or(slow)))
+            Err(WatchError::NotReachable(known.unwrap_or(slow), SOON))
         }
     }
 }

@@ -52,7 +52,12 @@ pub fn camera_toml(id: &str, url: &str, more: &str) -> String {
 
 /// A server with these cameras, on a port of its own.
 pub async fn server(cameras: &str) -> Server {
-    let text = format!("[server]\nlisten = \"127.0.0.1:0\"\n{cameras}");
+    server_on("127.0.0.1:0", cameras).await
+}
+
+/// A server on an address.
+pub async fn server_on(listen: &str, cameras: &str) -> Server {
+    let text = format!("[server]\nlisten = \"{listen}\"\n{cameras}");
     let config = Config::parse(&text, "test", Path::new("."), &Overrides::default()).unwrap();
     Server { gatehouse: Arc::new(Gatehouse::start(&config).await.unwrap()) }
 }

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use crate::support::{camera, camera_toml, is_key_start, server, until};
+use crate::support::{camera, camera_toml, is_key_start, server, server_on, until};
 use gatehouse::streams::demo::DemoOptions;
 use gatehouse::streams::status::State;
 
@@ -104,4 +104,24 @@ async fn removing_a_camera_disconnects_its_viewers() {
     server.gatehouse.cameras().apply(&empty).await;
     assert!(viewer.ended().await);
     until("its session is gone", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn ipv6_works_too() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let server = server_on("[::1]:0", "").await;
+    let mut viewer = server.watch("demo").await;
+    viewer.video_where(|packet| is_key_start(&packet.payload)).await;
+}
+
+#[tokio::test]
+async fn a_wildcard_address_serves_loopback() {
+    let server = server_on("0.0.0.0:0", "").await;
+    let port = server.gatehouse.address().port();
+    let url = url::Url::parse(&format!("http://127.0.0.1:{port}/whep/camera/demo")).unwrap();
+    let session =
+        crate::support::within("a viewer", gatehouse::streams::whep::Session::connect(&url, None)).await;
+    assert!(session.is_ok());
 }

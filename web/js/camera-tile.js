@@ -69,6 +69,7 @@ export class CameraTile extends HTMLElement {
   update(camera, wanted) {
     const changed = this.camera?.stream !== camera.stream;
     const mended = this.camera?.problem && !camera.problem;
+    const was = this.camera?.state;
     this.camera = camera;
     this.active = wanted.active;
     this.enlarged = wanted.enlarged;
@@ -77,8 +78,10 @@ export class CameraTile extends HTMLElement {
       this.player = new WhepPlayer(this.video, `/whep/${camera.stream}`);
       this.player.addEventListener("state", () => this.#draw());
     }
-    // A camera whose settings were corrected plays again without a reload.
+    // A camera that was mended, or is back, plays again without a reload and without waiting.
+    const back = was !== "live" && camera.state === "live";
     if (mended && this.player?.state === "blocked") this.player.start();
+    if (back && this.player?.state === "retrying") this.player.start();
     this.#consider();
     this.#draw();
   }
@@ -180,7 +183,7 @@ export class CameraTile extends HTMLElement {
         ${this.showStats && look === "live"
           ? html`<p class="tile-stats" data-tools>${this.statsLine || t("tile.stats.wait")}</p>`
           : nothing}
-        ${this.#tools(camera)}
+        ${look === "live" || look === "paused" ? this.#tools(camera) : this.enlarged ? this.#backTool() : nothing}
       `,
       this.shell,
     );
@@ -202,6 +205,11 @@ export class CameraTile extends HTMLElement {
         ${tool("tile.fullscreen", icons.fullscreen, () => this.#fullscreen())}
       </div>
     `;
+  }
+
+  /** A tile without a picture has nothing to be heard or measured; but there is always a way back. */
+  #backTool() {
+    return html`<div class="tile-tools">${tool("tile.shrink", icons.shrink, () => this.#wish("enlarge"))}</div>`;
   }
 
   /** @param {string} look */
@@ -242,8 +250,9 @@ export class CameraTile extends HTMLElement {
   }
 
   #nextTry() {
-    const serverSide = this.player?.state === "stalled" ? this.camera?.retry_at : null;
-    const at = serverSide ?? (this.player?.state === "retrying" ? this.player.retryAt : 0);
+    // When the camera is at fault, the server's next try is the one that counts.
+    const serverSide = this.player?.code.startsWith("camera_") || this.player?.state === "stalled";
+    const at = (serverSide ? this.camera?.retry_at : null) ?? (this.player?.state === "retrying" ? this.player.retryAt : 0);
     if (!at) return "";
     const seconds = Math.ceil((at - Date.now()) / 1000);
     return seconds > 0 ? t("notice.next_try", { seconds }) : t("notice.trying");

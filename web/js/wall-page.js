@@ -4,6 +4,7 @@ import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { listCameras } from "./api.js";
 import { CameraTile } from "./camera-tile.js";
 import { choose, language, preferred, t, use } from "./i18n.js";
+import { themeIcons } from "./icons.js";
 import { remember, setting } from "./settings.js";
 
 /** @typedef {import("./api.js").Camera} Camera */
@@ -118,7 +119,7 @@ class Wall {
     const pages = Math.max(1, Math.ceil(cameras.length / this.layout));
     this.page = Math.min(Math.max(0, this.page), pages - 1);
     if (!cameras.some((camera) => camera.id === this.enlarged)) this.enlarged = "";
-    const live = cameras.filter((camera) => camera.state === "live").length;
+    const live = cameras.filter((camera) => camera.state === "live" && !camera.problem).length;
     document.title = `${t("app.cameras")} · Gatehouse`;
     this.#drawTiles(cameras);
     render(
@@ -131,9 +132,7 @@ class Wall {
           ${this.enlarged
             ? html`<button class="tool" id="back" @click=${() => this.#back()}>${t("wall.back")}</button>`
             : this.#layouts()}
-          <button class="tool" id="theme" @click=${() => this.#nextTheme()}>
-            ${t("wall.theme", { theme: t(`wall.theme.${this.theme}`) })}
-          </button>
+          ${this.#themeButton()}
           <button class="tool" id="language" aria-label=${t("wall.language.label")} @click=${() => this.#otherLanguage()}>
             ${t("wall.language")}
           </button>
@@ -143,6 +142,13 @@ class Wall {
       `,
       this.root,
     );
+  }
+
+  #themeButton() {
+    const label = t("wall.theme", { theme: t(`wall.theme.${this.theme}`) });
+    return html`<button class="tool icon" id="theme" title=${label} aria-label=${label} @click=${() => this.#nextTheme()}>
+      ${themeIcons[this.theme] ?? themeIcons.auto}
+    </button>`;
   }
 
   #back() {
