@@ -232,12 +232,13 @@ impl Shard {
         self.connecting = true;
         let watched = self.streams.entry(stream).or_insert_with(|| {
             let sink = SinkId(self.number as u64);
-            handle.subscribe(sink, Arc::new(ShardSink { stream, shard: self.sender.clone() }));
+            let batches = Arc::new(ShardSink { stream, shard: self.sender.clone() });
+            handle.send_blocking(Command::Subscribe(sink, batches));
             let (ring, clocks) = (Ring::default(), Clocks::default());
             Watched { handle, sink, ring, clocks, peers: Vec::new(), primed: false }
         });
         watched.peers.push(key);
-        watched.handle.try_send(Command::Viewers(watched.sink, watched.peers.len()));
+        watched.handle.send_blocking(Command::Viewers(watched.sink, watched.peers.len()));
     }
 
     fn remove(&mut self, key: u32, now: Instant, why: &str) {
@@ -258,10 +259,10 @@ impl Shard {
         let Some(watched) = self.streams.get_mut(&peer.stream) else { return };
         watched.peers.retain(|other| *other != key);
         if watched.peers.is_empty() {
-            watched.handle.try_send(Command::Unsubscribe(watched.sink));
+            watched.handle.send_blocking(Command::Unsubscribe(watched.sink));
             self.streams.remove(&peer.stream);
         } else {
-            watched.handle.try_send(Command::Viewers(watched.sink, watched.peers.len()));
+            watched.handle.send_blocking(Command::Viewers(watched.sink, watched.peers.len()));
         }
     }
 

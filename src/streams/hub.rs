@@ -84,6 +84,7 @@ impl Hub {
 
     /// Adds a sink and sends it the cached GOP.
     pub fn add(&mut self, id: SinkId, sink: Arc<dyn Sink>) {
+        self.remove(id);
         let packets = self.cache.packets.clone();
         sink.deliver(&Arc::new(Batch { packets, replay: true, clocks: self.clocks }));
         self.sinks.push((id, sink));

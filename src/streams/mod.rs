@@ -25,7 +25,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::ids::StreamId;
-use hub::{Sink, SinkId};
 use status::StreamStatus;
 use stream::{Command, Interest, StreamSpec, Task};
 
@@ -76,9 +75,11 @@ impl StreamHandle {
         self.commands.try_send(command).is_ok()
     }
 
-    /// Adds a sink: the cached GOP first, then everything live.
-    pub fn subscribe(&self, id: SinkId, sink: Arc<dyn Sink>) -> bool {
-        self.try_send(Command::Subscribe(id, sink))
+    /// Sends a command that must not be lost, from a thread outside the runtime. The task always drains its
+    /// commands and never waits for whoever sends them, so this is short.
+    pub fn send_blocking(&self, command: Command) {
+        // An error means that the stream has ended: then nothing is left to be told.
+        let _ = self.commands.blocking_send(command);
     }
 }
 
