@@ -247,8 +247,9 @@ impl Engine {
 
     /// A stream has ended: its viewers are disconnected.
     pub fn end_stream(&self, number: u64) {
-        for shard in &self.inner.shards {
-            let _ = shard.try_send(Input::EndStream(number));
+        for shard in self.inner.shards.clone() {
+            // Waits where a shard is swamped: whoever watches what is gone would watch nothing for ever.
+            tokio::task::spawn_blocking(move || drop(shard.send(Input::EndStream(number))));
         }
     }
 
