@@ -9,20 +9,24 @@ mod whip_whep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::cameras::Cameras;
 use crate::config::IceServer;
 use crate::media::Engine;
+use error::ApiError;
 
 /// Larger bodies are refused: an SDP offer is the largest there is.
 const MAX_BODY: usize = 64 * 1024;
+/// From a request's head to its answer. A viewer may have to wait for a camera to start.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -55,8 +59,20 @@ pub fn router(app: App) -> Router {
         .merge(whip_whep::routes())
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(time_limit))
         .layer(middleware::from_fn(security_headers))
         .with_state(app)
+}
+
+/// Cuts off requests whose bodies never end.
+async fn time_limit(request: axum::extract::Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = "the request took too long";
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", text).into_response()
+        }
+    }
 }
 
 /// Headers that make browsers careful, on everything.

@@ -38,11 +38,9 @@ async function lossyWay(serverPort, drops) {
 /** Opens the wall with all media going through a relay. */
 async function openThrough(server, relay) {
   const opened = await openPage(chromium);
-  await opened.page.route("**/whep/**", async (route) => {
-    const response = await route.fetch();
-    const answer = (await response.text()).replace(/a=candidate:.* tcp .*\r\n/g, "");
-    await route.fulfill({ response, body: answer.replace(`127.0.0.1 ${server.port} typ`, `127.0.0.1 ${relay.port} typ`) });
-  });
+  await opened.rewriteAnswers((answer) =>
+    answer.replace(/a=candidate:.* tcp .*\r\n/g, "").replace(`127.0.0.1 ${server.port} typ`, `127.0.0.1 ${relay.port} typ`),
+  );
   await opened.page.goto(server.url);
   await tileState(opened.page, "demo", "live");
   return opened;

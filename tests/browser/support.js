@@ -107,7 +107,21 @@ export async function openPage(chromium, options = {}) {
   });
   return {
     page,
-    close: () => context.close(),
+    /** Changes the answers to offers on their way to the page. @param {(answer: string) => string} change */
+    rewriteAnswers: (change) =>
+      page.route("**/whep/**", async (route) => {
+        try {
+          const response = await route.fetch();
+          await route.fulfill({ response, body: change(await response.text()) });
+        } catch {
+          // The server or the page is gone: so is the request.
+          await route.abort().catch(() => {});
+        }
+      }),
+    close: async () => {
+      await page.unrouteAll({ behavior: "ignoreErrors" });
+      await context.close();
+    },
     /** @param {RegExp} [allowed] what may have been logged: failed requests, where they belong to the test */
     check: (allowed) => assert.deepEqual(errors.filter((text) => !allowed?.test(text)), []),
   };
@@ -156,6 +170,14 @@ export const colour = (page, camera, x, y) =>
 export function near(found, wanted) {
   return found.every((value, index) => Math.abs(value - wanted[index]) <= 24);
 }
+
+/** The protocol of the way that media takes: `udp` or `tcp`. */
+export const mediaProtocol = (page, camera) =>
+  page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(async (tile) => {
+    const report = await tile.player.session.peer.getStats();
+    const transport = [...report.values()].find((entry) => entry.type === "transport");
+    return report.get(report.get(transport.selectedCandidatePairId).localCandidateId).protocol;
+  });
 
 /** Statistics of a tile's peer connection of one type (and kind). */
 export const rtcStats = (page, camera, type, kind) =>

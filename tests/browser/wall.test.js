@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {
-  browser, camera, cameraToml, clip, colour, freePort, frames, gatehouse, moreFrames, near, openPage, rtcStats, tileState, until,
+  browser, camera, cameraToml, clip, colour, freePort, frames, gatehouse, mediaProtocol, moreFrames, near, openPage, rtcStats, tileState, until,
 } from "./support.js";
 
 const AMBER = [224, 160, 48];
@@ -101,17 +101,12 @@ describe("the simulated camera", () => {
   });
 
   test("comes over TCP where UDP does not get through", async () => {
-    const { page, close, check } = await openPage(chromium);
-    await page.route("**/whep/**", async (route) => {
-      const response = await route.fetch();
-      const body = (await response.text()).replace(/a=candidate:.* udp .*\r\n/g, "");
-      await route.fulfill({ response, body });
-    });
+    const { page, close, check, rewriteAnswers } = await openPage(chromium);
+    await rewriteAnswers((answer) => answer.replace(/a=candidate:.* udp .*\r\n/g, ""));
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     await moreFrames(page, "demo", 50);
-    const local = await rtcStats(page, "demo", "local-candidate");
-    assert.equal(local.protocol, "tcp");
+    assert.equal(await mediaProtocol(page, "demo"), "tcp");
     check();
     await close();
   });
