@@ -1,16 +1,20 @@
-//! The cameras that are there now: those of the configuration, or the simulated one while there is none. Applies
-//! a new configuration to the running streams and touches only what changed. It serves no viewer itself.
+//! The cameras that are there now: those of the configuration file, those added on the page, or the simulated one
+//! while there is none. Applies changes to the running streams and touches only what changed. Who may watch a
+//! camera is said here and decided by [`crate::accounts::permissions`]. It serves no viewer itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use tokio::sync::Mutex;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use url::Url;
 
-use crate::config::{CameraConfig, Config};
+use crate::accounts::cameras::StoredCamera;
+use crate::accounts::permissions::{CameraRule, Subject};
+use crate::accounts::{AccountError, Accounts};
+use crate::config::{self, CameraConfig, Config};
 use crate::ids::StreamId;
 use crate::media::Engine;
 use crate::streams::demo::{DemoCamera, DemoOptions};
@@ -30,16 +34,34 @@ pub struct CameraView {
     pub stream: String,
     /// Whether it is connected only while somebody watches.
     pub on_demand: bool,
+    /// Whether it is watched without a login.
+    pub public: bool,
     /// How it is.
     #[serde(flatten)]
     pub status: StreamStatus,
 }
 
-struct Entry {
-    id: String,
-    name: String,
-    on_demand: bool,
-    stream: StreamId,
+/// Where a camera is configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// In the configuration file.
+    File,
+    /// On the page.
+    Page,
+    /// It is the simulated one.
+    Demo,
+}
+
+/// A camera that is known, enabled or not.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its configuration.
+    pub config: CameraConfig,
+    /// Where that is.
+    pub origin: Origin,
+    /// Who may watch it.
+    pub rule: CameraRule,
 }
 
 /// See the module. Cheap to clone.
@@ -47,56 +69,98 @@ struct Entry {
 pub struct Cameras {
     streams: Streams,
     engine: Engine,
-    entries: Arc<ArcSwap<Vec<Entry>>>,
-    demo: Arc<Mutex<Option<DemoCamera>>>,
+    accounts: Accounts,
+    entries: Arc<ArcSwap<Vec<Arc<Entry>>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    file: Vec<CameraConfig>,
+    demo: Option<DemoCamera>,
 }
 
 impl Cameras {
     /// None yet.
-    pub fn new(streams: Streams, engine: Engine) -> Self {
-        Self { streams, engine, entries: Arc::default(), demo: Arc::default() }
+    pub fn new(streams: Streams, engine: Engine, accounts: Accounts) -> Self {
+        Self { streams, engine, accounts, entries: Arc::default(), state: Arc::default() }
     }
 
-    /// Makes the cameras be those of a configuration.
-    pub async fn apply(&self, config: &Config) {
-        let mut cameras: Vec<CameraConfig> = config.cameras.clone();
-        let mut demo = self.demo.lock().await;
-        if cameras.is_empty() {
-            cameras.extend(start_demo(&mut demo).await);
-        } else if let Some(camera) = demo.take() {
-            camera.stop().await;
+    /// Takes the cameras of a configuration, and those of the page as they are now.
+    ///
+    /// # Errors
+    /// The database cannot be read: nothing is changed.
+    pub async fn apply(&self, config: &Config) -> Result<(), AccountError> {
+        self.state.lock().await.file.clone_from(&config.cameras);
+        self.refresh().await
+    }
+
+    /// Takes the cameras of the page, and who may watch what, as they are now.
+    ///
+    /// # Errors
+    /// The database cannot be read: nothing is changed.
+    pub async fn refresh(&self) -> Result<(), AccountError> {
+        let mut state = self.state.lock().await;
+        let stored = self.accounts.cameras().await?;
+        let lists = self.accounts.camera_lists().await?;
+        let mut entries: Vec<Entry> = Vec::new();
+        for config in &state.file {
+            entries.push(entry(config.clone(), Origin::File, &lists));
         }
-        let enabled: Vec<&CameraConfig> = cameras.iter().filter(|camera| camera.enabled).collect();
-        let entry = |camera: &&CameraConfig| {
-            let stream = camera.stream_id()?;
-            let (id, name, on_demand) = (camera.id.clone(), camera.name.clone(), camera.spec.on_demand);
-            Some(Entry { id, name, on_demand, stream })
-        };
-        let entries: Vec<Entry> = enabled.iter().filter_map(entry).collect();
-        let specs =
-            enabled.iter().filter_map(|camera| Some((camera.stream_id()?, camera.spec.clone()))).collect();
+        for camera in stored {
+            if entries.iter().any(|entry| entry.config.id == camera.id) {
+                warn!(camera = camera.id, "the camera of the page is hidden by the file's of the same id");
+            } else if let Some(config) = from_page(camera) {
+                entries.push(entry(config, Origin::Page, &lists));
+            }
+        }
+        if !entries.is_empty() {
+            if let Some(camera) = state.demo.take() {
+                camera.stop().await;
+            }
+        } else if let Some(config) = start_demo(&mut state.demo).await {
+            entries.push(entry(config, Origin::Demo, &lists));
+        }
+        self.run(entries);
+        Ok(())
+    }
+
+    fn run(&self, entries: Vec<Entry>) {
+        let enabled = entries.iter().filter(|entry| entry.config.enabled);
+        let specs: Vec<_> = enabled
+            .filter_map(|entry| Some((entry.config.stream_id()?, entry.config.spec.clone())))
+            .collect();
+        let cameras = specs.len();
         let change = self.streams.set(specs);
-        self.entries.store(Arc::new(entries));
+        self.entries.store(Arc::new(entries.into_iter().map(Arc::new).collect()));
         for number in &change.ended {
             self.engine.end_stream(*number);
         }
-        info!(
-            cameras = enabled.len(),
-            started = change.started,
-            ended = change.ended.len(),
-            "cameras configured"
-        );
+        if change.started > 0 || !change.ended.is_empty() {
+            info!(cameras, started = change.started, ended = change.ended.len(), "cameras configured");
+        }
     }
 
-    /// All cameras in the order of the configuration.
-    pub fn list(&self) -> Vec<CameraView> {
-        self.entries.load().iter().filter_map(|entry| self.view(entry)).collect()
+    /// All cameras that are known, first those of the file in its order, then those of the page.
+    pub fn entries(&self) -> Arc<Vec<Arc<Entry>>> {
+        self.entries.load_full()
     }
 
-    /// One camera.
-    pub fn get(&self, id: &str) -> Option<CameraView> {
+    /// One camera, if it is enabled.
+    pub fn get(&self, id: &str) -> Option<Arc<Entry>> {
+        self.entries.load().iter().find(|entry| entry.config.id == id && entry.config.enabled).cloned()
+    }
+
+    /// The cameras that are enabled and fit.
+    pub fn list(&self, fits: impl Fn(&CameraRule) -> bool) -> Vec<CameraView> {
         let entries = self.entries.load();
-        entries.iter().find(|entry| entry.id == id).and_then(|entry| self.view(entry))
+        let shown = entries.iter().filter(|entry| entry.config.enabled && fits(&entry.rule));
+        shown.filter_map(|entry| self.view(entry)).collect()
+    }
+
+    /// The camera of a stream.
+    pub fn of_stream(&self, id: &StreamId) -> Option<Arc<Entry>> {
+        self.get(id.as_str().strip_prefix("camera/")?)
     }
 
     /// A stream to watch.
@@ -104,16 +168,42 @@ impl Cameras {
         self.streams.get(id)
     }
 
-    fn view(&self, entry: &Entry) -> Option<CameraView> {
-        let status = StreamStatus::clone(&*self.streams.get(&entry.stream)?.status());
+    /// A camera as the API shows it.
+    pub fn view(&self, entry: &Entry) -> Option<CameraView> {
+        let stream = entry.config.stream_id()?;
+        let status = StreamStatus::clone(&*self.streams.get(&stream)?.status());
         Some(CameraView {
-            id: entry.id.clone(),
-            name: entry.name.clone(),
-            stream: entry.stream.to_string(),
-            on_demand: entry.on_demand,
+            id: entry.config.id.clone(),
+            name: entry.config.name.clone(),
+            stream: stream.to_string(),
+            on_demand: entry.config.spec.on_demand,
+            public: entry.rule.public,
             status,
         })
     }
+}
+
+/// The file's word comes first, then the page's, then the default.
+fn entry(config: CameraConfig, origin: Origin, lists: &HashMap<String, Vec<Subject>>) -> Entry {
+    let allow = config.allow.clone().or_else(|| lists.get(&config.id).cloned());
+    let rule = CameraRule { id: config.id.clone(), public: config.public, allow };
+    Entry { config, origin, rule }
+}
+
+/// What is stored has been checked when it was; what a later version does not understand is left out.
+fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
+    let StoredCamera { id, settings, password } = camera;
+    let url = Url::parse(&settings.url).ok()?;
+    let transport = if settings.transport == "udp" { Transport::Udp } else { Transport::Tcp };
+    let source = config::source(url, settings.username, password, None, transport);
+    let spec = StreamSpec {
+        source,
+        on_demand: settings.on_demand,
+        idle_timeout: config::IDLE_TIMEOUT,
+        gop_cache: config::GOP_CACHE,
+    };
+    let (name, enabled, public) = (settings.name, settings.enabled, settings.public);
+    Some(CameraConfig { id, name, enabled, public, allow: None, spec })
 }
 
 /// The camera that is there while none is configured.
@@ -126,7 +216,12 @@ async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
     }
     let url = Url::parse(&slot.as_ref()?.url()).ok()?;
     let source = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
-    let idle_timeout = Duration::from_secs(10);
-    let spec = StreamSpec { source, on_demand: true, idle_timeout, gop_cache: 4 << 20 };
-    Some(CameraConfig { id: "demo".into(), name: "Demo".into(), enabled: true, spec })
+    let spec = StreamSpec {
+        source,
+        on_demand: true,
+        idle_timeout: config::IDLE_TIMEOUT,
+        gop_cache: config::GOP_CACHE,
+    };
+    let (id, name) = ("demo".into(), "Demo".into());
+    Some(CameraConfig { id, name, enabled: true, public: false, allow: None, spec })
 }

@@ -2,11 +2,13 @@
 //!
 //! - [`config`] reads and checks the configuration.
 //! - [`streams`] pulls cameras and fans their packets out; [`media`] sends them to viewers.
-//! - [`cameras`] ties the two to the configuration; [`http`] is the API, WHEP and the pages.
+//! - [`accounts`] knows people and what they may do; [`rights`] ends what they may do no more.
+//! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP and the pages, [`tls`] its certificates.
 //! - [`cli`] is the command line, [`probe`] examines a camera.
 //!
 //! This file is the only place where they are wired together: [`Gatehouse::start`].
 
+pub mod accounts;
 pub mod cameras;
 pub mod cli;
 pub mod config;
@@ -15,27 +17,66 @@ pub mod ids;
 pub mod media;
 pub mod probe;
 pub mod reload;
+pub mod rights;
+pub mod secret;
 pub mod streams;
+pub mod tls;
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use accounts::{AccountError, Accounts};
 use cameras::Cameras;
 use config::Config;
 use media::socket::MediaSocket;
 use media::{Engine, EngineConfig};
+use rights::Rights;
+use secret::Secret;
 use streams::Streams;
+use tls::{Tls, TlsError};
+use tracing::error;
 
 /// Tries for a port that is free for TCP and UDP, when any will do.
 const PORT_TRIES: usize = 16;
 
+/// How often certificates are looked after.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often old entries of the log are removed.
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or the system refuses a thread or a socket.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The data folder cannot be made.
+    #[error("the data folder {0} cannot be made: {1}")]
+    Data(String, io::Error),
+    /// The accounts cannot be read.
+    #[error("accounts: {0}")]
+    Accounts(#[from] AccountError),
+    /// There is no certificate.
+    #[error("certificate: {0}")]
+    Tls(#[from] TlsError),
+}
+
 /// A running server.
 pub struct Gatehouse {
     address: SocketAddr,
+    accounts: Accounts,
+    tls: Arc<Tls>,
+    rights: Rights,
+    first_password: Option<Secret>,
     cameras: Cameras,
     engine: Engine,
     stop: CancellationToken,
@@ -45,25 +86,62 @@ impl Gatehouse {
     /// Starts everything that a configuration names.
     ///
     /// # Errors
-    /// The port is taken, or the system refuses a thread or a socket.
-    pub async fn start(config: &Config) -> io::Result<Self> {
-        let (listener, socket) = bind(config.listen).await?;
-        let address = listener.local_addr()?;
+    /// See [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        make_data_folder(&config.data)?;
+        let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
+        let tls = Tls::start(&config.tls, &config.data, &config.media.public_hosts)?;
+        let fail = |error| StartError::Listen(config.listen, error);
+        let (listener, socket) = bind(config.listen).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
         let stop = CancellationToken::new();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let engine_config = EngineConfig {
-            shards: if config.media.threads == 0 { cores } else { config.media.threads },
-            max_viewers: config.media.max_viewers,
-            public_hosts: config.media.public_hosts.clone(),
-        };
-        let engine = Engine::start(socket, &engine_config, stop.clone())?;
+        let (endings, ended) = mpsc::unbounded_channel();
+        let engine = Engine::start(socket, &engine_config(config), endings, stop.clone()).map_err(fail)?;
         engine.refresh_addresses().await;
-        let cameras = Cameras::new(Streams::default(), engine.clone());
-        cameras.apply(config).await;
-        let ice_servers = Arc::new(config.media.ice_servers.clone());
-        let app = http::App { cameras: cameras.clone(), engine: engine.clone(), ice_servers };
-        tokio::spawn(http::serve::serve(listener, http::router(app), engine.clone(), stop.clone()));
-        Ok(Self { address, cameras, engine, stop })
+        tls.refresh(SystemTime::now(), &engine.addresses());
+        let cameras = Cameras::new(Streams::default(), engine.clone(), accounts.clone());
+        cameras.apply(config).await?;
+        let rights = Rights::new(accounts.clone(), cameras.clone(), engine.clone());
+        tokio::spawn(rights.clone().run(ended, stop.clone()));
+        tokio::spawn(follow_others(accounts.clone(), stop.clone()));
+        tokio::spawn(look_after(
+            accounts.clone(),
+            config.keep_log,
+            tls.clone(),
+            engine.clone(),
+            stop.clone(),
+        ));
+        let app = http::App::new(config, address, &accounts, &cameras, &engine, &rights, &tls);
+        let limits = config.limits.clone();
+        tokio::spawn(http::serve::serve(
+            listener,
+            http::router(app),
+            engine.clone(),
+            tls.clone(),
+            limits,
+            stop.clone(),
+        ));
+        Ok(Self { address, accounts, tls, rights, first_password, cameras, engine, stop })
+    }
+
+    /// The accounts.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Its certificates.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// What ends when rights end.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// The first admin's password, if it was made by this start: to be shown once.
+    pub fn first_password(&self) -> Option<&Secret> {
+        self.first_password.as_ref()
     }
 
     /// Where it listens.
@@ -90,6 +168,62 @@ impl Gatehouse {
 impl Drop for Gatehouse {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Nobody but its owner may look into it.
+pub(crate) fn make_data_folder(folder: &Path) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| StartError::Data(folder.display().to_string(), error))
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    EngineConfig {
+        shards: if config.media.threads == 0 { cores } else { config.media.threads },
+        max_viewers: config.media.max_viewers,
+        public_hosts: config.media.public_hosts.clone(),
+    }
+}
+
+/// Takes in what `gatehouse user` and the like write while the server runs.
+async fn follow_others(accounts: Accounts, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            result = accounts.follow_others() => {
+                if let Err(error) = result {
+                    error!("changes by other programs are not noticed: {error}");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// What has to be done now and then.
+async fn look_after(
+    accounts: Accounts,
+    keep_log: Duration,
+    tls: Arc<Tls>,
+    engine: Engine,
+    stop: CancellationToken,
+) {
+    let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
+    let mut log = tokio::time::interval(LOG_INTERVAL);
+    if let Err(error) = accounts.close_open_entries().await {
+        error!("the log: {error}");
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = certificates.tick() => tls.refresh(SystemTime::now(), &engine.addresses()),
+            _ = log.tick() => {
+                if let Err(error) = accounts.forget_log(keep_log).await {
+                    error!("old entries of the log are not removed: {error}");
+                }
+            }
+        }
     }
 }
 

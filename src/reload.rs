@@ -44,8 +44,10 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
             Ok(config) => {
                 info!(file = %path.display(), "configuration read again");
                 warn_of_restart(&current, &config);
-                cameras.apply(&config).await;
-                current = config;
+                match cameras.apply(&config).await {
+                    Ok(()) => current = config,
+                    Err(error) => error!("the cameras stay as they are: {error}"),
+                }
             }
             Err(problems) => {
                 for problem in &problems.0 {
@@ -58,9 +60,12 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
 }
 
 fn warn_of_restart(old: &Config, new: &Config) {
-    let fixed =
-        |config: &Config| (config.listen, config.data.clone(), config.log.clone(), config.media.clone());
+    let fixed = |config: &Config| {
+        let server = (config.listen, config.data.clone(), config.log.clone(), config.media.clone());
+        let web = (config.embed_from.clone(), config.trusted_proxies.clone(), config.keep_log);
+        (server, web, config.tls.clone(), config.limits.clone())
+    };
     if fixed(old) != fixed(new) {
-        warn!("changes in [server] and [media] take effect after a restart");
+        warn!("changes in [server], [tls], [limits] and [media] take effect after a restart");
     }
 }

@@ -2,23 +2,34 @@
 //! knows positions; this file knows the keys. It opens no sockets and starts nothing. Start at [`Config::parse`].
 
 mod read;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
+use crate::accounts::permissions::Subject;
 use crate::ids::{StreamId, is_name};
-use crate::streams::rtsp::split_credentials;
+use crate::secret::split_credentials;
 use crate::streams::source::{Secret, SourceSpec, Transport};
 use crate::streams::stream::StreamSpec;
 pub use read::{Problem, Problems};
 use read::{Reader, Section};
+pub use tls::{TlsConfig, TlsMode};
 
-/// Where it listens when nothing is said: this machine alone.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
+/// How long an on-demand source stays after its last viewer, if nothing is said.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The bytes of a group of pictures that are kept, if nothing is said.
+pub const GOP_CACHE: usize = 4 << 20;
+/// Where it listens when nothing is said: everywhere, since nobody gets in without a login.
+pub const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
+/// How long the log may be kept.
+const KEEP_LOG: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 /// Cameras in one file.
 const MAX_CAMERAS: usize = 10_000;
 
@@ -31,10 +42,39 @@ pub struct Config {
     pub data: PathBuf,
     /// A filter of the tracing crate.
     pub log: String,
+    /// Origins, such as `https://intranet.example`, whose pages may show cameras in frames; or `*`.
+    pub embed_from: Vec<String>,
+    /// Proxies whose word about a client's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long the log of who did what is kept.
+    pub keep_log: Duration,
+    /// For the first admin, instead of a random one. Only from the environment.
+    pub first_password: Option<Secret>,
+    /// HTTPS.
+    pub tls: TlsConfig,
+    /// Of connections and requests.
+    pub limits: Limits,
     /// Of the media engine.
     pub media: MediaConfig,
     /// In the order of the file.
     pub cameras: Vec<CameraConfig>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP connections at once.
+    pub connections: usize,
+    /// TCP connections of one address at once.
+    pub connections_per_address: usize,
+    /// HTTP requests of one address per second, sustained; ten times as many in a burst.
+    pub requests_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 16_384, connections_per_address: 1_024, requests_per_second: 100 }
+    }
 }
 
 /// `[media]`.
@@ -70,6 +110,10 @@ pub struct CameraConfig {
     pub name: String,
     /// Whether it is there at all.
     pub enabled: bool,
+    /// Whether it is watched without a login.
+    pub public: bool,
+    /// Who may watch it; if nothing is said, the page decides.
+    pub allow: Option<Vec<Subject>>,
     /// How its stream is run.
     pub spec: StreamSpec,
 }
@@ -82,7 +126,7 @@ impl CameraConfig {
 }
 
 /// What may override the file: the command line's flags and the environment.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 pub struct Overrides {
     /// `GATEHOUSE_…` variables.
     pub environment: HashMap<String, String>,
@@ -92,14 +136,26 @@ pub struct Overrides {
     pub data: Option<PathBuf>,
 }
 
+impl std::fmt::Debug for Overrides {
+    /// Without the variables' values: some are passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variables: Vec<&String> = self.environment.keys().collect();
+        f.debug_struct("Overrides")
+            .field("environment", &variables)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Variables and the keys that they override.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("GATEHOUSE_LISTEN", "server.listen"),
     ("GATEHOUSE_DATA", "server.data"),
     ("GATEHOUSE_LOG", "server.log"),
     ("GATEHOUSE_PUBLIC_HOSTS", "media.public_hosts"),
     ("GATEHOUSE_MAX_VIEWERS", "media.max_viewers"),
     ("GATEHOUSE_THREADS", "media.threads"),
+    ("GATEHOUSE_TLS", "tls.mode"),
 ];
 
 impl Config {
@@ -127,7 +183,12 @@ impl Config {
         let listen = server.parsed(&mut reader, "listen", "an address with a port, such as 0.0.0.0:8443");
         let data = server.string(&mut reader, "data");
         let log = server.string(&mut reader, "log");
+        let embed_from = embed_from(&mut server, &mut reader);
+        let trusted_proxies = trusted_proxies(&mut server, &mut reader);
+        let keep_log = server.duration(&mut reader, "keep_log", KEEP_LOG);
         server.finish(&mut reader);
+        let tls = tls::read(&mut root.section(&mut reader, "tls"), &mut reader, folder);
+        let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
         let media = media(&mut root.section(&mut reader, "media"), &mut reader);
         let cameras = cameras(&mut root, &mut reader, folder, overrides);
         root.finish(&mut reader);
@@ -135,10 +196,17 @@ impl Config {
             listen: listen.or_else(|| DEFAULT_LISTEN.parse().ok()).unwrap_or(([127, 0, 0, 1], 8443).into()),
             data: data.unwrap_or_else(|| "data".into()).into(),
             log: log.unwrap_or_else(|| "warn,gatehouse=info".into()),
+            embed_from,
+            trusted_proxies,
+            keep_log: keep_log.unwrap_or(Duration::from_secs(90 * 86_400)),
+            first_password: None,
+            tls,
+            limits,
             media,
             cameras,
         };
         config.override_with(overrides, &mut reader);
+        config.check_tls(&mut reader);
         reader.finish(config)
     }
 
@@ -159,6 +227,11 @@ impl Config {
                     Ok(limit) if limit > 0 => self.media.max_viewers = limit,
                     _ => reader.problem(bad("a number from 1")),
                 },
+                "GATEHOUSE_TLS" => match TlsMode::parse(value) {
+                    Some(mode) => self.tls.mode = mode,
+                    None => reader.problem(bad(TlsMode::ALLOWED)),
+                },
+                "GATEHOUSE_ADMIN_PASSWORD" => self.first_password = Some(Secret::new(value)),
                 "GATEHOUSE_THREADS" => match value.parse() {
                     Ok(threads) if threads <= 64 => self.media.threads = threads,
                     _ => reader.problem(bad("a number from 0 to 64")),
@@ -171,6 +244,13 @@ impl Config {
         }
         if let Some(data) = &overrides.data {
             self.data.clone_from(data);
+        }
+    }
+
+    /// What only the whole shows.
+    fn check_tls(&self, reader: &mut Reader<'_>) {
+        if let Some(message) = self.tls.problem(self.listen) {
+            reader.problem(Problem { place: "[tls]".into(), message });
         }
     }
 
@@ -190,6 +270,53 @@ impl Default for MediaConfig {
 /// The variables that are known, for `--help`.
 pub fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
     VARIABLES.into_iter()
+}
+
+fn embed_from(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
+    let origins = section.strings(reader, "embed_from").unwrap_or_default();
+    let fits = |origin: &str| {
+        let url = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        origin == "*" || url.is_some_and(|url| url.origin().ascii_serialization() == origin)
+    };
+    for origin in origins.iter().filter(|origin| !fits(origin)) {
+        section.complain(
+            reader,
+            "embed_from",
+            origin,
+            "origins such as \"https://intranet.example\", or \"*\"",
+        );
+    }
+    origins
+}
+
+fn trusted_proxies(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<IpNet> {
+    let texts = section.strings(reader, "trusted_proxies").unwrap_or_default();
+    let mut networks = Vec::new();
+    for text in texts {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network),
+            Err(_) => section.complain(
+                reader,
+                "trusted_proxies",
+                &text,
+                "addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"",
+            ),
+        }
+    }
+    networks
+}
+
+fn limits(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Limits {
+    let defaults = Limits::default();
+    let connections = section.integer(reader, "connections", 16..=1_000_000);
+    let per_address = section.integer(reader, "connections_per_address", 8..=1_000_000);
+    let requests = section.integer(reader, "requests_per_second", 1..=1_000_000);
+    section.finish(reader);
+    Limits {
+        connections: connections.map_or(defaults.connections, |value| value as usize),
+        connections_per_address: per_address.map_or(defaults.connections_per_address, |value| value as usize),
+        requests_per_second: requests.map_or(defaults.requests_per_second, |value| value as u32),
+    }
 }
 
 fn media(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConfig {
@@ -261,6 +388,8 @@ fn camera(
     let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
     let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
     let enabled = section.boolean(reader, "enabled").unwrap_or(true);
+    let public = section.boolean(reader, "public").unwrap_or(false);
+    let allow = allow(section, reader);
     let transport = match transport {
         Some(1) => Transport::Udp,
         _ => Transport::Tcp,
@@ -273,13 +402,27 @@ fn camera(
         name: name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone()),
         id,
         enabled,
+        public,
+        allow,
         spec: StreamSpec {
             source,
             on_demand,
-            idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(10)),
-            gop_cache: gop_cache.map_or(4 << 20, |kib| kib as usize * 1024),
+            idle_timeout: idle_timeout.unwrap_or(IDLE_TIMEOUT),
+            gop_cache: gop_cache.map_or(GOP_CACHE, |kib| kib as usize * 1024),
         },
     })
+}
+
+fn allow(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Option<Vec<Subject>> {
+    let texts = section.strings(reader, "allow")?;
+    let mut subjects = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(subject) => subjects.push(subject),
+            Err(()) => section.complain(reader, "allow", &text, Subject::ALLOWED),
+        }
+    }
+    Some(subjects)
 }
 
 fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) -> Option<Url> {
@@ -295,7 +438,8 @@ fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) ->
     url
 }
 
-fn source(
+/// What a checked address and its credentials make.
+pub fn source(
     mut url: Url,
     username: Option<String>,
     password: Option<Secret>,

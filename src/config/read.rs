@@ -221,6 +221,17 @@ impl<'a, 't> Section<'a, 't> {
         self.expect(reader, key, allowed, |value| value.as_str()?.parse().ok())
     }
 
+    /// A text that a function can read.
+    pub fn parsed_with<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.expect(reader, key, allowed, |value| read(value.as_str()?))
+    }
+
     /// `true` or `false`.
     pub fn boolean(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<bool> {
         self.expect(reader, key, "true or false", DeValue::as_bool)
@@ -317,6 +328,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "s" | "" => Some(Duration::from_secs(number)),
         "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
         "h" => number.checked_mul(3600).map(Duration::from_secs),
+        "d" => number.checked_mul(86_400).map(Duration::from_secs),
         _ => None,
     }
 }

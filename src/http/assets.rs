@@ -1,6 +1,6 @@
 //! The pages and their scripts, embedded in the program.
 
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
@@ -10,16 +10,27 @@ use super::error::ApiError;
 #[folder = "web/"]
 struct Web;
 
+/// Addresses of pages.
+const PAGES: [(&str, &str); 5] = [
+    ("", "index.html"),
+    ("login", "login.html"),
+    ("account", "account.html"),
+    ("admin", "admin.html"),
+    ("trust", "onboarding.html"),
+];
+
 /// Serves a file of `web/`; `/` is the camera wall.
-pub async fn serve(method: Method, uri: Uri, headers: axum::http::HeaderMap) -> Response {
+pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if !matches!(method, Method::GET | Method::HEAD) {
         return ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET is answered here")
             .into_response();
     }
-    let path = match uri.path().trim_start_matches('/') {
-        "" => "index.html",
-        path => path,
-    };
+    let path = uri.path().trim_start_matches('/');
+    file(PAGES.iter().find(|(name, _)| *name == path).map_or(path, |(_, file)| file), &headers)
+}
+
+/// A file of `web/`.
+pub fn file(path: &str, headers: &HeaderMap) -> Response {
     let Some(file) = Web::get(path) else { return ApiError::not_found("page").into_response() };
     let digest = file.metadata.sha256_hash();
     let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,11 +1,15 @@
-//! `GET /api/cameras` and `GET /api/cameras/{id}`: what is there and how it is. Never an address or a password.
+//! `GET /api/cameras` and `GET /api/cameras/{id}`: what is there and how it is. Never an address or a password, and
+//! only what the caller may watch.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use serde::Serialize;
 
 use super::App;
 use super::error::ApiError;
+use super::guard::unauthorized;
+use crate::accounts::credentials::Caller;
+use crate::accounts::permissions::Action;
 use crate::cameras::CameraView;
 
 #[derive(Serialize)]
@@ -13,12 +17,28 @@ pub struct CameraList {
     cameras: Vec<CameraView>,
 }
 
-/// All cameras in the order of the configuration.
-pub async fn list(State(app): State<App>) -> Json<CameraList> {
-    Json(CameraList { cameras: app.cameras.list() })
+/// The cameras that the caller may watch, in their order. Without a login: the public ones, if there are any.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<CameraList>, ApiError> {
+    let cameras = app.cameras.list(|rule| app.accounts.may(&caller, Action::WatchCamera(rule)));
+    if cameras.is_empty() && matches!(caller, Caller::Nobody) {
+        return Err(unauthorized("log in first"));
+    }
+    Ok(Json(CameraList { cameras }))
 }
 
 /// One camera.
-pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<CameraView>, ApiError> {
-    app.cameras.get(&id).map(Json).ok_or_else(|| ApiError::not_found("camera"))
+pub async fn one(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<CameraView>, ApiError> {
+    let entry = app.cameras.get(&id);
+    match entry.filter(|entry| app.accounts.may(&caller, Action::WatchCamera(&entry.rule))) {
+        Some(entry) => app.cameras.view(&entry).map(Json).ok_or_else(|| ApiError::not_found("camera")),
+        None if matches!(caller, Caller::Nobody) => Err(unauthorized("log in first")),
+        None => Err(ApiError::not_found("camera")),
+    }
 }

@@ -1,95 +1,164 @@
-//! HTTP: the router and what its handlers share. `serve` accepts connections, `whip_whep` is the protocol of
-//! players, `cameras` the API, `assets` the pages, `error` what goes wrong. No media passes through here.
+//! HTTP: what its handlers share, and the layers around them. `routes` is the table of all there is and who may
+//! have it, `guard` enforces that, `front` is what every request passes first, `serve` accepts connections.
+//! `whip_whep` is the protocol of players; `login`, `account`, `users`, `admin_cameras`, `permissions`, `log` and
+//! `tickets` are the API; `assets`, `onboarding` and `embed` the pages. No media passes through here.
 
+mod account;
+mod admin_cameras;
 mod assets;
 mod cameras;
+mod embed;
 mod error;
+mod front;
+mod guard;
+mod log;
+mod login;
+mod onboarding;
+mod origin;
+mod permissions;
+pub mod routes;
 pub mod serve;
+mod socket;
+mod tickets;
+mod users;
 mod whip_whep;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::middleware;
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
 
+use crate::accounts::Accounts;
+use crate::accounts::audit::Event;
+use crate::accounts::credentials::{Caller, address_text};
 use crate::cameras::Cameras;
-use crate::config::IceServer;
+use crate::config::{Config, IceServer, Limits};
 use crate::media::Engine;
-use error::ApiError;
+use crate::rights::Rights;
+use crate::tls::Tls;
 
 /// Larger bodies are refused: an SDP offer is the largest there is.
 const MAX_BODY: usize = 64 * 1024;
-/// From a request's head to its answer. A viewer may have to wait for a camera to start.
-const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// Cameras that are examined at once.
+const PROBES: usize = 2;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
+    /// Who is who.
+    pub accounts: Accounts,
     /// The cameras.
     pub cameras: Cameras,
     /// Where viewers are served.
     pub engine: Engine,
-    /// What viewers are told of STUN and TURN servers.
-    pub ice_servers: Arc<Vec<IceServer>>,
+    /// What ends when rights end.
+    pub rights: Rights,
+    /// The certificates.
+    pub tls: Arc<Tls>,
+    /// Cameras that are being examined.
+    probes: Arc<Semaphore>,
+    settings: Arc<Settings>,
 }
 
-/// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Client(pub SocketAddr);
+/// What does not change.
+struct Settings {
+    port: u16,
+    ice_servers: Vec<IceServer>,
+    embed_from: Vec<String>,
+    trusted_proxies: Vec<IpNet>,
+    limits: Limits,
+}
 
-impl Client {
-    /// Whether it is this machine.
-    pub fn is_local(&self) -> bool {
-        self.0.ip().to_canonical().is_loopback()
+impl App {
+    /// For a server that listens on `address`.
+    pub fn new(
+        config: &Config,
+        address: SocketAddr,
+        accounts: &Accounts,
+        cameras: &Cameras,
+        engine: &Engine,
+        rights: &Rights,
+        tls: &Arc<Tls>,
+    ) -> Self {
+        let settings = Settings {
+            port: address.port(),
+            ice_servers: config.media.ice_servers.clone(),
+            embed_from: config.embed_from.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            limits: config.limits.clone(),
+        };
+        Self {
+            accounts: accounts.clone(),
+            cameras: cameras.clone(),
+            engine: engine.clone(),
+            rights: rights.clone(),
+            tls: tls.clone(),
+            probes: Arc::new(Semaphore::new(PROBES)),
+            settings: Arc::new(settings),
+        }
     }
-}
 
-/// All routes.
-pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/health", get(|| async { "ok\n" }))
-        .route("/api/cameras", get(cameras::list))
-        .route("/api/cameras/{id}", get(cameras::one))
-        .merge(whip_whep::routes())
-        .fallback(assets::serve)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(time_limit))
-        .layer(middleware::from_fn(security_headers))
-        .with_state(app)
-}
-
-/// Cuts off requests whose bodies never end.
-async fn time_limit(request: axum::extract::Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let text = "the request took too long";
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", text).into_response()
+    /// Writes to the log who has done what. That it cannot be written stops nobody, and is reported.
+    async fn note(
+        &self,
+        caller: &Caller,
+        client: Client,
+        action: &'static str,
+        target: &str,
+        detail: String,
+    ) {
+        let address = address_text(Some(client.ip()));
+        let event = Event { actor: caller.actor(), address, action, target: target.to_owned(), detail };
+        if let Err(error) = self.accounts.note(event).await {
+            tracing::error!(action, "not written to the log: {error}");
         }
     }
 }
 
-/// Headers that make browsers careful, on everything.
-async fn security_headers(request: axum::extract::Request, next: Next) -> Response {
-    const HEADERS: [(HeaderName, &str); 5] = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("permissions-policy"), "camera=(self), microphone=(self), geolocation=()"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ];
-    let mut response = next.run(request).await;
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+/// A TCP connection as it was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+}
+
+/// Who sent a request, as far as proxies are believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    ip: IpAddr,
+    /// Whether nobody can listen on the way: TLS here or at the proxy.
+    pub secure: bool,
+}
+
+impl Client {
+    /// Their address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
     }
-    response
+
+    /// Whether it is this machine.
+    pub fn is_local(&self) -> bool {
+        self.ip.to_canonical().is_loopback()
+    }
+}
+
+/// All routes, with everything around them.
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for route in routes::all() {
+        let guarded = guard::guard(route.handler, route.access, &app);
+        router = router.route(route.path, guarded);
+    }
+    let front = front::Front::new(app.clone());
+    router
+        .fallback(assets::serve)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(front, front::front))
+        .with_state(app)
 }

@@ -1,27 +1,32 @@
 //! The one TCP port: looks at a connection's first bytes and hands it to HTTP or to the media engine. Slow and
 //! silent connections are cut off; their number is bounded. It knows no routes.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Client;
+use super::Connection;
+use crate::accounts::throttle::network_of;
+use crate::config::Limits;
 use crate::media::Engine;
+use crate::tls::Tls;
 
-/// TCP connections at once.
-const MAX_CONNECTIONS: usize = 4096;
 /// From the connection to its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// For a request's headers.
 const HEADERS: Duration = Duration::from_secs(10);
+/// For a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A request's line and headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -48,9 +53,61 @@ fn recognise(first: &[u8]) -> Option<Protocol> {
     }
 }
 
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection of an address.
+struct Place {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn enter(&self, address: IpAddr, most: usize) -> Option<Place> {
+        let address = network_of(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// What connections are served with.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    engine: Engine,
+    tls: Arc<Tls>,
+}
+
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, router: Router, engine: Engine, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    engine: Engine,
+    tls: Arc<Tls>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let addresses = Addresses::default();
+    let service = Service { router, engine, tls };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -64,26 +121,33 @@ pub async fn serve(listener: TcpListener, router: Router, engine: Engine, stop: 
                 continue;
             }
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let place = addresses.enter(remote.ip(), limits.connections_per_address);
+        let (Ok(permit), Some(place)) = (room.clone().try_acquire_owned(), place) else {
             debug!(%remote, "too many connections");
             continue;
         };
-        let (router, engine, stop) = (router.clone(), engine.clone(), stop.clone());
+        let (service, stop) = (service.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = connection(stream, remote, router, engine) => {}
+                () = connection(stream, remote, service) => {}
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
 }
 
-async fn connection(stream: TcpStream, remote: SocketAddr, router: Router, engine: Engine) {
+async fn connection(stream: TcpStream, remote: SocketAddr, service: Service) {
+    let _ = stream.set_nodelay(true);
     let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
     match protocol {
-        Ok(Some(Protocol::Http)) => http(stream, remote, router).await,
-        Ok(Some(Protocol::IceTcp)) => engine.serve_tcp(stream).await,
+        Ok(Some(Protocol::Http)) => http(stream, remote, false, service.router).await,
+        Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
+            Ok(Ok(Some(stream))) => http(stream, remote, true, service.router).await,
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => debug!(%remote, "TLS: {error}"),
+        },
+        Ok(Some(Protocol::IceTcp)) => service.engine.serve_tcp(stream).await,
         Ok(Some(protocol)) => debug!(%remote, ?protocol, "connection refused"),
         Ok(None) | Err(_) => {}
     }
@@ -108,9 +172,13 @@ async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
     }
 }
 
-async fn http(stream: TcpStream, remote: SocketAddr, router: Router) {
-    let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router.layer(Extension(Client(remote))));
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: SocketAddr,
+    secure: bool,
+    router: Router,
+) {
+    let service = TowerToHyperService::new(router.layer(Extension(Connection { peer, secure })));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
@@ -120,7 +188,7 @@ async fn http(stream: TcpStream, remote: SocketAddr, router: Router) {
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        debug!(%remote, "connection ended: {error}");
+        debug!(%peer, "connection ended: {error}");
     }
 }
 

@@ -1,15 +1,19 @@
 //! WHEP (draft-ietf-wish-whep) for players, ours and others'. The status codes are those that public players
 //! handle well: 400 and 406 make some of them switch their mode, so they are not used for offers.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 
 use super::error::ApiError;
+use super::guard::unauthorized;
 use super::{App, Client};
+use crate::accounts::credentials::Caller;
+use crate::accounts::permissions::Action;
+use crate::cameras::Entry;
 use crate::config::IceServer;
 use crate::ids::{SessionId, StreamId};
 use crate::media::negotiate::OfferError;
@@ -23,54 +27,70 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Players that are told to wait longer would not notice that somebody has mended the camera.
 const MAX_RETRY_AFTER: u64 = 30;
 
-/// `/whep/{stream}` and `/session/{id}`.
-pub fn routes() -> Router<App> {
-    Router::new().route("/whep/{*stream}", any(endpoint)).route("/session/{id}", any(session))
-}
-
-async fn endpoint(
+/// `/whep/{stream}`.
+pub async fn endpoint(
     State(app): State<App>,
     Extension(client): Extension<Client>,
+    caller: Option<Extension<Caller>>,
     Path(stream): Path<String>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let caller = caller.map_or(Caller::Nobody, |Extension(caller)| caller);
     let result = match method {
-        Method::OPTIONS => Ok(options(&app)),
-        Method::POST => post(&app, client, &stream, &headers, &body).await,
-        Method::GET | Method::HEAD => find(&app, &stream).map(|_| StatusCode::OK.into_response()),
+        Method::OPTIONS => Ok(options(&app, &caller)),
+        Method::POST => post(&app, client, &caller, &stream, &headers, &body).await,
+        Method::GET | Method::HEAD => find(&app, &caller, &stream).map(|_| StatusCode::OK.into_response()),
         _ => Err(wrong_method("POST, GET, HEAD, OPTIONS")),
     };
     cors(result.unwrap_or_else(IntoResponse::into_response))
 }
 
-fn find(app: &App, stream: &str) -> Result<StreamHandle, ApiError> {
-    StreamId::parse(stream)
-        .and_then(|id| app.cameras.stream(&id))
-        .ok_or_else(|| ApiError::not_found("stream"))
+/// The camera, if the caller may watch it. Who may not even know of it gets the same answer as for one that is
+/// not there.
+fn find(app: &App, caller: &Caller, stream: &str) -> Result<(Arc<Entry>, StreamHandle), ApiError> {
+    let id = StreamId::parse(stream);
+    let entry = id.as_ref().and_then(|id| app.cameras.of_stream(id));
+    let entry = entry.filter(|entry| app.accounts.may(caller, Action::WatchCamera(&entry.rule)));
+    let found = entry.zip(id.and_then(|id| app.cameras.stream(&id)));
+    found.ok_or_else(|| match caller {
+        Caller::Nobody => unauthorized("log in, or send a token"),
+        Caller::Ticket { .. } => {
+            ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the ticket is for another camera")
+        }
+        Caller::Person(identity) if !identity.scopes.watch => {
+            ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the token has no scope \"watch\"")
+        }
+        Caller::Person(_) => ApiError::not_found("stream"),
+    })
 }
 
-fn options(app: &App) -> Response {
+fn options(app: &App, caller: &Caller) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert("accept-post", HeaderValue::from_static(SDP));
-    add_links(headers, &app.ice_servers);
+    // They may have a password in them.
+    if !matches!(caller, Caller::Nobody) {
+        add_links(headers, &app.settings.ice_servers);
+    }
     response
 }
 
 async fn post(
     app: &App,
     client: Client,
+    caller: &Caller,
     stream: &str,
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, ApiError> {
-    let stream = find(app, stream)?;
+    let (entry, stream) = find(app, caller, stream)?;
     require_type(headers, SDP)?;
     let offer = std::str::from_utf8(body).map_err(|_| unreadable("the offer is not UTF-8"))?;
     let watching = app.engine.watch(&stream, offer, client.is_local()).await.map_err(refuse)?;
-    created(&watching, &app.ice_servers)
+    app.rights.watching(watching.session, caller, &entry.config.id, client.ip()).await;
+    created(&watching, &app.settings.ice_servers)
 }
 
 fn created(watching: &Watching, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
@@ -113,7 +133,8 @@ fn refuse(error: WatchError) -> ApiError {
     }
 }
 
-async fn session(
+/// `/session/{id}`: knowing the id is the right to change or end it.
+pub async fn session(
     State(app): State<App>,
     Extension(client): Extension<Client>,
     Path(id): Path<String>,

@@ -27,6 +27,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -114,14 +115,19 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts the threads on a socket that is bound.
+    /// Starts the threads on a socket that is bound. Sessions that end are told to `endings`.
     ///
     /// # Errors
     /// No thread, no certificate, or no address.
-    pub fn start(socket: MediaSocket, config: &EngineConfig, stop: CancellationToken) -> io::Result<Self> {
+    pub fn start(
+        socket: MediaSocket,
+        config: &EngineConfig,
+        endings: UnboundedSender<SessionId>,
+        stop: CancellationToken,
+    ) -> io::Result<Self> {
         let provider = rtc::crypto::default_provider().map_err(io::Error::other)?;
         let identity = Arc::new(Identity::generate(&*provider).map_err(io::Error::other)?);
-        let routes = Arc::new(Routes::default());
+        let routes = Arc::new(Routes::new(endings));
         let listen = socket.local_addr()?;
         let socket = Arc::new(socket);
         let mut shards = Vec::new();

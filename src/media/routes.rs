@@ -8,6 +8,8 @@ use std::sync::{PoisonError, RwLock};
 use rand::Rng;
 
 use super::ice::Credentials;
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::ids::SessionId;
 
 /// ICE's characters (RFC 8839 §5.1) without `+` and `/`, so that a user fragment can stand in a log or URL.
@@ -16,13 +18,19 @@ const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 pub const MAX_SHARDS: usize = CHARACTERS.len();
 
 /// See the module.
-#[derive(Default)]
 pub struct Routes {
     addresses: RwLock<HashMap<SocketAddr, usize>>,
     sessions: RwLock<HashMap<SessionId, usize>>,
+    /// At most one message for each session: bounded by their number.
+    endings: UnboundedSender<SessionId>,
 }
 
 impl Routes {
+    /// Empty. Sessions that end are told to `endings`.
+    pub fn new(endings: UnboundedSender<SessionId>) -> Self {
+        Self { addresses: RwLock::default(), sessions: RwLock::default(), endings }
+    }
+
     /// The shard of an address that has passed a check.
     pub fn by_address(&self, address: &SocketAddr) -> Option<usize> {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).get(address).copied()
@@ -60,7 +68,9 @@ impl Routes {
 
     /// A session is gone.
     pub fn remove_session(&self, session: &SessionId) {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(session);
+        if self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(session).is_some() {
+            let _ = self.endings.send(*session);
+        }
     }
 }
 
@@ -97,12 +107,16 @@ mod tests {
 
     #[test]
     fn sessions_are_limited() {
-        let routes = Routes::default();
+        let (endings, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        let routes = Routes::new(endings);
         let (one, two) = (SessionId::random(), SessionId::random());
         assert!(routes.add_session(one, 3, 1));
         assert!(!routes.add_session(two, 3, 1));
         assert_eq!(routes.by_session(&one), Some(3));
         routes.remove_session(&one);
+        routes.remove_session(&one);
         assert!(routes.add_session(two, 3, 1));
+        assert_eq!(ended.try_recv(), Ok(one));
+        assert!(ended.try_recv().is_err(), "told once");
     }
 }

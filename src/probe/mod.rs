@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use crate::secret::{Secret, split_credentials};
 use crate::streams::h264::shape::Shaper;
 use crate::streams::meter::Meter;
 use crate::streams::packet::Track;
-use crate::streams::rtsp::{Described, split_credentials};
+use crate::streams::rtsp::Described;
 use crate::streams::source::{Arrival, SourceError, Transport};
 pub use report::{Advice, Report, Severity, Stream};
 
@@ -34,7 +35,17 @@ pub async fn run(address: &str, udp: bool, limit: Duration) -> Report {
         }
     };
     let credentials = split_credentials(&mut url);
-    report.url = url.to_string();
+    examine_camera(url, credentials, udp, limit).await
+}
+
+/// The same, with credentials beside the address.
+pub async fn examine_camera(
+    url: Url,
+    credentials: Option<(String, Secret)>,
+    udp: bool,
+    limit: Duration,
+) -> Report {
+    let mut report = Report { url: url.to_string(), ..Report::default() };
     report.transport = if udp { "udp" } else { "tcp" };
     match greet::greet(&url).await {
         Ok(greeting) => {
@@ -57,7 +68,7 @@ pub async fn run(address: &str, udp: bool, limit: Duration) -> Report {
 
 async fn examine(
     url: &Url,
-    credentials: Option<&(String, crate::streams::source::Secret)>,
+    credentials: Option<&(String, Secret)>,
     transport: Transport,
     limit: Duration,
     report: &mut Report,

@@ -238,40 +238,6 @@ fn translate(step: &str, error: &retina::Error) -> SourceError {
     }
 }
 
-/// Splits user name and password off an RTSP address: retina refuses them inside, and logs must not have them.
-pub fn split_credentials(url: &mut Url) -> Option<(String, Secret)> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let decode = |text: &str| percent_decode(text);
-    let found = (decode(url.username()), Secret::new(decode(url.password().unwrap_or_default())));
-    // Neither can fail for a URL with a host, and only such come here.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Some(found)
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let mut ahead = bytes.clone();
-        let digits = (ahead.next().and_then(hex_digit), ahead.next().and_then(hex_digit));
-        match (byte, digits) {
-            (b'%', (Some(high), Some(low))) => {
-                out.push(high << 4 | low);
-                bytes = ahead;
-            }
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    (byte as char).to_digit(16).map(|digit| digit as u8)
-}
-
 /// For tests and the probe: the parameter sets of the SDP.
 impl Session {
     /// SPS and PPS that the SDP carried.
@@ -283,17 +249,6 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_leave_the_url() {
-        let mut url = Url::parse("rtsp://ad%40min:p%2Fw%C3%BC@camera/1").unwrap();
-        let (user, password) = split_credentials(&mut url).unwrap();
-        assert_eq!((user.as_str(), password.expose()), ("ad@min", "p/wü"));
-        assert_eq!(url.as_str(), "rtsp://camera/1");
-        assert_eq!(split_credentials(&mut url), None);
-        assert_eq!(format!("{password:?}"), "…");
-        assert_eq!(percent_decode("a%zz%4"), "a%zz%4");
-    }
 
     #[test]
     fn ntp() {

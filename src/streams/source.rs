@@ -1,7 +1,6 @@
 //! What can be the source of a stream, how it is described and how it fails. The adapters behind it are `rtsp`
 //! and `whep`; who starts and stops them is `stream`.
 
-use std::fmt;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,28 +10,7 @@ use super::backoff::Hope;
 use super::packet::{AudioCodec, RtpIn, Track};
 use super::status::{AudioStatus, Reason};
 use super::{rtsp, whep};
-
-/// A text that never shows itself: neither in logs nor in errors.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a password or token in.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the wire alone.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
+pub use crate::secret::Secret;
 
 /// How RTP travels from an RTSP camera.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -10,7 +10,7 @@ async fn one_gatehouse_feeds_another() {
     let camera = camera(DemoOptions::default()).await;
     let near = server(&camera_toml("c", &camera.url(), "")).await;
     let url = near.url("/whep/camera/c").replace("http:", "whep:");
-    let far = server(&camera_toml("relay", &url, "")).await;
+    let far = server(&camera_toml("relay", &url, &token(&near))).await;
     let mut viewer = far.watch("relay").await;
     viewer.video_where(|packet| is_key_start(&packet.payload)).await;
     let mut audio = 0;
@@ -27,7 +27,20 @@ async fn one_gatehouse_feeds_another() {
 async fn a_whep_address_that_leads_nowhere() {
     let near = server("").await;
     let url = near.url("/whep/camera/none").replace("http:", "whep:");
-    let far = server(&camera_toml("relay", &url, "")).await;
+    let far = server(&camera_toml("relay", &url, &token(&near))).await;
     let status = far.wait_for("relay", "failed", |status| status.state == State::Failed).await;
     assert_eq!(status.reason.as_ref().unwrap().code, "camera_path");
+}
+
+fn token(near: &crate::support::Server) -> String {
+    format!("token = \"{}\"", near.token)
+}
+
+#[tokio::test]
+async fn a_whep_address_without_a_token() {
+    let near = server("").await;
+    let url = near.url("/whep/camera/demo").replace("http:", "whep:");
+    let far = server(&camera_toml("relay", &url, "")).await;
+    let status = far.wait_for("relay", "failed", |status| status.state == State::Failed).await;
+    assert_eq!(status.reason.as_ref().unwrap().code, "camera_login");
 }

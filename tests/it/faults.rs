@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{camera, camera_toml, clip, http, is_key_start, server, until};
+use crate::support::{camera, camera_toml, clip, is_key_start, server, until};
 use gatehouse::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use gatehouse::streams::packet::{MAX_PAYLOAD, Track};
 use gatehouse::streams::status::State;
@@ -32,7 +32,7 @@ async fn a_wrong_password_is_named_and_not_hammered() {
     assert_eq!(code(&status), "camera_login");
     let wait = status.retry_at.unwrap().duration_since(std::time::SystemTime::now()).unwrap();
     assert!(wait > Duration::from_secs(40), "{wait:?}");
-    let api = http().get(server.url("/api/cameras")).send().await.unwrap().text().await.unwrap();
+    let api = server.http().get(server.url("/api/cameras")).send().await.unwrap().text().await.unwrap();
     assert!(!api.contains("hunter2") && !api.contains("rtsp:"), "{api}");
 }
 

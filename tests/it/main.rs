@@ -4,12 +4,16 @@
 // A test that cannot get what it needs has failed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod accounts;
 mod chain;
 mod command_line;
 mod faults;
 mod gstreamer;
 mod reload;
+mod routes;
+mod secrets;
 mod support;
 mod tidy;
+mod tls;
 mod viewers;
 mod whep_status;

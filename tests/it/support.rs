@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse::Gatehouse;
+use gatehouse::accounts::permissions::{Role, Scopes};
+use gatehouse::accounts::users::NewUser;
 use gatehouse::config::{Config, Overrides};
 use gatehouse::ids::StreamId;
+use gatehouse::secret::Secret;
 use gatehouse::streams::demo::{DemoCamera, DemoOptions};
 use gatehouse::streams::packet::{RtpIn, Track};
-use gatehouse::streams::source::Arrival;
+use gatehouse::streams::source::{Arrival, SourceError};
 use gatehouse::streams::status::StreamStatus;
 use gatehouse::streams::whep;
 use url::Url;
@@ -57,17 +60,80 @@ pub async fn server(cameras: &str) -> Server {
 
 /// A server on an address.
 pub async fn server_on(listen: &str, cameras: &str) -> Server {
-    let text = format!("[server]\nlisten = \"{listen}\"\n{cameras}");
-    let config = Config::parse(&text, "test", Path::new("."), &Overrides::default()).unwrap();
-    Server { gatehouse: Arc::new(Gatehouse::start(&config).await.unwrap()) }
+    server_in(Arc::new(tempfile::tempdir().unwrap()), listen, cameras).await
 }
+
+/// A server on an address, with a data folder that outlives it.
+pub async fn server_in(data: Arc<tempfile::TempDir>, listen: &str, cameras: &str) -> Server {
+    let text = format!("[server]\nlisten = \"{listen}\"\n{cameras}");
+    let mut config = Config::parse(&text, "test", data.path(), &Overrides::default()).unwrap();
+    config.data = data.path().join("data");
+    config.first_password = Some(Secret::new(PASSWORD));
+    let gatehouse = Arc::new(Box::pin(Gatehouse::start(&config)).await.unwrap());
+    let token = gatehouse.accounts().add_token("admin", "tests", Scopes::ALL, None).await.unwrap();
+    Server { gatehouse, data, token: token.expose().to_owned() }
+}
+
+/// Of everybody in the tests.
+pub const PASSWORD: &str = "violet-41-kettle";
 
 #[derive(Clone)]
 pub struct Server {
     pub gatehouse: Arc<Gatehouse>,
+    pub data: Arc<tempfile::TempDir>,
+    /// Of the admin, for everything.
+    pub token: String,
 }
 
 impl Server {
+    /// A client with the admin's token.
+    pub fn http(&self) -> reqwest::Client {
+        bearer(&self.token)
+    }
+
+    /// Adds a user and logs in; returns a client with the cookie and this page's origin.
+    pub async fn user(&self, name: &str, role: Role) -> reqwest::Client {
+        let new =
+            NewUser { name: name.into(), display: String::new(), role, groups: vec![], must_change: false };
+        self.gatehouse.accounts().add_user(new, &Secret::new(PASSWORD)).await.unwrap();
+        self.log_in(name).await
+    }
+
+    /// Logs in.
+    pub async fn log_in(&self, name: &str) -> reqwest::Client {
+        let body = serde_json::json!({ "name": name, "password": PASSWORD }).to_string();
+        let request =
+            http().post(self.url("/api/login")).header("content-type", "application/json").body(body);
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_success(), "{name}: {}", response.status());
+        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let origin = self.url("");
+        with_headers(&[("cookie", &cookie), ("origin", &origin)])
+    }
+
+    /// Asks for JSON.
+    pub async fn get(&self, client: &reqwest::Client, path: &str) -> serde_json::Value {
+        let response = client.get(self.url(path)).send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Sends JSON; returns the status and the answer, if it is JSON.
+    pub async fn send(
+        &self,
+        client: &reqwest::Client,
+        method: &str,
+        path: &str,
+        body: serde_json::Value,
+    ) -> (u16, serde_json::Value) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = client.request(method, self.url(path)).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default())
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.gatehouse.address())
     }
@@ -95,8 +161,15 @@ impl Server {
     /// A viewer by the `webrtc` crate.
     pub async fn watch(&self, camera: &str) -> Viewer {
         let url = Url::parse(&self.url(&format!("/whep/camera/{camera}"))).unwrap();
-        let session = within("a viewer connects", whep::Session::connect(&url, None)).await.unwrap();
-        Viewer { session: Box::new(session) }
+        let token = Secret::new(self.token.as_str());
+        self.watch_with(&url, &token).await.unwrap()
+    }
+
+    /// A viewer with a token of its own.
+    pub async fn watch_with(&self, url: &Url, token: &Secret) -> Result<Viewer, SourceError> {
+        let connecting = Box::pin(whep::Session::connect(url, Some(token)));
+        let session = within("a viewer connects", connecting).await?;
+        Ok(Viewer { session: Box::new(session) })
     }
 }
 
@@ -167,5 +240,20 @@ pub fn offer(codecs: &str) -> String {
 pub const H264: &str = "a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\na=rtcp-fb:102 nack\r\n";
 
 pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().timeout(LIMIT).build().unwrap()
+    with_headers(&[])
+}
+
+/// A client with a token.
+pub fn bearer(token: &str) -> reqwest::Client {
+    with_headers(&[("authorization", &format!("Bearer {token}"))])
+}
+
+/// A client that sends these with every request.
+pub fn with_headers(headers: &[(&'static str, &str)]) -> reqwest::Client {
+    let headers =
+        headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let redirect = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().timeout(LIMIT).redirect(redirect).default_headers(headers).build().unwrap()
 }

@@ -1,6 +1,6 @@
 //! WHEP, status by status, as public players depend on it.
 
-use crate::support::{H264, Server, camera, camera_toml, clip, http, offer, server};
+use crate::support::{H264, Server, camera, camera_toml, clip, offer, server};
 use gatehouse::streams::demo::DemoOptions;
 use reqwest::{Method, Response, StatusCode};
 
@@ -9,7 +9,7 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 async fn post(server: &Server, stream: &str, content_type: &str, body: String) -> Response {
     let url = server.url(&format!("/whep/{stream}"));
-    http().post(url).header("content-type", content_type).body(body).send().await.unwrap()
+    server.http().post(url).header("content-type", content_type).body(body).send().await.unwrap()
 }
 
 fn header(response: &Response, name: &str) -> String {
@@ -39,7 +39,7 @@ async fn a_viewer_comes_and_goes() {
 
     let resource = server.url(&location);
     let patch = |tag: Option<&str>, body: &str| {
-        let request = http().patch(&resource).header("content-type", FRAGMENT).body(body.to_owned());
+        let request = server.http().patch(&resource).header("content-type", FRAGMENT).body(body.to_owned());
         let request = match tag {
             Some(tag) => request.header("if-match", tag),
             None => request,
@@ -53,7 +53,8 @@ async fn a_viewer_comes_and_goes() {
     assert_eq!(patch(Some("\"other\""), candidate).await.unwrap().status(), StatusCode::PRECONDITION_FAILED);
     assert_eq!(patch(None, candidate).await.unwrap().status(), StatusCode::PRECONDITION_REQUIRED);
     assert_eq!(patch(Some(&tag), "rubbish").await.unwrap().status(), StatusCode::UNPROCESSABLE_ENTITY);
-    let wrong = http().patch(&resource).header("if-match", &tag).header("content-type", SDP).body("").send();
+    let wrong =
+        server.http().patch(&resource).header("if-match", &tag).header("content-type", SDP).body("").send();
     assert_eq!(wrong.await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 
     let restart = "a=ice-ufrag:efgh\r\na=ice-pwd:9999999999999999999999\r\n";
@@ -66,13 +67,13 @@ async fn a_viewer_comes_and_goes() {
     assert_eq!(patch(Some(&tag), candidate).await.unwrap().status(), StatusCode::PRECONDITION_FAILED);
     assert_eq!(patch(Some(&new_tag), candidate).await.unwrap().status(), StatusCode::NO_CONTENT);
 
-    assert_eq!(http().get(&resource).send().await.unwrap().status(), StatusCode::OK);
-    assert_eq!(http().delete(&resource).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(server.http().get(&resource).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(server.http().delete(&resource).send().await.unwrap().status(), StatusCode::OK);
     crate::support::until("the session is gone", || {
         (server.gatehouse.engine().sessions() == 0).then_some(())
     })
     .await;
-    assert_eq!(http().delete(&resource).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.http().delete(&resource).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(patch(Some(&new_tag), candidate).await.unwrap().status(), StatusCode::NOT_FOUND);
 }
 
@@ -81,7 +82,7 @@ async fn questions_before_an_offer() {
     let servers = "[[media.ice_server]]\nurls = [\"stun:s.example:3478\", \"turn:t.example\"]\nusername = \"u\"\ncredential = \"p\\\"q\"\n";
     let server = server(servers).await;
     let url = server.url("/whep/camera/demo");
-    let options = http().request(Method::OPTIONS, &url).send().await.unwrap();
+    let options = server.http().request(Method::OPTIONS, &url).send().await.unwrap();
     assert_eq!(options.status(), StatusCode::NO_CONTENT);
     assert_eq!(header(&options, "accept-post"), SDP);
     assert!(header(&options, "access-control-allow-methods").contains("PATCH"));
@@ -92,12 +93,15 @@ async fn questions_before_an_offer() {
         links[1].starts_with("<turn:t.example>; rel=\"ice-server\"; username=\"u\"; credential=\"p\\\"q\"")
     );
     for method in [Method::GET, Method::HEAD] {
-        assert_eq!(http().request(method, &url).send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(server.http().request(method, &url).send().await.unwrap().status(), StatusCode::OK);
     }
-    assert_eq!(http().put(&url).send().await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(server.http().put(&url).send().await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
     let unknown = server.url("/whep/camera/none");
-    assert_eq!(http().get(&unknown).send().await.unwrap().status(), StatusCode::NOT_FOUND);
-    assert_eq!(http().get(server.url("/session/0")).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.http().get(&unknown).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        server.http().get(server.url("/session/0")).send().await.unwrap().status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn b_frames_are_refused_with_a_reason() {
     let response = post(&server, "camera/b", SDP, offer(H264)).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(code(response).await, "camera_b_frames");
-    let api = http().get(server.url("/api/cameras/b")).send().await.unwrap().text().await.unwrap();
+    let api = server.http().get(server.url("/api/cameras/b")).send().await.unwrap().text().await.unwrap();
     let api: serde_json::Value = serde_json::from_str(&api).unwrap();
     assert_eq!(api["problem"]["code"], "camera_b_frames");
     assert_eq!(api["video"]["b_frames"], true);

@@ -18,6 +18,8 @@ export class CameraTile extends HTMLElement {
     /** @type {WhepPlayer | null} */
     this.player = null;
     this.enlarged = false;
+    /** Sent with every request, where the page has no login of its own. */
+    this.token = "";
     this.showStats = false;
     this.statsLine = "";
     this.muted = true;
@@ -75,7 +77,7 @@ export class CameraTile extends HTMLElement {
     this.enlarged = wanted.enlarged;
     if (changed) {
       this.player?.stop();
-      this.player = new WhepPlayer(this.video, `/whep/${camera.stream}`);
+      this.player = new WhepPlayer(this.video, `/whep/${camera.stream}`, { token: this.token });
       this.player.addEventListener("state", () => this.#draw());
     }
     // A camera that was mended, or is back, plays again without a reload and without waiting.

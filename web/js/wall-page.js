@@ -1,16 +1,17 @@
 // The camera wall: 1, 4, 9 or 16 tiles, pages of them, one enlarged on demand. Tiles keep their streams while the
 // wall changes around them.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
-import { listCameras } from "./api.js";
+import { listCameras, needsLogin, whoAmI } from "./api.js";
+import { bar } from "./bar.js";
 import { CameraTile } from "./camera-tile.js";
-import { choose, language, preferred, t, use } from "./i18n.js";
-import { themeIcons } from "./icons.js";
+import { preferred, t, use } from "./i18n.js";
+import { keepLine } from "./session.js";
 import { remember, setting } from "./settings.js";
 
 /** @typedef {import("./api.js").Camera} Camera */
+/** @typedef {import("./api.js").Me} Me */
 
 const LAYOUTS = [1, 4, 9, 16];
-const THEMES = ["auto", "light", "dark"];
 /** Between two looks at the cameras. */
 const INTERVAL = 2_000;
 
@@ -21,11 +22,12 @@ class Wall {
     /** @type {Camera[] | null} */
     this.cameras = null;
     this.offline = false;
+    /** @type {Me | null} */
+    this.me = null;
     this.page = 0;
     this.enlarged = "";
     this.layout = Number(setting("layout", "4"));
     if (!LAYOUTS.includes(this.layout)) this.layout = 4;
-    this.theme = setting("theme", "auto");
     /** @type {Map<string, CameraTile>} */
     this.tiles = new Map();
     this.grid = document.createElement("div");
@@ -39,6 +41,9 @@ class Wall {
   async run() {
     await use(preferred());
     this.draw();
+    // Whoever is not logged in may still see public cameras: what they get decides.
+    this.me = await whoAmI().catch(() => null);
+    if (this.me && !this.me.must_change) keepLine();
     for (;;) {
       if (!document.hidden) await this.#refresh();
       await new Promise((resolve) => setTimeout(resolve, INTERVAL));
@@ -49,7 +54,8 @@ class Wall {
     try {
       this.cameras = await listCameras();
       this.offline = false;
-    } catch {
+    } catch (error) {
+      if (needsLogin(error)) return;
       this.offline = true;
     }
     this.draw();
@@ -100,19 +106,6 @@ class Wall {
     this.draw();
   }
 
-  #nextTheme() {
-    this.theme = THEMES[(THEMES.indexOf(this.theme) + 1) % THEMES.length] ?? "auto";
-    remember("theme", this.theme);
-    if (this.theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = this.theme;
-    this.draw();
-  }
-
-  async #otherLanguage() {
-    await choose(language() === "zh" ? "en" : "zh");
-    this.draw();
-  }
-
   draw() {
     /** @type {Camera[]} */
     const cameras = this.cameras ?? [];
@@ -124,31 +117,21 @@ class Wall {
     this.#drawTiles(cameras);
     render(
       html`
-        <header class="bar">
-          <h1 class="brand"><img src="/favicon.svg" alt="" /><span>Gatehouse</span></h1>
-          ${this.cameras ? html`<span class="summary">${t("wall.summary", { live, total: cameras.length })}</span>` : nothing}
-          <span class="spacer"></span>
-          ${pages > 1 && !this.enlarged ? this.#pager(pages) : nothing}
+        ${bar({
+          me: this.me,
+          page: "wall",
+          changed: () => this.draw(),
+          left: this.cameras ? html`<span class="summary">${t("wall.summary", { live, total: cameras.length })}</span>` : nothing,
+          right: html`${pages > 1 && !this.enlarged ? this.#pager(pages) : nothing}
           ${this.enlarged
             ? html`<button class="tool" id="back" @click=${() => this.#back()}>${t("wall.back")}</button>`
-            : this.#layouts()}
-          ${this.#themeButton()}
-          <button class="tool" id="language" aria-label=${t("wall.language.label")} @click=${() => this.#otherLanguage()}>
-            ${t("wall.language")}
-          </button>
-        </header>
+            : this.#layouts()}`,
+        })}
         ${this.offline ? html`<div class="banner" role="alert">${t("app.offline")}</div>` : nothing}
         <main class="stage">${this.cameras && cameras.length === 0 ? this.#empty() : this.grid}</main>
       `,
       this.root,
     );
-  }
-
-  #themeButton() {
-    const label = t("wall.theme", { theme: t(`wall.theme.${this.theme}`) });
-    return html`<button class="tool icon" id="theme" title=${label} aria-label=${label} @click=${() => this.#nextTheme()}>
-      ${themeIcons[this.theme] ?? themeIcons.auto}
-    </button>`;
   }
 
   #back() {
@@ -181,7 +164,12 @@ class Wall {
   }
 
   #empty() {
-    return html`<div class="empty"><h2>${t("wall.empty")}</h2><p>${t("wall.empty.text")}</p></div>`;
+    const admin = this.me?.may.administer ?? false;
+    return html`<div class="empty">
+      <h2>${t(admin ? "wall.empty" : "wall.none")}</h2>
+      <p>${t(admin ? "wall.empty.text" : "wall.none.text")}</p>
+      ${admin ? html`<p><a href="/admin#cameras">${t("admin.cameras.add")}</a></p>` : nothing}
+    </div>`;
   }
 
   /** Puts the tiles that belong on the screen there, and touches the others as little as possible. @param {Camera[]} cameras */

@@ -4,6 +4,9 @@
 // This is where the program talks to people.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod announce;
+mod user;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,13 +24,15 @@ use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 
 const AFTER_HELP: &str = "\
 Examples:
-  gatehouse                                   a simulated camera on http://127.0.0.1:8443/
+  gatehouse                                   a simulated camera on http://localhost:8443/
   gatehouse --config gatehouse.toml           the cameras of a file; changes are picked up while it runs
   gatehouse check --config gatehouse.toml     all problems of the file, with their places
+  gatehouse user passwd admin                 a new password for whoever has lost it
   gatehouse probe rtsp://user:pass@camera/1   what a camera offers, and what a browser would make of it
 
 Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_PUBLIC_HOSTS,
-GATEHOUSE_MAX_VIEWERS and GATEHOUSE_THREADS come before the file; flags come before both.";
+GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS come before the file; flags come before both.
+GATEHOUSE_ADMIN_PASSWORD is the first admin's password, instead of a random one.";
 
 /// RTSP cameras in the browser over WebRTC: one program, one port.
 #[derive(Parser)]
@@ -47,6 +52,8 @@ enum Command {
     Check(ServeArgs),
     /// Tell what a camera offers and what would keep a browser from showing it
     Probe(ProbeArgs),
+    /// Add users, set passwords, make tokens
+    User(user::UserArgs),
     /// Be a camera: an RTSP server that loops an H.264 clip, with faults on demand
     DemoCamera(Box<DemoArgs>),
 }
@@ -163,6 +170,7 @@ pub fn run() -> ExitCode {
             Some(Command::Serve(args)) => Box::pin(serve(&args)).await,
             Some(Command::Check(args)) => check(&args),
             Some(Command::Probe(args)) => Box::pin(probe(&args)).await,
+            Some(Command::User(args)) => Box::pin(user::run(args)).await,
             Some(Command::DemoCamera(args)) => demo_camera(&args).await,
         }
     });
@@ -208,14 +216,11 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(code) => return code,
     };
     log(&config.log);
-    if let Err(error) = std::fs::create_dir_all(&config.data) {
-        return fail(&format!("the data folder {} cannot be made: {error}", config.data.display()));
-    }
-    let gatehouse = match Gatehouse::start(&config).await {
+    let gatehouse = match Box::pin(Gatehouse::start(&config)).await {
         Ok(gatehouse) => gatehouse,
-        Err(error) => return fail(&format!("cannot listen on {}: {error}", config.listen)),
+        Err(error) => return fail(&error.to_string()),
     };
-    announce(&gatehouse, &config);
+    announce::announce(&gatehouse, &config);
     if let Some(path) = args.config() {
         let cameras = gatehouse.cameras().clone();
         tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras)));
@@ -225,28 +230,6 @@ async fn serve(args: &ServeArgs) -> ExitCode {
     // A moment for the farewells to viewers.
     tokio::time::sleep(Duration::from_millis(200)).await;
     ExitCode::SUCCESS
-}
-
-fn announce(gatehouse: &Gatehouse, config: &Config) {
-    let address = gatehouse.address();
-    let port = address.port();
-    println!("Gatehouse {} is running. Open one of:", env!("CARGO_PKG_VERSION"));
-    if address.ip().is_unspecified() {
-        println!("  http://127.0.0.1:{port}/");
-        for ip in gatehouse.engine().addresses().iter().filter(|ip| !ip.is_loopback()) {
-            println!("  http://{}/", SocketAddr::new(*ip, port));
-        }
-    } else {
-        println!("  http://{address}/");
-    }
-    if config.cameras.is_empty() {
-        println!(
-            "No camera is configured: a simulated one is shown. See config/gatehouse.toml for how to add yours."
-        );
-    }
-    if !address.ip().is_loopback() {
-        println!("There is no login yet: everybody who can reach this port can watch.");
-    }
 }
 
 async fn wait_for_end() {

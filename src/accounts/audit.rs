@@ -1,0 +1,238 @@
+//! The log: who did what, who watched what from when to when. Written here, read by admins, kept for a time.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, params, params_from_iter};
+use serde::Serialize;
+
+use super::{AccountError, Accounts, millis};
+
+/// Entries of one page of the log.
+pub const PAGE: u32 = 100;
+/// Entries of one CSV file.
+pub const MOST: u32 = 100_000;
+
+/// Something that happened.
+#[derive(Clone, Debug, Default)]
+pub struct Event {
+    /// Who did it: a login name, or empty.
+    pub actor: String,
+    /// From which address; empty for the console.
+    pub address: String,
+    /// What: a stable code such as `login` or `watch`.
+    pub action: &'static str,
+    /// To what: a user, camera, group.
+    pub target: String,
+    /// What else is to be known; never a secret.
+    pub detail: String,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Its number, growing.
+    pub id: i64,
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// The end of what lasted, if it has ended.
+    pub until: Option<i64>,
+    /// See [`Event`].
+    pub actor: String,
+    /// See [`Event`].
+    pub address: String,
+    /// See [`Event`].
+    pub action: String,
+    /// See [`Event`].
+    pub target: String,
+    /// See [`Event`].
+    pub detail: String,
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this person.
+    pub actor: Option<String>,
+    /// Of this kind, or of all that begin with it and a dot.
+    pub action: Option<String>,
+    /// With this target.
+    pub target: Option<String>,
+    /// Not before.
+    pub from: Option<i64>,
+    /// Not after.
+    pub to: Option<i64>,
+    /// Older than this entry.
+    pub before: Option<i64>,
+}
+
+impl Accounts {
+    /// Writes an entry; returns its number.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn note(&self, event: Event) -> Result<i64, AccountError> {
+        self.database.call(move |connection| insert(connection, &event)).await
+    }
+
+    /// What an entry tells of has ended now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn note_end(&self, entry: i64, detail: Option<String>) -> Result<(), AccountError> {
+        let now = millis(SystemTime::now());
+        self.database
+            .call(move |connection| {
+                let sql =
+                    "UPDATE audit SET until = ?, detail = coalesce(?, detail) WHERE id = ? AND until IS NULL";
+                connection.execute(sql, params![now, detail, entry])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Entries, the latest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn log(&self, filter: Filter, most: u32) -> Result<Vec<Entry>, AccountError> {
+        self.database.call(move |connection| query(connection, &filter, most.min(MOST))).await
+    }
+
+    /// Forgets what is older, and ends what a crash has left open.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_log(&self, older_than: Duration) -> Result<(), AccountError> {
+        let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
+        self.database
+            .call(move |connection| {
+                connection.execute("DELETE FROM audit WHERE at < ?", [limit])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// At start: what the last run has left open ended with it, we do not know when.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn close_open_entries(&self) -> Result<(), AccountError> {
+        self.database
+            .call(|connection| {
+                let sql = "UPDATE audit SET detail = 'interrupted' WHERE action = 'watch' AND until IS NULL AND detail = ''";
+                connection.execute(sql, [])?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn insert(connection: &Connection, event: &Event) -> Result<i64, AccountError> {
+    let sql = "INSERT INTO audit (at, actor, address, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)";
+    let short = |text: &str| text.chars().take(200).collect::<String>();
+    let now = millis(SystemTime::now());
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.execute(params![
+        now,
+        short(&event.actor),
+        event.address,
+        event.action,
+        short(&event.target),
+        short(&event.detail)
+    ])?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn query(connection: &Connection, filter: &Filter, most: u32) -> Result<Vec<Entry>, AccountError> {
+    let mut conditions = vec!["1"];
+    let mut values: Vec<rusqlite::types::Value> = Vec::new();
+    let mut add = |condition, value: rusqlite::types::Value| {
+        conditions.push(condition);
+        values.push(value);
+    };
+    if let Some(actor) = &filter.actor {
+        add("actor = ? COLLATE NOCASE", actor.clone().into());
+    }
+    if let Some(action) = &filter.action {
+        add("(action = ? OR action LIKE ? || '.%')", action.clone().into());
+        values.push(action.clone().into());
+    }
+    let mut add = |condition, value: rusqlite::types::Value| {
+        conditions.push(condition);
+        values.push(value);
+    };
+    if let Some(target) = &filter.target {
+        add("target = ? COLLATE NOCASE", target.clone().into());
+    }
+    for (condition, value) in [("at >= ?", filter.from), ("at <= ?", filter.to), ("id < ?", filter.before)] {
+        if let Some(value) = value {
+            add(condition, value.into());
+        }
+    }
+    let sql = format!(
+        "SELECT id, at, until, actor, address, action, target, detail FROM audit WHERE {} ORDER BY id DESC LIMIT {most}",
+        conditions.join(" AND ")
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok(Entry {
+            id: row.get(0)?,
+            at: row.get(1)?,
+            until: row.get(2)?,
+            actor: row.get(3)?,
+            address: row.get(4)?,
+            action: row.get(5)?,
+            target: row.get(6)?,
+            detail: row.get(7)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Entries as a CSV file, with times in ISO 8601 and cells that no spreadsheet takes for a formula.
+///
+/// # Errors
+/// Never in practice: it writes to memory.
+pub fn to_csv(entries: &[Entry]) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["at", "until", "actor", "address", "action", "target", "detail"])?;
+    for entry in entries {
+        let until = entry.until.map(iso).unwrap_or_default();
+        let cells = [&entry.actor, &entry.address, &entry.action, &entry.target, &entry.detail]
+            .map(|text| harmless(text));
+        let [actor, address, action, target, detail] = cells;
+        writer.write_record([iso(entry.at), until, actor, address, action, target, detail])?;
+    }
+    writer.into_inner().map_err(|error| csv::Error::from(std::io::Error::other(error.to_string())))
+}
+
+fn iso(at: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1_000_000);
+    at.ok().and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default()
+}
+
+fn harmless(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_is_harmless_and_complete() {
+        let entry = Entry {
+            id: 1,
+            at: 1_700_000_000_123,
+            until: None,
+            actor: "=cmd()".into(),
+            address: "192.0.2.1".into(),
+            action: "watch".into(),
+            target: "a \"quoted\", name".into(),
+            detail: String::new(),
+        };
+        let text = String::from_utf8(to_csv(&[entry]).unwrap()).unwrap();
+        let line = text.lines().nth(1).unwrap();
+        assert_eq!(line, r#"2023-11-14T22:13:20.123Z,,'=cmd(),192.0.2.1,watch,"a ""quoted"", name","#);
+    }
+}

@@ -1,0 +1,249 @@
+//! Cameras that were added on the page. Their passwords are stored in the clear, because cameras ask for them,
+//! and are never given out again: not by the API, and not to another host.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::permissions::is_title;
+use super::{AccountError, Accounts, millis};
+use crate::ids::is_name;
+use crate::secret::{Secret, split_credentials};
+
+/// Cameras in the database.
+const MAX_CAMERAS: i64 = 10_000;
+
+/// A camera as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCamera {
+    /// Its name in URLs.
+    pub id: String,
+    /// What can be changed.
+    pub settings: CameraSettings,
+    /// For the camera alone.
+    pub password: Option<Secret>,
+}
+
+/// What of a camera is set on the page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CameraSettings {
+    /// Its name for people.
+    pub name: String,
+    /// `rtsp://`, `whep://` or `wheps://`, without user name and password.
+    pub url: String,
+    /// Its user name for us.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// `tcp` or `udp`.
+    #[serde(default = "tcp")]
+    pub transport: String,
+    /// Connected only while somebody watches.
+    #[serde(default = "yes")]
+    pub on_demand: bool,
+    /// Whether it is there at all.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Watched without a login.
+    #[serde(default)]
+    pub public: bool,
+}
+
+fn tcp() -> String {
+    "tcp".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl CameraSettings {
+    /// Moves user name and password that stand in the address to where they belong. Returns the password.
+    ///
+    /// # Errors
+    /// An address or a name that cannot be used.
+    pub fn check(&mut self) -> Result<Option<Secret>, AccountError> {
+        let name = self.name.trim().to_owned();
+        self.name = name;
+        if !is_title(&self.name) {
+            return Err(AccountError::Invalid("name", "1 to 64 characters in one line".into()));
+        }
+        if !["tcp", "udp"].contains(&self.transport.as_str()) {
+            return Err(AccountError::Invalid("transport", "\"tcp\" or \"udp\"".into()));
+        }
+        let fits = |url: &Url| matches!(url.scheme(), "rtsp" | "whep" | "wheps") && url.host().is_some();
+        let too_long = self.url.len() > 2048 || self.username.as_ref().is_some_and(|name| name.len() > 256);
+        let Some(mut url) = Url::parse(self.url.trim()).ok().filter(fits).filter(|_| !too_long) else {
+            let allowed = "rtsp://host[:port]/path, whep://host/path or wheps://host/path";
+            return Err(AccountError::Invalid("url", allowed.into()));
+        };
+        let inside = split_credentials(&mut url);
+        self.url = url.into();
+        if let Some((username, _)) = &inside {
+            self.username = Some(username.clone());
+        }
+        self.username = self.username.take().filter(|username| !username.is_empty());
+        Ok(inside.map(|(_, password)| password).filter(|password| !password.is_empty()))
+    }
+}
+
+impl Accounts {
+    /// All of them, in the order in which they were added.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn cameras(&self) -> Result<Vec<StoredCamera>, AccountError> {
+        self.database.call(list).await
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn camera(&self, id: &str) -> Result<Option<StoredCamera>, AccountError> {
+        let id = id.to_owned();
+        self.database.call(move |connection| one(connection, &id)).await
+    }
+
+    /// Adds a camera.
+    ///
+    /// # Errors
+    /// Something that cannot be used, a taken id.
+    pub async fn add_camera(
+        &self,
+        id: &str,
+        mut settings: CameraSettings,
+        password: Option<Secret>,
+    ) -> Result<(), AccountError> {
+        if !is_name(id) {
+            let allowed = "1 to 64 letters, digits, '.', '_' or '-', not beginning with '.'";
+            return Err(AccountError::Invalid("id", allowed.into()));
+        }
+        let inside = settings.check()?;
+        let camera = StoredCamera { id: id.to_owned(), settings, password: password.or(inside) };
+        self.database
+            .call(move |connection| {
+                let count: i64 =
+                    connection.query_row("SELECT count(*) FROM cameras", [], |row| row.get(0))?;
+                if count >= MAX_CAMERAS {
+                    return Err(AccountError::TooMany("cameras"));
+                }
+                match one(connection, &camera.id)? {
+                    Some(_) => Err(AccountError::Taken("camera")),
+                    None => write(connection, &camera),
+                }
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+
+    /// Changes a camera. Without a new password the old one stays, unless it would go to another host.
+    ///
+    /// # Errors
+    /// Something that cannot be used, no such camera.
+    pub async fn change_camera(
+        &self,
+        id: &str,
+        mut settings: CameraSettings,
+        password: Option<Secret>,
+    ) -> Result<(), AccountError> {
+        let inside = settings.check()?;
+        let (id, password) = (id.to_owned(), password.or(inside));
+        self.database
+            .call(move |connection| {
+                let old = one(connection, &id)?.ok_or(AccountError::NotFound("camera"))?;
+                let password = match password {
+                    Some(password) => Some(password).filter(|password| !password.is_empty()),
+                    None => kept_password(&old, &settings)?,
+                };
+                write(connection, &StoredCamera { id, settings, password })
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+
+    /// Removes a camera.
+    ///
+    /// # Errors
+    /// No such camera.
+    pub async fn remove_camera(&self, id: &str) -> Result<(), AccountError> {
+        let id = id.to_owned();
+        self.database
+            .call(move |connection| {
+                connection.execute("DELETE FROM camera_allow WHERE camera = ?", [&id])?;
+                match connection.execute("DELETE FROM cameras WHERE id = ?", [&id])? {
+                    0 => Err(AccountError::NotFound("camera")),
+                    _ => Ok(()),
+                }
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+}
+
+/// The password of a camera for settings that name the same host and user.
+///
+/// # Errors
+/// They name others: whoever can edit a camera could send its password anywhere.
+pub fn kept_password(old: &StoredCamera, new: &CameraSettings) -> Result<Option<Secret>, AccountError> {
+    let place = |settings: &CameraSettings| {
+        let url = Url::parse(&settings.url).ok()?;
+        let host = url.host_str().map(str::to_ascii_lowercase);
+        Some((url.scheme().to_owned(), host, url.port(), settings.username.clone()))
+    };
+    if old.password.is_some() && place(&old.settings) != place(new) {
+        return Err(AccountError::PasswordAgain);
+    }
+    Ok(old.password.clone())
+}
+
+const COLUMNS: &str = "id, name, url, username, password, transport, on_demand, enabled, public";
+
+fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredCamera> {
+    let settings = CameraSettings {
+        name: row.get(1)?,
+        url: row.get(2)?,
+        username: row.get(3)?,
+        transport: row.get(5)?,
+        on_demand: row.get(6)?,
+        enabled: row.get(7)?,
+        public: row.get(8)?,
+    };
+    Ok(StoredCamera {
+        id: row.get(0)?,
+        settings,
+        password: row.get::<_, Option<String>>(4)?.map(Secret::new),
+    })
+}
+
+fn list(connection: &Connection) -> Result<Vec<StoredCamera>, AccountError> {
+    let sql = format!("SELECT {COLUMNS} FROM cameras ORDER BY created_at, rowid");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([], from_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn one(connection: &Connection, id: &str) -> Result<Option<StoredCamera>, AccountError> {
+    let sql = format!("SELECT {COLUMNS} FROM cameras WHERE id = ?");
+    Ok(connection.query_row(&sql, [id], from_row).optional()?)
+}
+
+fn write(connection: &Connection, camera: &StoredCamera) -> Result<(), AccountError> {
+    let sql = format!(
+        "INSERT INTO cameras ({COLUMNS}, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (id) DO UPDATE SET name = ?2, url = ?3, username = ?4, password = ?5, transport = ?6,
+           on_demand = ?7, enabled = ?8, public = ?9"
+    );
+    let CameraSettings { name, url, username, transport, on_demand, enabled, public } = &camera.settings;
+    let password = camera.password.as_ref().map(Secret::expose);
+    let now = millis(std::time::SystemTime::now());
+    let id = &camera.id;
+    connection.execute(
+        &sql,
+        params![id, name, url, username, password, transport, on_demand, enabled, public, now],
+    )?;
+    Ok(())
+}

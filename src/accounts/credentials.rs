@@ -1,0 +1,470 @@
+//! What proves who somebody is: logins (cookies), API tokens, tickets for one camera. Each is 256 random bits, of
+//! which only the SHA-256 is stored: they need no slow hash, since nobody can guess them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use super::permissions::{Person, Scopes, Who};
+use super::users::{id_of, list_of, role_of};
+use super::{AccountError, Accounts, millis};
+use crate::secret::Secret;
+
+/// A login that is not used ends after this time.
+const IDLE_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// How exactly the last use is known.
+const SEEN_STEP: i64 = 60_000;
+/// Logins of one user; the least recently used make room.
+const MAX_LOGINS: i64 = 50;
+/// Tokens of one user.
+const MAX_TOKENS: i64 = 50;
+/// Tickets of one user that are valid at a time.
+const MAX_TICKETS: i64 = 10_000;
+/// The longest life of a ticket.
+pub const MAX_TICKET_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+const LOGIN_PREFIX: &str = "ghl_";
+const TOKEN_PREFIX: &str = "ght_";
+const TICKET_PREFIX: &str = "ghv_";
+
+/// The row behind a proof.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Credential {
+    /// Of a browser.
+    Login(i64),
+    /// Of a program.
+    Token(i64),
+    /// Of a page that shows one camera.
+    Ticket(i64),
+}
+
+/// Somebody with an account, as one request knows them.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Their number.
+    pub user: i64,
+    /// What permissions depend on.
+    pub person: Person,
+    /// The name for people.
+    pub display: String,
+    /// `zh`, `en`, or empty.
+    pub language: String,
+    /// Nothing else is allowed before the password is changed.
+    pub must_change: bool,
+    /// How they have proved it.
+    pub credential: Credential,
+    /// What the proof is good for.
+    pub scopes: Scopes,
+}
+
+/// Who makes a request.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// No proof at all.
+    Nobody,
+    /// A person or their program.
+    Person(Arc<Identity>),
+    /// A page with a ticket.
+    Ticket {
+        /// Its number.
+        id: i64,
+        /// The camera it is for.
+        camera: Arc<str>,
+    },
+}
+
+impl Caller {
+    /// As [`super::permissions::may`] wants it.
+    pub fn who(&self) -> Who<'_> {
+        match self {
+            Self::Nobody => Who::Nobody,
+            Self::Person(identity) => Who::Person(&identity.person, identity.scopes),
+            Self::Ticket { camera, .. } => Who::Ticket { camera },
+        }
+    }
+
+    /// The person, if it is one.
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Person(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// What it rests on.
+    pub fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Nobody => None,
+            Self::Person(identity) => Some(identity.credential),
+            Self::Ticket { id, .. } => Some(Credential::Ticket(*id)),
+        }
+    }
+
+    /// As the log names it.
+    pub fn actor(&self) -> String {
+        match self {
+            Self::Nobody => String::new(),
+            Self::Person(identity) => identity.person.name.clone(),
+            Self::Ticket { id, .. } => format!("ticket {id}"),
+        }
+    }
+}
+
+/// A login that has just been made.
+#[derive(Debug)]
+pub struct LoginMade {
+    /// For the cookie.
+    pub token: Secret,
+    /// Whose it is.
+    pub caller: Caller,
+}
+
+/// A login as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoginView {
+    /// Its number.
+    pub id: i64,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// The same, to the minute.
+    pub seen_at: i64,
+    /// From where.
+    pub address: String,
+    /// With which browser.
+    pub agent: String,
+}
+
+/// A token as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenView {
+    /// Its number.
+    pub id: i64,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it is good for.
+    pub scopes: Scopes,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// The same, to the minute.
+    pub used_at: Option<i64>,
+    /// When it ends, if it does.
+    pub expires_at: Option<i64>,
+}
+
+impl Accounts {
+    /// Somebody's logins, the latest first.
+    ///
+    /// # Errors
+    /// No such user.
+    pub async fn logins(&self, user: &str) -> Result<Vec<LoginView>, AccountError> {
+        let user = user.to_owned();
+        self.database.call(move |connection| list_logins(connection, id_of(connection, &user)?)).await
+    }
+
+    /// Ends one login of somebody, or all but one.
+    ///
+    /// # Errors
+    /// No such login.
+    pub async fn end_login(&self, user: &str, login: i64) -> Result<(), AccountError> {
+        let user = user.to_owned();
+        self.database
+            .call(move |connection| {
+                let user = id_of(connection, &user)?;
+                let sql = "DELETE FROM logins WHERE id = ? AND user_id = ?";
+                found(connection.execute(sql, [login, user])?, "login")
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+
+    /// Makes a token for somebody's programs. It is shown this once.
+    ///
+    /// # Errors
+    /// No such user, a bad name, no scope, too many.
+    pub async fn add_token(
+        &self,
+        user: &str,
+        name: &str,
+        scopes: Scopes,
+        life: Option<Duration>,
+    ) -> Result<Secret, AccountError> {
+        if !super::permissions::is_title(name) {
+            return Err(AccountError::Invalid("name", "1 to 64 characters in one line".into()));
+        }
+        if scopes == Scopes::default() {
+            return Err(AccountError::Invalid(
+                "scopes",
+                "at least one of watch, publish, share, manage".into(),
+            ));
+        }
+        let (user, name, token) = (user.to_owned(), name.to_owned(), new_token(TOKEN_PREFIX));
+        let made = token.clone();
+        self.database
+            .call(move |connection| {
+                let user = id_of(connection, &user)?;
+                limit(connection, "SELECT count(*) FROM tokens WHERE user_id = ?", user, MAX_TOKENS, "tokens")?;
+                let now = SystemTime::now();
+                let scopes = serde_json::to_string(&scopes).unwrap_or_default();
+                let expires = life.map(|life| millis(now + life));
+                let sql = "INSERT INTO tokens (user_id, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)";
+                connection.execute(sql, params![user, name, hash(token.expose()), scopes, millis(now), expires])?;
+                Ok(())
+            })
+            .await?;
+        Ok(made)
+    }
+
+    /// Somebody's tokens.
+    ///
+    /// # Errors
+    /// No such user.
+    pub async fn tokens(&self, user: &str) -> Result<Vec<TokenView>, AccountError> {
+        let user = user.to_owned();
+        self.database.call(move |connection| list_tokens(connection, id_of(connection, &user)?)).await
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// No such token.
+    pub async fn end_token(&self, user: &str, token: i64) -> Result<(), AccountError> {
+        let user = user.to_owned();
+        self.database
+            .call(move |connection| {
+                let user = id_of(connection, &user)?;
+                let sql = "DELETE FROM tokens WHERE id = ? AND user_id = ?";
+                found(connection.execute(sql, [token, user])?, "token")
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+
+    /// Makes a ticket for a camera, good for some time, at most [`MAX_TICKET_LIFE`]. Returns it with its end.
+    ///
+    /// # Errors
+    /// Too many.
+    pub async fn add_ticket(
+        &self,
+        user: i64,
+        camera: &str,
+        life: Duration,
+    ) -> Result<(Secret, i64), AccountError> {
+        let (camera, token) = (camera.to_owned(), new_token(TICKET_PREFIX));
+        let made = token.clone();
+        let now = SystemTime::now();
+        let expires = millis(now + life.min(MAX_TICKET_LIFE));
+        self.database
+            .call(move |connection| {
+                connection.execute("DELETE FROM tickets WHERE expires_at <= ?", [millis(now)])?;
+                limit(connection, "SELECT count(*) FROM tickets WHERE user_id = ?", user, MAX_TICKETS, "tickets")?;
+                let sql = "INSERT INTO tickets (user_id, hash, camera, created_at, expires_at) VALUES (?, ?, ?, ?, ?)";
+                connection.execute(sql, params![user, hash(token.expose()), camera, millis(now), expires])?;
+                Ok(())
+            })
+            .await?;
+        Ok((made, expires))
+    }
+}
+
+fn found(count: usize, what: &'static str) -> Result<(), AccountError> {
+    if count == 0 { Err(AccountError::NotFound(what)) } else { Ok(()) }
+}
+
+fn limit(
+    connection: &Connection,
+    sql: &str,
+    user: i64,
+    most: i64,
+    what: &'static str,
+) -> Result<(), AccountError> {
+    let count: i64 = connection.query_row(sql, [user], |row| row.get(0))?;
+    if count >= most { Err(AccountError::TooMany(what)) } else { Ok(()) }
+}
+
+fn new_token(prefix: &str) -> Secret {
+    Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())))
+}
+
+fn hash(token: &str) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref().to_vec()
+}
+
+/// What is stored of a token and what kind it claims to be; `None` if it is none of ours.
+pub(super) fn hash_of(token: &str) -> Option<(Kind, Vec<u8>)> {
+    let kind = match token.get(..4)? {
+        LOGIN_PREFIX => Kind::Login,
+        TOKEN_PREFIX => Kind::Token,
+        TICKET_PREFIX => Kind::Ticket,
+        _ => return None,
+    };
+    (token.len() == 47).then(|| (kind, hash(token)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Login,
+    Token,
+    Ticket,
+}
+
+/// Makes a login and forgets old ones.
+pub(super) fn add_login(
+    connection: &Connection,
+    user: i64,
+    address: &str,
+    agent: &str,
+) -> Result<LoginMade, AccountError> {
+    let now = SystemTime::now();
+    let token = new_token(LOGIN_PREFIX);
+    connection.execute("DELETE FROM logins WHERE expires_at <= ?", [millis(now)])?;
+    let sql = "DELETE FROM logins WHERE user_id = ?1 AND id NOT IN
+                 (SELECT id FROM logins WHERE user_id = ?1 ORDER BY seen_at DESC LIMIT ?2)";
+    connection.execute(sql, [user, MAX_LOGINS - 1])?;
+    let sql = "INSERT INTO logins (user_id, hash, created_at, seen_at, expires_at, address, agent) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
+    let expires = millis(now + IDLE_LIFE);
+    connection.execute(sql, params![user, hash(token.expose()), millis(now), expires, address, agent])?;
+    let credential = Credential::Login(connection.last_insert_rowid());
+    let caller = by_id(connection, credential)?.ok_or(AccountError::WrongPassword)?;
+    Ok(LoginMade { token, caller })
+}
+
+const PERSON: &str = "users.id, users.name, users.display, users.role, users.language, users.must_change,
+    (SELECT json_group_array(groups.name) FROM members JOIN groups ON groups.id = group_id WHERE user_id = users.id)";
+
+pub(super) fn by_hash(
+    connection: &Connection,
+    hash: &(Kind, Vec<u8>),
+) -> Result<Option<Caller>, AccountError> {
+    look_up(connection, hash.0, "hash", &hash.1)
+}
+
+pub(super) fn by_id(connection: &Connection, credential: Credential) -> Result<Option<Caller>, AccountError> {
+    let (kind, id) = match credential {
+        Credential::Login(id) => (Kind::Login, id),
+        Credential::Token(id) => (Kind::Token, id),
+        Credential::Ticket(id) => (Kind::Ticket, id),
+    };
+    look_up(connection, kind, "id", &id)
+}
+
+fn look_up(
+    connection: &Connection,
+    kind: Kind,
+    column: &str,
+    value: &dyn rusqlite::ToSql,
+) -> Result<Option<Caller>, AccountError> {
+    let now = millis(SystemTime::now());
+    match kind {
+        Kind::Login => {
+            let sql = format!(
+                "SELECT {PERSON}, logins.id, logins.seen_at FROM logins JOIN users ON users.id = user_id
+                 WHERE logins.{column} = ? AND expires_at > ? AND disabled = 0"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let row = statement.query_row(params![value, now], |row| {
+                let credential = Credential::Login(row.get(7)?);
+                Ok((identity(row, credential, Scopes::ALL)?, row.get::<_, i64>(8)?))
+            });
+            let Some((identity, seen)) = row.optional()? else { return Ok(None) };
+            if let (Credential::Login(id), true) =
+                (identity.credential, column == "hash" && now - seen >= SEEN_STEP)
+            {
+                let sql = "UPDATE logins SET seen_at = ?, expires_at = ? WHERE id = ?";
+                connection.execute(sql, params![now, now + IDLE_LIFE.as_millis() as i64, id])?;
+            }
+            Ok(Some(Caller::Person(Arc::new(identity))))
+        }
+        Kind::Token => {
+            let sql = format!(
+                "SELECT {PERSON}, tokens.id, tokens.scopes, coalesce(tokens.used_at, 0)
+                 FROM tokens JOIN users ON users.id = user_id
+                 WHERE tokens.{column} = ? AND coalesce(expires_at > ?, 1) AND disabled = 0"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let row = statement.query_row(params![value, now], |row| {
+                let scopes = serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default();
+                Ok((identity(row, Credential::Token(row.get(7)?), scopes)?, row.get::<_, i64>(9)?))
+            });
+            let Some((identity, used)) = row.optional()? else { return Ok(None) };
+            if let (Credential::Token(id), true) =
+                (identity.credential, column == "hash" && now - used >= SEEN_STEP)
+            {
+                connection.execute("UPDATE tokens SET used_at = ? WHERE id = ?", params![now, id])?;
+            }
+            Ok(Some(Caller::Person(Arc::new(identity))))
+        }
+        Kind::Ticket => {
+            let sql = format!(
+                "SELECT tickets.id, camera FROM tickets JOIN users ON users.id = user_id
+                 WHERE tickets.{column} = ? AND expires_at > ? AND disabled = 0"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let row = statement.query_row(params![value, now], |row| {
+                Ok(Caller::Ticket { id: row.get(0)?, camera: row.get::<_, String>(1)?.into() })
+            });
+            Ok(row.optional()?)
+        }
+    }
+}
+
+fn identity(row: &Row<'_>, credential: Credential, scopes: Scopes) -> rusqlite::Result<Identity> {
+    let person = Person {
+        name: row.get(1)?,
+        role: role_of(&row.get::<_, String>(3)?),
+        groups: list_of(&row.get::<_, String>(6)?),
+    };
+    Ok(Identity {
+        user: row.get(0)?,
+        person,
+        display: row.get(2)?,
+        language: row.get(4)?,
+        must_change: row.get(5)?,
+        credential,
+        scopes,
+    })
+}
+
+fn list_logins(connection: &Connection, user: i64) -> Result<Vec<LoginView>, AccountError> {
+    let sql = "SELECT id, created_at, seen_at, address, agent FROM logins
+               WHERE user_id = ? AND expires_at > ? ORDER BY seen_at DESC, id DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([user, millis(SystemTime::now())], |row| {
+        Ok(LoginView {
+            id: row.get(0)?,
+            created_at: row.get(1)?,
+            seen_at: row.get(2)?,
+            address: row.get(3)?,
+            agent: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn list_tokens(connection: &Connection, user: i64) -> Result<Vec<TokenView>, AccountError> {
+    let sql =
+        "SELECT id, name, scopes, created_at, used_at, expires_at FROM tokens WHERE user_id = ? ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([user], |row| {
+        Ok(TokenView {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            scopes: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
+            created_at: row.get(3)?,
+            used_at: row.get(4)?,
+            expires_at: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// For the log: an address as text, or nothing for the console.
+pub fn address_text(address: Option<IpAddr>) -> String {
+    address.map(|address| address.to_canonical().to_string()).unwrap_or_default()
+}

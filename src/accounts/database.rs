@@ -1,0 +1,150 @@
+//! The database file and the one thread that owns the connection. It runs what it is handed, in order; what that
+//! is, is the business of `users`, `credentials`, `cameras` and `audit`.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+use tokio::sync::{mpsc, oneshot};
+
+use super::AccountError;
+
+/// Requests that wait for the thread.
+const QUEUE: usize = 256;
+/// The command line and the server may write at the same time.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Never changed, only added to.
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle to the thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Database {
+    /// Opens a file, making or migrating it.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no database of ours, or is newer than this program.
+    pub fn open(path: &Path) -> Result<Self, AccountError> {
+        let connection = connect(path).map_err(|error| {
+            AccountError::Internal(format!("the database {} cannot be used: {error}", path.display()))
+        })?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("database".into());
+        thread
+            .spawn(move || run(connection, queue))
+            .map_err(|error| AccountError::Internal(error.to_string()))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs something on the connection, in a transaction: an error changes nothing.
+    ///
+    /// # Errors
+    /// What it returns, or the database's.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let gone = || AccountError::Internal("the database's thread has ended".into());
+        let (reply, result) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let _ = reply.send(in_transaction(connection, work));
+        });
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// A number that changes when another process has written.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn foreign_version(&self) -> Result<i64, AccountError> {
+        self.call(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
+            .await
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
+    // Made by us first, so that nobody else can read it at any time; SQLite gives its side files the same mode.
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    MIGRATIONS.to_latest(&mut connection)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn run(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        job(&mut connection);
+    }
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<T, AccountError>,
+) -> Result<T, AccountError> {
+    let transaction = connection.transaction()?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn migrations_are_sound() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_error_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("g.db");
+        let database = Database::open(&file).unwrap();
+        let failed: Result<(), _> = database
+            .call(|connection| {
+                connection.execute("INSERT INTO settings VALUES ('a', 'b')", [])?;
+                Err(AccountError::NotFound("x"))
+            })
+            .await;
+        assert!(failed.is_err());
+        let count = |connection: &Connection| {
+            Ok(connection.query_row("SELECT count(*) FROM settings", [], |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!(database.call(count).await.unwrap(), 0);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "only its owner may read it");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("g.db");
+        std::fs::write(
+            &file,
+            "something else that is long enough to be looked at, and not a database at all",
+        )
+        .unwrap();
+        assert!(Database::open(&file).is_err());
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with("something"));
+    }
+}

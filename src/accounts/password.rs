@@ -1,0 +1,180 @@
+//! Passwords: hashing by argon2id, bounded in number so that logins cannot exhaust the machine, and what a
+//! password must be like. It stores nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use rand::Rng;
+use tokio::sync::Semaphore;
+
+use super::AccountError;
+use crate::secret::Secret;
+
+/// Characters of a password.
+const SHORTEST: usize = 8;
+const LONGEST: usize = 256;
+/// Hashings at once: each takes 19 MiB and some 20 ms of a core.
+const AT_ONCE: usize = 2;
+/// Who would have to wait longer is told to come back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Without characters that are mistaken for others.
+const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// Hashes and compares.
+#[derive(Clone)]
+pub struct Hasher {
+    room: Arc<Semaphore>,
+    /// Compared with where there is no such user, so that the answer takes as long.
+    nobody: Arc<str>,
+}
+
+impl Hasher {
+    /// Makes one; takes the time of one hashing.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn new() -> Result<Self, AccountError> {
+        let nobody = hash(random().expose())?.into();
+        Ok(Self { room: Arc::new(Semaphore::new(AT_ONCE)), nobody })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let permit = tokio::time::timeout(PATIENCE, self.room.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(AccountError::Busy) };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        done.await.map_err(|_| AccountError::Busy)
+    }
+
+    /// The text to store for a password.
+    ///
+    /// # Errors
+    /// Too many at once.
+    pub async fn hash(&self, password: &Secret) -> Result<String, AccountError> {
+        let password = password.clone();
+        self.run(move || hash(password.expose())).await?
+    }
+
+    /// Whether a password is the stored one; takes as long when there is none.
+    ///
+    /// # Errors
+    /// Too many at once.
+    pub async fn verify(&self, password: &Secret, stored: Option<String>) -> Result<bool, AccountError> {
+        let (password, nobody) = (password.clone(), self.nobody.clone());
+        self.run(move || {
+            let known = stored.is_some();
+            let stored = stored.as_deref().unwrap_or(&nobody);
+            let fits = PasswordHash::new(stored).is_ok_and(|stored| {
+                Argon2::default().verify_password(password.expose().as_bytes(), &stored).is_ok()
+            });
+            known && fits
+        })
+        .await
+    }
+}
+
+fn hash(password: &str) -> Result<String, AccountError> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    hash.map(|hash| hash.to_string()).map_err(|error| AccountError::Internal(error.to_string()))
+}
+
+/// Whether a password may be chosen.
+///
+/// # Errors
+/// [`AccountError::WeakPassword`].
+pub fn check(password: &Secret, user: &str) -> Result<(), AccountError> {
+    let text = password.expose();
+    let length = text.chars().count();
+    let mut letters: Vec<char> = text.chars().collect();
+    letters.sort_unstable();
+    letters.dedup();
+    let is_like_name = text.to_lowercase().contains(&user.to_lowercase()) && length < user.len() + 6;
+    let weak = !(SHORTEST..=LONGEST).contains(&length) || letters.len() < 5 || is_like_name;
+    if weak || COMMON.contains(&text.to_lowercase().as_str()) {
+        return Err(AccountError::WeakPassword);
+    }
+    Ok(())
+}
+
+/// The most common ones of those that would pass otherwise.
+const COMMON: [&str; 16] = [
+    "12345678",
+    "123456789",
+    "1234567890",
+    "password",
+    "password1",
+    "password123",
+    "qwertyui",
+    "qwertyuiop",
+    "iloveyou",
+    "1q2w3e4r",
+    "1qaz2wsx",
+    "abcd1234",
+    "passw0rd",
+    "gatehouse",
+    "admin123",
+    "administrator",
+];
+
+/// A password that nobody guesses, easy to type: 80 bits in groups of four.
+pub fn random() -> Secret {
+    let mut rng = rand::rng();
+    let mut text = String::with_capacity(19);
+    for place in 0..16 {
+        if place > 0 && place % 4 == 0 {
+            text.push('-');
+        }
+        text.push(char::from(LETTERS[rng.random_range(0..LETTERS.len())]));
+    }
+    Secret::new(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_fits_its_hash_and_no_other() {
+        let hasher = Hasher::new().unwrap();
+        let stored = hasher.hash(&Secret::new("correct horse")).await.unwrap();
+        assert!(stored.starts_with("$argon2id$"), "{stored}");
+        assert!(hasher.verify(&Secret::new("correct horse"), Some(stored.clone())).await.unwrap());
+        assert!(!hasher.verify(&Secret::new("wrong horse"), Some(stored)).await.unwrap());
+        assert!(!hasher.verify(&Secret::new("correct horse"), None).await.unwrap());
+        assert!(!hasher.verify(&Secret::new("x"), Some("broken".into())).await.unwrap());
+    }
+
+    #[test]
+    fn what_a_password_must_be_like() {
+        let table = [
+            ("short", false),
+            ("12345678", false),
+            ("aaaaaaaaaa", false),
+            ("annaanna1", false),
+            ("Password123", false),
+            (&*"x1y2z".repeat(60), false),
+            ("violet-41-kettle", true),
+            ("一二三四五六七八", true),
+        ];
+        for (text, fits) in table {
+            assert_eq!(check(&Secret::new(text), "anna").is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn random_passwords_are_strong() {
+        let (one, two) = (random(), random());
+        assert_ne!(one, two);
+        assert!(check(&one, "admin").is_ok());
+        assert_eq!(one.expose().len(), 19);
+    }
+}

@@ -1,0 +1,97 @@
+//! What admins decide on the page: the rules between people, and who may watch a camera of which the file says
+//! nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::permissions::{Rules, Subject};
+use super::{AccountError, Accounts};
+
+/// Entries of one list.
+const MAX_SUBJECTS: usize = 200;
+
+impl Accounts {
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Sets the rules.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn set_rules(&self, rules: Rules) -> Result<(), AccountError> {
+        let text =
+            serde_json::to_string(&rules).map_err(|error| AccountError::Internal(error.to_string()))?;
+        self.database
+            .call(move |connection| {
+                connection.execute("INSERT OR REPLACE INTO settings VALUES ('rules', ?)", [text])?;
+                Ok(())
+            })
+            .await?;
+        self.rules.store(Arc::new(rules));
+        self.change();
+        Ok(())
+    }
+
+    pub(super) async fn load_rules(&self) -> Result<(), AccountError> {
+        let text: Option<String> = self
+            .database
+            .call(|connection| {
+                let sql = "SELECT value FROM settings WHERE key = 'rules'";
+                Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)
+            })
+            .await?;
+        let rules = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        self.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// The lists that were made on the page, by camera.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn camera_lists(&self) -> Result<HashMap<String, Vec<Subject>>, AccountError> {
+        self.database
+            .call(|connection| {
+                let mut statement = connection.prepare_cached("SELECT camera, allow FROM camera_allow")?;
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+                let read =
+                    |(camera, text): (String, String)| Some((camera, serde_json::from_str(&text).ok()?));
+                Ok(rows.filter_map(|row| row.map(read).transpose()).collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Sets who may watch a camera; `None` for the default.
+    ///
+    /// # Errors
+    /// A list that is too long.
+    pub async fn set_camera_list(
+        &self,
+        camera: &str,
+        allow: Option<Vec<Subject>>,
+    ) -> Result<(), AccountError> {
+        if allow.as_ref().is_some_and(|list| list.len() > MAX_SUBJECTS) {
+            return Err(AccountError::TooMany("entries"));
+        }
+        let camera = camera.to_owned();
+        self.database
+            .call(move |connection| {
+                match allow {
+                    None => connection.execute("DELETE FROM camera_allow WHERE camera = ?", [camera])?,
+                    Some(list) => {
+                        let text = serde_json::to_string(&list).unwrap_or_default();
+                        let sql = "INSERT OR REPLACE INTO camera_allow VALUES (?, ?)";
+                        connection.execute(sql, params![camera, text])?
+                    }
+                };
+                Ok(())
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! How often passwords may be guessed: a growing delay for each account and each address. Pure: time is an
+//! argument. It does not know whether an account exists, so its answers do not tell either.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Wrong passwords for one account before there is a delay.
+const ACCOUNT_FREE: u32 = 5;
+/// An account is never closed for longer, or everybody could lock anybody out.
+const ACCOUNT_MOST: Duration = Duration::from_secs(60);
+/// Wrong passwords from one address before there is a delay.
+const ADDRESS_FREE: u32 = 10;
+const ADDRESS_MOST: Duration = Duration::from_secs(15 * 60);
+/// Nothing is remembered for longer.
+const MEMORY: Duration = Duration::from_secs(60 * 60);
+/// Accounts and addresses that are remembered, each.
+const CAPACITY: usize = 10_000;
+
+#[derive(Clone, Copy)]
+struct Attempts {
+    failures: u32,
+    last: Instant,
+}
+
+impl Attempts {
+    fn free_at(&self, free: u32, most: Duration) -> Instant {
+        let Some(over) = self.failures.checked_sub(free) else { return self.last };
+        let delay = Duration::from_secs(1).saturating_mul(1 << over.min(20));
+        self.last + delay.min(most)
+    }
+}
+
+/// Who has tried how often.
+#[derive(Default)]
+pub struct Throttle {
+    accounts: HashMap<String, Attempts>,
+    addresses: HashMap<IpAddr, Attempts>,
+}
+
+impl Throttle {
+    /// Begins an attempt, which counts as failed until it has succeeded: so many at once do not slip through.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn begin(&mut self, now: Instant, address: IpAddr, account: &str) -> Result<(), Duration> {
+        let account = account.to_lowercase();
+        let address = network_of(address);
+        let blocked = |attempts: Option<&Attempts>, free, most| {
+            attempts.map_or(now, |attempts| attempts.free_at(free, most)).saturating_duration_since(now)
+        };
+        let wait = blocked(self.accounts.get(&account), ACCOUNT_FREE, ACCOUNT_MOST).max(blocked(
+            self.addresses.get(&address),
+            ADDRESS_FREE,
+            ADDRESS_MOST,
+        ));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        count(&mut self.accounts, account, now);
+        count(&mut self.addresses, address, now);
+        Ok(())
+    }
+
+    /// The attempt was right: it does not count, and the account's earlier ones are forgiven.
+    pub fn succeeded(&mut self, address: IpAddr, account: &str) {
+        self.accounts.remove(&account.to_lowercase());
+        if let Some(attempts) = self.addresses.get_mut(&network_of(address)) {
+            attempts.failures = attempts.failures.saturating_sub(1);
+        }
+    }
+}
+
+fn count<K: Hash + Eq + Clone>(table: &mut HashMap<K, Attempts>, key: K, now: Instant) {
+    if table.len() >= CAPACITY && !table.contains_key(&key) {
+        table.retain(|_, attempts| now.saturating_duration_since(attempts.last) < MEMORY);
+        if table.len() >= CAPACITY {
+            let oldest = table.iter().min_by_key(|(_, attempts)| attempts.last).map(|(key, _)| key.clone());
+            oldest.map(|key| table.remove(&key));
+        }
+    }
+    let attempts = table.entry(key).or_insert(Attempts { failures: 0, last: now });
+    if now.saturating_duration_since(attempts.last) >= MEMORY {
+        attempts.failures = 0;
+    }
+    attempts.failures += 1;
+    attempts.last = now;
+}
+
+/// The address itself, or the IPv6 network that one household or server gets.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    #[test]
+    fn an_account_gets_slower_and_slower() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        for i in 0..5 {
+            assert_eq!(throttle.begin(start, address(i), "anna"), Ok(()));
+        }
+        assert_eq!(throttle.begin(start, address(9), "ANNA"), Err(Duration::from_secs(1)));
+        let mut now = start;
+        let mut delays = Vec::new();
+        for i in 10..20 {
+            let wait = throttle.begin(now, address(i), "anna").err().unwrap_or_default();
+            delays.push(wait.as_secs());
+            now += wait;
+            assert_eq!(throttle.begin(now, address(i + 100), "anna"), Ok(()));
+        }
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(throttle.begin(now, address(9), "bert"), Ok(()), "others are not concerned");
+    }
+
+    #[test]
+    fn an_address_gets_slower_whatever_accounts_it_tries() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for i in 0..10 {
+            assert_eq!(throttle.begin(now, HERE, &format!("user{i}")), Ok(()));
+        }
+        assert_eq!(throttle.begin(now, HERE, "another"), Err(Duration::from_secs(1)));
+        let same_network = |last: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, last));
+        for i in 0..10 {
+            assert_eq!(throttle.begin(now, same_network(i), &format!("six{i}")), Ok(()));
+        }
+        assert!(throttle.begin(now, same_network(77), "another").is_err());
+    }
+
+    #[test]
+    fn success_forgives() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(throttle.begin(now, HERE, "anna"), Ok(()));
+            throttle.succeeded(HERE, "Anna");
+        }
+    }
+
+    #[test]
+    fn after_an_hour_all_is_forgotten() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..5 {
+            throttle.begin(now, HERE, "anna").unwrap();
+        }
+        let later = now + MEMORY;
+        for _ in 0..5 {
+            assert_eq!(throttle.begin(later, HERE, "anna"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for i in 0..12_000 {
+            throttle.begin(now + Duration::from_millis(i), address(i as u32), &format!("u{i}")).unwrap();
+        }
+        assert!(throttle.accounts.len() <= CAPACITY && throttle.addresses.len() <= CAPACITY);
+        assert!(throttle.accounts.contains_key("u11999"));
+    }
+}

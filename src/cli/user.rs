@@ -1,0 +1,247 @@
+//! `gatehouse user …`: accounts from the console, also while the server runs: it notices within a second.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{ServeArgs, fail, load};
+use crate::accounts::audit::Event;
+use crate::accounts::permissions::{Role, Scopes};
+use crate::accounts::users::{NewUser, UserChange};
+use crate::accounts::{AccountError, Accounts, FIRST_ADMIN, password};
+use crate::secret::Secret;
+
+/// As the log names who did it.
+const CONSOLE: &str = "(console)";
+/// A longer line is no password.
+const MAX_LINE: u64 = 4096;
+
+#[derive(Args)]
+pub struct UserArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Add a user; the password is asked for, or read from standard input
+    Add {
+        /// The login name
+        name: String,
+        /// What they may do
+        #[arg(long, value_enum, default_value = "member")]
+        role: RoleArg,
+        /// The name for people
+        #[arg(long, default_value = "")]
+        display: String,
+        /// A group that exists; may be given several times
+        #[arg(long)]
+        group: Vec<String>,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Set a password, such as a lost one; ends all logins of that user
+    Passwd {
+        /// The login name
+        name: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// List all users
+    List,
+    /// Keep a user from logging in; ends all of their logins
+    Disable {
+        /// The login name
+        name: String,
+    },
+    /// Let a user log in again
+    Enable {
+        /// The login name
+        name: String,
+    },
+    /// Remove a user
+    Remove {
+        /// The login name
+        name: String,
+    },
+    /// Make a token for a program, to be sent as "Authorization: Bearer …"; it is printed this once
+    Token {
+        /// The login name
+        name: String,
+        /// What the token is called
+        #[arg(long, default_value = "console")]
+        label: String,
+        /// What it is good for; may be given several times
+        #[arg(long, value_enum, required = true)]
+        scope: Vec<ScopeArg>,
+        /// How long it is valid; for ever without it
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: Option<u64>,
+    },
+}
+
+#[derive(Args)]
+struct PasswordArgs {
+    /// Make a random password and print it
+    #[arg(long)]
+    random: bool,
+    /// It has to be changed at the next login
+    #[arg(long)]
+    must_change: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    Guest,
+    Member,
+    Dispatcher,
+    Admin,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScopeArg {
+    Watch,
+    Publish,
+    Share,
+    Manage,
+}
+
+/// Runs the command; returns the exit status.
+pub async fn run(args: UserArgs) -> ExitCode {
+    let config = match load(&args.serve) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = crate::make_data_folder(&config.data) {
+        return fail(&error.to_string());
+    }
+    let (accounts, first) = match Accounts::open(&config.data, config.first_password.clone()).await {
+        Ok(opened) => opened,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let sets_first =
+        matches!(&args.command, UserCommand::Passwd { name, .. } if name.eq_ignore_ascii_case(FIRST_ADMIN));
+    if let (Some(first), false) = (&first, sets_first) {
+        eprintln!("The first user was made: {FIRST_ADMIN}, with the password {}", first.expose());
+    }
+    match execute(&accounts, args.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+async fn execute(accounts: &Accounts, command: UserCommand) -> Result<(), AccountError> {
+    match command {
+        UserCommand::List => list(accounts).await,
+        UserCommand::Add { name, role, display, group, password } => {
+            let (secret, made) = new_password(&password)?;
+            let role = role.role();
+            let must_change = password.must_change || made;
+            let new = NewUser { name: name.clone(), display, role, groups: group, must_change };
+            accounts.add_user(new, &secret).await?;
+            note(accounts, "user.added", &name).await?;
+            tell(&secret, made);
+            Ok(())
+        }
+        UserCommand::Passwd { name, password } => {
+            let (secret, made) = new_password(&password)?;
+            accounts.reset_password(&name, &secret, password.must_change || made).await?;
+            note(accounts, "user.password", &name).await?;
+            tell(&secret, made);
+            Ok(())
+        }
+        UserCommand::Disable { name } => able(accounts, &name, true).await,
+        UserCommand::Enable { name } => able(accounts, &name, false).await,
+        UserCommand::Remove { name } => {
+            accounts.remove_user(&name).await?;
+            note(accounts, "user.removed", &name).await
+        }
+        UserCommand::Token { name, label, scope, days } => {
+            let life = days.map(|days| Duration::from_secs(days * 86_400));
+            let token = accounts.add_token(&name, &label, scopes(&scope), life).await?;
+            note(accounts, "token.made", &name).await?;
+            println!("{}", token.expose());
+            Ok(())
+        }
+    }
+}
+
+async fn able(accounts: &Accounts, name: &str, disabled: bool) -> Result<(), AccountError> {
+    accounts.change_user(name, UserChange { disabled: Some(disabled), ..UserChange::default() }).await?;
+    note(accounts, "user.changed", name).await
+}
+
+async fn note(accounts: &Accounts, action: &'static str, target: &str) -> Result<(), AccountError> {
+    let event = Event { actor: CONSOLE.into(), action, target: target.to_owned(), ..Event::default() };
+    accounts.note(event).await.map(drop)
+}
+
+impl RoleArg {
+    fn role(self) -> Role {
+        match self {
+            Self::Guest => Role::Guest,
+            Self::Member => Role::Member,
+            Self::Dispatcher => Role::Dispatcher,
+            Self::Admin => Role::Admin,
+        }
+    }
+}
+
+fn scopes(wanted: &[ScopeArg]) -> Scopes {
+    let mut scopes = Scopes::default();
+    for scope in wanted {
+        match scope {
+            ScopeArg::Watch => scopes.watch = true,
+            ScopeArg::Publish => scopes.publish = true,
+            ScopeArg::Share => scopes.share = true,
+            ScopeArg::Manage => scopes.manage = true,
+        }
+    }
+    scopes
+}
+
+/// The password, and whether it was made here.
+fn new_password(args: &PasswordArgs) -> Result<(Secret, bool), AccountError> {
+    if args.random {
+        return Ok((password::random(), true));
+    }
+    let unreadable =
+        |error: std::io::Error| AccountError::Internal(format!("no password can be read: {error}"));
+    if std::io::stdin().is_terminal() {
+        let first = Secret::new(rpassword::prompt_password("New password: ").map_err(unreadable)?);
+        let again = Secret::new(rpassword::prompt_password("Again: ").map_err(unreadable)?);
+        if first != again {
+            return Err(AccountError::Internal("the two are not the same".into()));
+        }
+        return Ok((first, false));
+    }
+    let mut line = String::new();
+    let stdin = std::io::stdin().lock();
+    std::io::Read::take(stdin, MAX_LINE).read_line(&mut line).map_err(unreadable)?;
+    Ok((Secret::new(line.trim_end_matches(['\r', '\n'])), false))
+}
+
+fn tell(password: &Secret, made: bool) {
+    if made {
+        println!("{}", password.expose());
+    }
+}
+
+async fn list(accounts: &Accounts) -> Result<(), AccountError> {
+    println!("{:<20} {:<11} {:<9} GROUPS", "NAME", "ROLE", "STATE");
+    for user in accounts.users().await? {
+        let state = if user.disabled {
+            "disabled"
+        } else if user.must_change {
+            "new"
+        } else {
+            "active"
+        };
+        println!("{:<20} {:<11} {state:<9} {}", user.name, user.role.as_str(), user.groups.join(", "));
+    }
+    Ok(())
+}

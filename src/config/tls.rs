@@ -1,0 +1,100 @@
+//! `[tls]`: which certificate is used. The certificates themselves are the business of [`crate::tls`].
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::read::{Reader, Section};
+
+/// Where the certificate comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsMode {
+    /// A certificate authority of our own, made on first start.
+    #[default]
+    LocalCa,
+    /// Files that somebody else renews.
+    Files,
+    /// Let's Encrypt, or another that speaks ACME.
+    Acme,
+    /// None: a reverse proxy has it.
+    Off,
+}
+
+impl TlsMode {
+    const WORDS: [&'static str; 4] = ["local-ca", "files", "acme", "off"];
+    /// For errors.
+    pub const ALLOWED: &'static str = "\"local-ca\", \"files\", \"acme\" or \"off\"";
+
+    /// From its word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let place = Self::WORDS.iter().position(|word| *word == text)?;
+        [Self::LocalCa, Self::Files, Self::Acme, Self::Off].get(place).copied()
+    }
+}
+
+/// `[tls]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// Where the certificate comes from.
+    pub mode: TlsMode,
+    /// Names beside the machine's own, for the local authority.
+    pub names: Vec<String>,
+    /// PEM files.
+    pub cert: Option<PathBuf>,
+    /// PEM files.
+    pub key: Option<PathBuf>,
+    /// For ACME.
+    pub domains: Vec<String>,
+    /// For ACME.
+    pub email: Option<String>,
+    /// For ACME; Let's Encrypt if there is none.
+    pub directory: Option<String>,
+    /// A PEM file with the authority of the ACME server itself, where it is not a public one.
+    pub directory_ca: Option<PathBuf>,
+    /// Without TLS, listen on other addresses than this machine's own, too.
+    pub off_anywhere: bool,
+}
+
+/// Reads the section.
+pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Path) -> TlsConfig {
+    let mode = section.parsed_with(reader, "mode", TlsMode::ALLOWED, TlsMode::parse).unwrap_or_default();
+    let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| folder.join(text));
+    let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let config = TlsConfig {
+        mode,
+        names: section.strings(reader, "names").unwrap_or_default(),
+        cert: path(section.string(reader, "cert")),
+        key: path(section.string(reader, "key")),
+        domains: section.strings(reader, "domains").unwrap_or_default(),
+        email: text(section.string(reader, "email")),
+        directory: text(section.string(reader, "directory")),
+        directory_ca: path(section.string(reader, "directory_ca")),
+        off_anywhere: section.boolean(reader, "off_anywhere").unwrap_or(false),
+    };
+    for name in config.names.iter().chain(&config.domains).filter(|name| !is_host(name)) {
+        section.complain(reader, "names", name, "names or addresses without a scheme and a port");
+    }
+    section.finish(reader);
+    config
+}
+
+/// Whether a text is a DNS name or an address.
+pub fn is_host(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok() || rustls_pki_types::DnsName::try_from(text).is_ok()
+}
+
+impl TlsConfig {
+    /// What is missing or too open.
+    pub fn problem(&self, listen: SocketAddr) -> Option<String> {
+        match self.mode {
+            TlsMode::Files if self.cert.is_none() || self.key.is_none() => {
+                Some("mode = \"files\" needs cert and key".into())
+            }
+            TlsMode::Acme if self.domains.is_empty() => Some("mode = \"acme\" needs domains".into()),
+            TlsMode::Off if !listen.ip().is_loopback() && !self.off_anywhere => Some(format!(
+                "mode = \"off\" sends passwords and pictures in the clear: listen on 127.0.0.1 for a reverse proxy on \
+                 this machine, or set off_anywhere = true (server.listen is {listen})"
+            )),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `/api/me`: one's own account. Only for those who are logged in by the page: a token cannot make tokens.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::error::{ApiError, Body};
+use super::{App, Client};
+use crate::accounts::credentials::{Caller, Credential, Identity};
+use crate::accounts::permissions::{Action, Role, Scopes};
+use crate::secret::Secret;
+
+/// The longest life of a token that has an end, in days.
+const MAX_DAYS: u32 = 3650;
+
+/// What a page has to know of who is logged in.
+#[derive(Serialize)]
+pub struct Me {
+    name: String,
+    display: String,
+    role: Role,
+    groups: Vec<String>,
+    language: String,
+    must_change: bool,
+    may: May,
+}
+
+/// What is worth showing.
+#[derive(Serialize)]
+struct May {
+    administer: bool,
+    share: bool,
+    rooms: bool,
+}
+
+impl Me {
+    /// Of whoever this is.
+    pub fn of(app: &App, caller: &Caller) -> Option<Self> {
+        let identity = caller.identity()?;
+        let may = |action: Action<'_>| app.accounts.may(caller, action);
+        Some(Self {
+            name: identity.person.name.clone(),
+            display: identity.display.clone(),
+            role: identity.person.role,
+            groups: identity.person.groups.clone(),
+            language: identity.language.clone(),
+            must_change: identity.must_change,
+            may: May {
+                administer: may(Action::Administer),
+                share: identity.person.role >= Role::Dispatcher,
+                rooms: may(Action::MakeRoom),
+            },
+        })
+    }
+}
+
+fn me(caller: &Caller) -> Result<&Identity, ApiError> {
+    caller.identity().ok_or_else(|| super::guard::unauthorized("log in first"))
+}
+
+/// Who am I?
+pub async fn show(State(app): State<App>, Extension(caller): Extension<Caller>) -> Json<Option<Me>> {
+    Json(Me::of(&app, &caller))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    language: String,
+    display: String,
+}
+
+/// Language, and name for people.
+pub async fn change(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Body(profile): Body<Profile>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.set_profile(&me(&caller)?.person.name, &profile.language, &profile.display).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passwords {
+    current: Secret,
+    new: Secret,
+}
+
+/// A new password, which ends all other logins.
+pub async fn change_password(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Body(passwords): Body<Passwords>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.change_own_password(&caller, &passwords.current, &passwords.new, client.ip()).await?;
+    app.note(&caller, client, "password", &caller.actor(), String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One's logins; `current` is this one.
+pub async fn logins(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let identity = me(&caller)?;
+    let logins = app.accounts.logins(&identity.person.name).await?;
+    let current = match identity.credential {
+        Credential::Login(id) => Some(id),
+        _ => None,
+    };
+    Ok(Json(json!({ "logins": logins, "current": current })).into_response())
+}
+
+/// Ends one of them.
+pub async fn end_login(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_login(&me(&caller)?.person.name, id).await?;
+    app.note(&caller, client, "login.ended", &caller.actor(), String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all but this one.
+pub async fn end_other_logins(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    let identity = me(&caller)?;
+    for login in app.accounts.logins(&identity.person.name).await? {
+        if Credential::Login(login.id) != identity.credential {
+            app.accounts.end_login(&identity.person.name, login.id).await?;
+        }
+    }
+    app.note(&caller, client, "login.ended", &caller.actor(), "all others".into()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One's tokens.
+pub async fn tokens(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let tokens = app.accounts.tokens(&me(&caller)?.person.name).await?;
+    Ok(Json(json!({ "tokens": tokens })).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    name: String,
+    scopes: Scopes,
+    /// None for a token without an end.
+    days: Option<u32>,
+}
+
+/// Makes a token; it is shown this once.
+pub async fn make_token(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Body(new): Body<NewToken>,
+) -> Result<Response, ApiError> {
+    let life = new.days.map(|days| Duration::from_secs(u64::from(days.clamp(1, MAX_DAYS)) * 86_400));
+    let token = app.accounts.add_token(&me(&caller)?.person.name, &new.name, new.scopes, life).await?;
+    app.note(&caller, client, "token.made", &caller.actor(), new.name).await;
+    Ok((StatusCode::CREATED, Json(json!({ "token": token.expose() }))).into_response())
+}
+
+/// Ends a token.
+pub async fn end_token(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_token(&me(&caller)?.person.name, id).await?;
+    app.note(&caller, client, "token.ended", &caller.actor(), String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}

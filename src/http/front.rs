@@ -1,0 +1,167 @@
+//! What every request passes first: where it comes from, how many there are, how long it takes; plain HTTP of other
+//! machines is sent to HTTPS. And last: the headers that make browsers careful. It knows no routes and no logins.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use governor::clock::DefaultClock;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use super::error::ApiError;
+use super::origin::{authority, host, is_localhost};
+use super::{App, Client, Connection, onboarding};
+use crate::accounts::throttle::network_of;
+use crate::config::TlsMode;
+
+/// From a request's head to its answer. A viewer may have to wait for a camera to start.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// The path and query of a request.
+const MAX_URI: usize = 2048;
+/// A burst is so many times what is allowed per second.
+const BURST: u32 = 10;
+/// How often addresses that ask for nothing are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+
+type Limiter = RateLimiter<IpAddr, DashMapStateStore<IpAddr>, DefaultClock>;
+
+/// What the layer needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Front {
+    app: App,
+    limiter: Arc<Limiter>,
+}
+
+impl Front {
+    /// With the limits of the configuration.
+    pub fn new(app: App) -> Self {
+        let rate = NonZeroU32::new(app.settings.limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(rate)
+            .allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(BURST - 1)));
+        let limiter: Arc<Limiter> = Arc::new(RateLimiter::dashmap(quota));
+        let weak = Arc::downgrade(&limiter);
+        tokio::spawn(async move {
+            while let Some(limiter) = weak.upgrade() {
+                limiter.retain_recent();
+                drop(limiter);
+                tokio::time::sleep(FORGET_INTERVAL).await;
+            }
+        });
+        Self { app, limiter }
+    }
+}
+
+/// The layer.
+pub async fn front(State(front): State<Front>, request: Request, next: Next) -> Response {
+    let may_be_framed = request.uri().path().starts_with("/embed/");
+    let mut response = match enter(&front, request, next).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    careful(&front.app, may_be_framed, response.headers_mut());
+    response
+}
+
+async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let app = &front.app;
+    let unknown = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no connection");
+    let connection = *request.extensions().get::<Connection>().ok_or_else(unknown)?;
+    let client = client(app, connection, request.headers());
+    if front.limiter.check_key(&network_of(client.ip)).is_err() {
+        let text = "too many requests from this address";
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text).retry_after(1));
+    }
+    if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI) {
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
+    }
+    if host(request.headers()).is_none() {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"));
+    }
+    if !connection.secure && app.tls.mode() != TlsMode::Off && !is_this_machine(connection, request.headers())
+    {
+        return Ok(plain(app, &request));
+    }
+    request.extensions_mut().insert(client);
+    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+        Ok(response) => Ok(response),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long")),
+    }
+}
+
+/// A browser on this machine, and no proxy that brings others.
+fn is_this_machine(connection: Connection, headers: &HeaderMap) -> bool {
+    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    let local = connection.peer.ip().to_canonical().is_loopback();
+    local && !forwarded && host(headers).is_some_and(|host| is_localhost(&host))
+}
+
+/// What other machines get without TLS.
+fn plain(app: &App, request: &Request) -> Response {
+    if app.tls.mode() == TlsMode::LocalCa
+        && let Some(response) = onboarding::plain(app, request)
+    {
+        return response;
+    }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let target = authority(request.headers()).map(|authority| format!("https://{authority}{path}"));
+    match target.and_then(|target| HeaderValue::from_str(&target).ok()) {
+        Some(target) => (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, target)]).into_response(),
+        None => ApiError::new(StatusCode::BAD_REQUEST, "https_only", "use https").into_response(),
+    }
+}
+
+/// The address of the client: behind proxies that are trusted, the last that none of them is.
+fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
+    let trusted = |ip: IpAddr| app.settings.trusted_proxies.iter().any(|network| network.contains(&ip));
+    let mut ip = connection.peer.ip().to_canonical();
+    let mut secure = connection.secure;
+    if trusted(ip) {
+        let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        for hop in chain.iter().rev() {
+            let Ok(hop) = hop.parse::<IpAddr>() else { break };
+            ip = hop.to_canonical();
+            if !trusted(ip) {
+                break;
+            }
+        }
+        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        secure = secure || scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    }
+    Client { ip, secure }
+}
+
+fn careful(app: &App, may_be_framed: bool, headers: &mut HeaderMap) {
+    const HEADERS: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(self), microphone=(self), display-capture=(self), geolocation=(), usb=(), payment=()",
+        ),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ];
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let ancestors = match (may_be_framed, app.settings.embed_from.as_slice()) {
+        (false, _) => "'none'".to_owned(),
+        (true, origins) => format!("'self' {}", origins.join(" ")).trim_end().to_owned(),
+    };
+    let policy = format!(
+        "default-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors {ancestors}"
+    );
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    // What is answered to one caller is nobody else's: only the pages' files say otherwise.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Who makes a request, and whether the route is for them: cookies and tokens become a [`Caller`], and whoever
+//! may not have the route does not get to its handler. What a caller may do with one camera or person is decided
+//! by the handler, with [`crate::accounts::permissions`].
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use cookie::Cookie;
+
+use super::error::ApiError;
+use super::origin::{Origin, origin};
+use super::routes::Access;
+use super::{App, Client};
+use crate::accounts::credentials::{Caller, Credential};
+use crate::accounts::permissions::Action;
+
+/// Puts the guard before a route.
+pub fn guard(handler: MethodRouter<App>, access: Access, app: &App) -> MethodRouter<App> {
+    handler.layer(middleware::from_fn_with_state((app.clone(), access), check))
+}
+
+async fn check(State((app, access)): State<(App, Access)>, mut request: Request, next: Next) -> Response {
+    let result = admit(&app, access, &mut request).await;
+    match result {
+        Ok(()) => next.run(request).await,
+        // Preflight requests have no proof and learn nothing: the handlers of other pages' routes answer them.
+        Err(_) if request.method() == Method::OPTIONS && access == Access::Handler => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), ApiError> {
+    let client = *request.extensions().get::<Client>().ok_or_else(unknown_client)?;
+    let proof = proof(app, client, request.headers());
+    check_origin(request, proof.as_ref(), access)?;
+    let caller = match &proof {
+        // Open routes do not look at who it is: a wrong cookie is no hindrance there.
+        _ if access == Access::Open => Caller::Nobody,
+        None => Caller::Nobody,
+        Some(proof) => match (app.accounts.identify(proof.token()).await?, proof) {
+            (Some(caller), _) => caller,
+            // An old cookie is like none; a program is told that its token is good no more.
+            (None, Proof::Cookie(_)) => Caller::Nobody,
+            (None, Proof::Bearer(_)) => return Err(unauthorized("the token is not valid (any more)")),
+        },
+    };
+    permit(app, access, &caller)?;
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+fn unknown_client() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the client's address is not known")
+}
+
+/// The answer to whoever has to log in first.
+pub fn unauthorized(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+}
+
+fn forbidden(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", message)
+}
+
+fn permit(app: &App, access: Access, caller: &Caller) -> Result<(), ApiError> {
+    if matches!(access, Access::Open | Access::Anyone) {
+        return Ok(());
+    }
+    if access == Access::Handler {
+        if caller.identity().is_some_and(|identity| identity.must_change) {
+            return Err(must_change());
+        }
+        return Ok(());
+    }
+    let Some(identity) = caller.identity() else {
+        return Err(match caller {
+            Caller::Ticket { .. } => forbidden("a ticket is for its camera alone"),
+            _ => unauthorized("log in first"),
+        });
+    };
+    let by_login = matches!(identity.credential, Credential::Login(_));
+    if matches!(access, Access::Login | Access::SettledLogin) && !by_login {
+        return Err(forbidden("only for those who are logged in, not for tokens"));
+    }
+    if identity.must_change && access != Access::Login {
+        return Err(must_change());
+    }
+    if access == Access::Admin && !app.accounts.may(caller, Action::Administer) {
+        return Err(forbidden("only for admins"));
+    }
+    Ok(())
+}
+
+fn must_change() -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "password_change_required", "change the password first")
+}
+
+enum Proof {
+    Bearer(String),
+    Cookie(String),
+}
+
+impl Proof {
+    fn token(&self) -> &str {
+        match self {
+            Self::Bearer(token) | Self::Cookie(token) => token,
+        }
+    }
+}
+
+/// A token comes before a cookie.
+fn proof(app: &App, client: Client, headers: &HeaderMap) -> Option<Proof> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ').unwrap_or_default();
+        return Some(Proof::Bearer(
+            if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }.to_owned(),
+        ));
+    }
+    let name = cookie_name(app, client);
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let found = cookies.flat_map(Cookie::split_parse).flatten().find(|cookie| cookie.name() == name);
+    found.map(|cookie| Proof::Cookie(cookie.value().to_owned()))
+}
+
+/// The cookie's name. Cookies know no ports: its own keeps two servers on one host apart. `__Host-` keeps other
+/// hosts of the domain from setting it; browsers want TLS for that, and `Secure` too, which Safari refuses on
+/// plain `localhost`.
+pub fn cookie_name(app: &App, client: Client) -> String {
+    let prefix = if client.secure { "__Host-" } else { "" };
+    format!("{prefix}gatehouse-{}", app.settings.port)
+}
+
+/// Other people's pages must not act in the name of whoever is logged in here. A token is proof enough, and pages
+/// of others may watch public cameras.
+fn check_origin(request: &Request, proof: Option<&Proof>, access: Access) -> Result<(), ApiError> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let for_others = access == Access::Handler || request.uri().path().starts_with("/session/");
+    let from = origin(request.headers());
+    let fine = match proof {
+        _ if safe && !upgrade => true,
+        Some(Proof::Bearer(_)) => true,
+        Some(Proof::Cookie(_)) => from == Origin::Own || (for_others && access == Access::Open),
+        None => from != Origin::Foreign || for_others,
+    };
+    if fine {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", "the request comes from another page"))
+}

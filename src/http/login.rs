@@ -1,0 +1,86 @@
+//! `POST /api/login` and `POST /api/logout`.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cookie::{Cookie, SameSite};
+use serde::Deserialize;
+
+use super::account::Me;
+use super::error::{ApiError, Body};
+use super::guard::cookie_name;
+use super::{App, Client};
+use crate::accounts::AccountError;
+use crate::accounts::credentials::{Caller, Credential};
+use crate::secret::Secret;
+
+/// As long as the longest password could be in UTF-8, and more than any name.
+const MAX_TEXT: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    name: String,
+    password: Secret,
+}
+
+/// Name and password in, a cookie out.
+pub async fn log_in(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Body(login): Body<Login>,
+) -> Result<Response, ApiError> {
+    if login.name.len() > MAX_TEXT || login.password.expose().len() > MAX_TEXT {
+        return Err(AccountError::WrongPassword.into());
+    }
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let made = match app.accounts.log_in(&login.name, &login.password, client.ip(), agent).await {
+        Ok(made) => made,
+        Err(error) => {
+            // What was typed as a name may be a password: only what could be a name is kept.
+            let name = if crate::ids::is_name(&login.name) { login.name.as_str() } else { "" };
+            app.note(&Caller::Nobody, client, "login.failed", name, error.code().to_owned()).await;
+            return Err(error.into());
+        }
+    };
+    app.note(&made.caller, client, "login", &made.caller.actor(), String::new()).await;
+    let cookie = Cookie::build((cookie_name(&app, client), made.token.expose().to_owned()))
+        .path("/")
+        .http_only(true)
+        .secure(client.secure)
+        .same_site(SameSite::Lax)
+        .max_age(cookie::time::Duration::days(400));
+    let mut response = Json(Me::of(&app, &made.caller)).into_response();
+    set_cookie(&mut response, &cookie.build())?;
+    Ok(response)
+}
+
+/// Ends the login with all that runs on it.
+pub async fn log_out(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    if let (Some(Credential::Login(id)), Some(identity)) = (caller.credential(), caller.identity()) {
+        app.accounts.end_login(&identity.person.name, id).await?;
+        app.note(&caller, client, "logout", &caller.actor(), String::new()).await;
+    }
+    let mut cookie = Cookie::build((cookie_name(&app, client), ""))
+        .path("/")
+        .http_only(true)
+        .secure(client.secure)
+        .build();
+    cookie.make_removal();
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    set_cookie(&mut response, &cookie)?;
+    Ok(response)
+}
+
+fn set_cookie(response: &mut Response, cookie: &Cookie<'_>) -> Result<(), ApiError> {
+    let value = HeaderValue::from_str(&cookie.to_string());
+    let value = value.map_err(|_| AccountError::Internal("a cookie cannot be made".into()))?;
+    response.headers_mut().append(header::SET_COOKIE, value);
+    Ok(())
+}

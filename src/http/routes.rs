@@ -1,0 +1,135 @@
+//! Every route there is, and who may have it. A test goes through this table as each kind of caller; what is not in
+//! it is not served, but for the files of the pages.
+
+use axum::http::Method;
+use axum::routing::{MethodRouter, any, delete, get, post, put};
+
+use super::{
+    App, account, admin_cameras, cameras, embed, log, login, onboarding, permissions, socket, tickets, users,
+    whip_whep,
+};
+
+/// Who may have a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Whoever the handler lets: it knows which camera is meant.
+    Handler,
+    /// Everybody, told apart by the handler, even if the password has to be changed first.
+    Anyone,
+    /// Whoever is logged in by the page, even if the password has to be changed first.
+    Login,
+    /// Whoever is logged in by the page.
+    SettledLogin,
+    /// Everybody with an account, by login or token.
+    Person,
+    /// Admins, by login or token.
+    Admin,
+}
+
+/// A path and what is there.
+pub struct Route {
+    /// As axum writes it.
+    pub path: &'static str,
+    /// Methods that it takes.
+    pub methods: &'static [Method],
+    /// Who may have it.
+    pub access: Access,
+    /// What does it.
+    pub handler: MethodRouter<App>,
+}
+
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
+const PUT: &[Method] = &[Method::PUT];
+
+/// The table.
+pub fn all() -> Vec<Route> {
+    use Access::{Admin, Anyone, Handler, Login, Open, Person, SettledLogin};
+    let route = |path, methods, access, handler| Route { path, methods, access, handler };
+    vec![
+        route("/health", GET, Open, get(|| async { "ok\n" })),
+        route("/ca.crt", GET, Open, get(onboarding::certificate)),
+        route("/ca.mobileconfig", GET, Open, get(onboarding::profile)),
+        route("/api/onboarding", GET, Open, get(onboarding::facts)),
+        route("/embed/camera/{id}", GET, Open, get(embed::page)),
+        route("/api/login", POST, Open, post(login::log_in)),
+        route("/api/logout", POST, Login, post(login::log_out)),
+        route(
+            "/whep/{*stream}",
+            &[Method::POST, Method::GET, Method::OPTIONS],
+            Handler,
+            any(whip_whep::endpoint),
+        ),
+        route(
+            "/session/{id}",
+            &[Method::PATCH, Method::DELETE, Method::GET, Method::OPTIONS],
+            Open,
+            any(whip_whep::session),
+        ),
+        route("/api/cameras", GET, Handler, get(cameras::list)),
+        route("/api/cameras/{id}", GET, Handler, get(cameras::one)),
+        route("/api/tickets", POST, Person, post(tickets::make)),
+        route("/api/ws", GET, SettledLogin, any(socket::open)),
+        route("/api/me", GET, Anyone, get(account::show)),
+        route("/api/me", PUT, Login, put(account::change)),
+        route("/api/me/password", PUT, Login, put(account::change_password)),
+        route(
+            "/api/me/logins",
+            &[Method::GET, Method::DELETE],
+            SettledLogin,
+            get(account::logins).delete(account::end_other_logins),
+        ),
+        route("/api/me/logins/{id}", DELETE, SettledLogin, delete(account::end_login)),
+        route(
+            "/api/me/tokens",
+            &[Method::GET, Method::POST],
+            SettledLogin,
+            get(account::tokens).post(account::make_token),
+        ),
+        route("/api/me/tokens/{id}", DELETE, SettledLogin, delete(account::end_token)),
+        route("/api/admin/users", &[Method::GET, Method::POST], Admin, get(users::list).post(users::add)),
+        route(
+            "/api/admin/users/{name}",
+            &[Method::PATCH, Method::DELETE],
+            Admin,
+            axum::routing::patch(users::change).delete(users::remove),
+        ),
+        route("/api/admin/users/{name}/password", PUT, Admin, put(users::reset_password)),
+        route("/api/admin/users/{name}/logins", GET, Admin, get(users::logins)),
+        route("/api/admin/users/{name}/logins/{id}", DELETE, Admin, delete(users::end_login)),
+        route("/api/admin/users/{name}/tokens", GET, Admin, get(users::tokens)),
+        route("/api/admin/users/{name}/tokens/{id}", DELETE, Admin, delete(users::end_token)),
+        route("/api/admin/groups", GET, Admin, get(users::groups)),
+        route(
+            "/api/admin/groups/{name}",
+            &[Method::PUT, Method::DELETE],
+            Admin,
+            put(users::set_group).delete(users::remove_group),
+        ),
+        route(
+            "/api/admin/cameras",
+            &[Method::GET, Method::POST],
+            Admin,
+            get(admin_cameras::list).post(admin_cameras::add),
+        ),
+        route("/api/admin/probe", POST, Admin, post(admin_cameras::probe)),
+        route(
+            "/api/admin/cameras/{id}",
+            &[Method::PUT, Method::DELETE],
+            Admin,
+            put(admin_cameras::change).delete(admin_cameras::remove),
+        ),
+        route("/api/admin/cameras/{id}/allow", PUT, Admin, put(admin_cameras::allow)),
+        route(
+            "/api/admin/permissions",
+            &[Method::GET, Method::PUT],
+            Admin,
+            get(permissions::show).put(permissions::change),
+        ),
+        route("/api/admin/log", GET, Admin, get(log::list)),
+        route("/api/admin/log.csv", GET, Admin, get(log::csv)),
+    ]
+}

@@ -1,0 +1,57 @@
+//! Certificates from an authority that speaks ACME (RFC 8555), proven by TLS-ALPN-01 (RFC 8737) on the port itself,
+//! which the authority reaches as 443.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_acme::AcmeConfig;
+use rustls_acme::caches::DirCache;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tracing::{error, info};
+
+use super::{Tls, TlsError};
+use crate::config::TlsConfig;
+
+impl Tls {
+    /// Orders a certificate, and goes on renewing it in the background.
+    pub(super) fn start_acme(&mut self, config: &TlsConfig) -> Result<(), TlsError> {
+        let acme = match &config.directory_ca {
+            None => AcmeConfig::new_with_provider(config.domains.clone(), self.provider.clone()),
+            Some(file) => {
+                let fail = |error: &dyn std::fmt::Display| {
+                    TlsError::Certificate(format!("{}: {error}", file.display()))
+                };
+                let mut roots = RootCertStore::empty();
+                for cert in CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))? {
+                    roots.add(cert.map_err(|error| fail(&error))?)?;
+                }
+                let client = ClientConfig::builder_with_provider(self.provider.clone())
+                    .with_safe_default_protocol_versions()?
+                    .with_root_certificates(roots)
+                    .with_no_client_auth();
+                AcmeConfig::new_with_client_config(config.domains.clone(), Arc::new(client))
+            }
+        };
+        let acme = acme
+            .contact(config.email.iter().map(|email| format!("mailto:{email}")))
+            .cache(DirCache::new(self.folder.join("acme")));
+        let acme = match &config.directory {
+            Some(directory) => acme.directory(directory),
+            None => acme.directory_lets_encrypt(true),
+        };
+        let mut state = acme.state();
+        self.server = Some(self.server_config(state.resolver())?);
+        self.challenge = Some(state.challenge_rustls_config_with_provider(self.provider.clone()));
+        tokio::spawn(async move {
+            while let Some(event) = state.next().await {
+                match event {
+                    Ok(event) => info!("certificate: {event:?}"),
+                    Err(error) => error!("no certificate from the authority yet: {error}"),
+                }
+            }
+        });
+        Ok(())
+    }
+}

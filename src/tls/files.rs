@@ -1,0 +1,74 @@
+//! Certificates and keys as files: ours in the data folder with mode 0600, and those that somebody else renews.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::TlsError;
+use super::local_ca::Pair;
+
+/// Larger files are no certificates.
+const MOST: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<String, TlsError> {
+    let fail = |error| TlsError::File(path.to_owned(), error);
+    if fs::metadata(path).map_err(fail)?.len() > MOST {
+        return Err(fail(io::Error::other("too large")));
+    }
+    fs::read_to_string(path).map_err(fail)
+}
+
+/// A pair of our own, if it is there.
+pub fn load(folder: &Path, name: &str) -> Result<Option<Pair>, TlsError> {
+    let (cert, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+    if !cert.exists() || !key.exists() {
+        return Ok(None);
+    }
+    Ok(Some(Pair { cert: read(&cert)?, key: read(&key)? }))
+}
+
+/// Writes a pair of our own: each file as a whole or not at all.
+pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
+    let fail = |error| TlsError::File(folder.to_owned(), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
+    for (ending, text) in [("key", &pair.key), ("crt", &pair.cert)] {
+        let path = folder.join(format!("{name}.{ending}"));
+        let fresh = folder.join(format!("{name}.{ending}.new"));
+        let fail = |error| TlsError::File(path.clone(), error);
+        let _ = fs::remove_file(&fresh);
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(fail)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        fs::rename(&fresh, &path).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Files that somebody else renews.
+pub struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    last: Mutex<Option<Pair>>,
+}
+
+impl Files {
+    /// At these paths.
+    pub fn new(cert: &Path, key: &Path) -> Self {
+        Self { cert: cert.to_owned(), key: key.to_owned(), last: Mutex::new(None) }
+    }
+
+    /// What is in them, if it is not what was taken last.
+    pub fn changed(&self) -> Result<Option<Pair>, TlsError> {
+        let pair = Pair { cert: read(&self.cert)?, key: read(&self.key)? };
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = last.as_ref().is_some_and(|last| last.cert == pair.cert && last.key == pair.key);
+        Ok((!same).then_some(pair))
+    }
+
+    /// They fit together and are in use.
+    pub fn taken(&self, pair: &Pair) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(pair.clone());
+    }
+}

@@ -1,0 +1,288 @@
+//! HTTPS on the one port: which certificate is shown, and that it is a current one. `local_ca` makes certificates
+//! without a domain, `files` are read again when they change, `acme` gets them from a public authority. A new
+//! certificate is shown to the next connection; those that are there go on.
+//!
+//! Start at [`Tls::start`] and [`Tls::accept`].
+
+mod acme;
+mod files;
+pub mod local_ca;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{error, info, warn};
+
+use crate::config::{TlsConfig, TlsMode};
+use local_ca::{Name, Pair};
+
+/// Certificates of the local authority, in the data folder.
+const FOLDER: &str = "tls";
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    /// A certificate or key cannot be made or understood.
+    #[error("{0}")]
+    Certificate(String),
+}
+
+impl TlsError {
+    fn parse(error: impl std::fmt::Display) -> Self {
+        Self::Certificate(format!("not a certificate: {error}"))
+    }
+}
+
+impl From<rcgen::Error> for TlsError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Certificate(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Certificate(error.to_string())
+    }
+}
+
+/// The certificate that the next connection is shown.
+#[derive(Debug, Default)]
+struct Current(ArcSwapOption<CertifiedKey>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// The local authority as people need it to trust it.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// PEM, to be downloaded.
+    pub cert: String,
+    /// Its SHA-256 fingerprint, as browsers show it.
+    pub fingerprint: String,
+}
+
+/// See the module.
+pub struct Tls {
+    mode: TlsMode,
+    provider: Arc<CryptoProvider>,
+    current: Arc<Current>,
+    server: Option<Arc<ServerConfig>>,
+    challenge: Option<Arc<ServerConfig>>,
+    authority: Option<Authority>,
+    folder: PathBuf,
+    names: Vec<Name>,
+    files: Option<files::Files>,
+}
+
+impl Tls {
+    /// Loads or makes what is needed. `public_hosts` are names by which viewers reach this machine.
+    ///
+    /// # Errors
+    /// There is no certificate.
+    pub fn start(config: &TlsConfig, data: &Path, public_hosts: &[String]) -> Result<Arc<Self>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut names = own_names();
+        names.extend(config.names.iter().chain(public_hosts).map(|name| Name::from_text(name)));
+        let mut tls = Self {
+            mode: config.mode,
+            provider,
+            current: Arc::default(),
+            server: None,
+            challenge: None,
+            authority: None,
+            folder: data.join(FOLDER),
+            names,
+            files: None,
+        };
+        match config.mode {
+            TlsMode::Off => {}
+            TlsMode::Acme => tls.start_acme(config)?,
+            TlsMode::Files => {
+                if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
+                    tls.files = Some(files::Files::new(cert, key));
+                }
+                tls.server = Some(tls.server_config(tls.current.clone())?);
+                tls.read_files()?;
+            }
+            TlsMode::LocalCa => {
+                tls.authority = Some(tls.load_authority()?);
+                tls.server = Some(tls.server_config(tls.current.clone())?);
+                tls.renew(SystemTime::now(), &[])?;
+            }
+        }
+        Ok(Arc::new(tls))
+    }
+
+    fn server_config(&self, resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Where the certificate comes from.
+    pub fn mode(&self) -> TlsMode {
+        self.mode
+    }
+
+    /// The local authority, in that mode.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// The names of this machine, for people.
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// Speaks TLS on a connection. `None` for one that was only an authority's challenge.
+    ///
+    /// # Errors
+    /// The other side does not speak TLS, or not one of ours.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        let refused = || io::Error::new(io::ErrorKind::Unsupported, "TLS is off");
+        let server = self.server.clone().ok_or_else(refused)?;
+        let handshake = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        if let Some(challenge) = &self.challenge
+            && rustls_acme::is_tls_alpn_challenge(&handshake.client_hello())
+        {
+            let mut stream = handshake.into_stream(challenge.clone()).await?;
+            tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;
+            return Ok(None);
+        }
+        handshake.into_stream(server).await.map(Some)
+    }
+
+    /// Renews what has to be renewed: called now and then, with this machine's addresses.
+    pub fn refresh(&self, now: SystemTime, addresses: &[IpAddr]) {
+        let result = match self.mode {
+            TlsMode::LocalCa => self.renew(now, addresses),
+            TlsMode::Files => self.read_files(),
+            TlsMode::Acme | TlsMode::Off => Ok(()),
+        };
+        if let Err(error) = result {
+            error!("the certificate is not renewed, the one before stays in use: {error}");
+        }
+    }
+
+    fn read_files(&self) -> Result<(), TlsError> {
+        let Some(files) = &self.files else { return Ok(()) };
+        let Some(pair) = files.changed()? else { return Ok(()) };
+        self.show(&pair)?;
+        files.taken(&pair);
+        info!("certificate read");
+        Ok(())
+    }
+
+    fn show(&self, pair: &Pair) -> Result<(), TlsError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pair.cert.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(TlsError::parse)?;
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())
+            .map_err(|error| TlsError::Certificate(format!("not a key: {error}")))?;
+        let key = CertifiedKey::from_der(chain, key, &self.provider)?;
+        self.current.0.store(Some(Arc::new(key)));
+        Ok(())
+    }
+
+    fn load_authority(&self) -> Result<Authority, TlsError> {
+        let pair = match files::load(&self.folder, "ca")? {
+            Some(pair) => pair,
+            None => {
+                let pair = local_ca::make_authority(&host_name(), &self.names, SystemTime::now())?;
+                files::store(&self.folder, "ca", &pair)?;
+                info!(folder = %self.folder.display(), "a local certificate authority was made");
+                pair
+            }
+        };
+        let fingerprint = fingerprint(&first_certificate(&pair.cert)?);
+        Ok(Authority { cert: pair.cert, fingerprint })
+    }
+
+    fn renew(&self, now: SystemTime, addresses: &[IpAddr]) -> Result<(), TlsError> {
+        let broken = || TlsError::Certificate("the local authority is gone from the data folder".into());
+        let authority = files::load(&self.folder, "ca")?.ok_or_else(broken)?;
+        let mut names = self.names.clone();
+        for address in addresses.iter().copied().map(Name::Ip) {
+            if !names.contains(&address) {
+                names.push(address);
+            }
+        }
+        let (names, others) = local_ca::within_constraints(&authority.cert, names)?;
+        let stored = files::load(&self.folder, "server")?;
+        // A broken file is replaced like an old one.
+        let good =
+            stored.filter(|pair| matches!(local_ca::needs_renewal(&pair.cert, &names, now), Ok(false)));
+        if let Some(pair) = good {
+            if self.current.0.load().is_none() {
+                self.show(&pair)?;
+            }
+            return Ok(());
+        }
+        if !others.is_empty() {
+            warn!(
+                names = ?others,
+                "the local authority may not vouch for these: remove {}/ca.* and let all devices trust the new one",
+                self.folder.display()
+            );
+        }
+        let pair = local_ca::issue(&authority, &names, now)?;
+        files::store(&self.folder, "server", &pair)?;
+        self.show(&pair)?;
+        info!(?names, "a new certificate is in use");
+        Ok(())
+    }
+}
+
+/// The first certificate of a PEM text, in DER.
+fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(TlsError::parse)
+}
+
+/// SHA-256 as browsers show it.
+fn fingerprint(der: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let mut text = String::new();
+    for (place, byte) in digest.as_ref().iter().enumerate() {
+        let _ = write!(text, "{}{byte:02X}", if place == 0 { "" } else { ":" });
+    }
+    text
+}
+
+/// This machine's name, fit for a certificate.
+fn host_name() -> String {
+    let name = gethostname::gethostname().to_string_lossy().to_ascii_lowercase();
+    if rustls_pki_types::DnsName::try_from(name.as_str()).is_ok() { name } else { "gatehouse".into() }
+}
+
+fn own_names() -> Vec<Name> {
+    let host = host_name();
+    let mut names = vec![Name::Dns(host.clone())];
+    if !host.contains('.') {
+        names.push(Name::Dns(format!("{host}.local")));
+    }
+    names.extend(["localhost", "127.0.0.1", "::1"].map(Name::from_text));
+    names
+}
