@@ -37,7 +37,7 @@ async function lossyWay(serverPort, drops) {
 
 /** Opens the wall with all media going through a relay. */
 async function openThrough(server, relay) {
-  const opened = await openPage(chromium);
+  const opened = await openPage(chromium, server);
   await opened.rewriteAnswers((answer) =>
     answer.replace(/a=candidate:.* tcp .*\r\n/g, "").replace(`127.0.0.1 ${server.port} typ`, `127.0.0.1 ${relay.port} typ`),
   );

@@ -1,6 +1,6 @@
 // What the browser tests share: servers and cameras as processes, pages that must not log errors, waiting.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -27,8 +27,9 @@ export async function freePort() {
 }
 
 /** Starts the program and waits for a line on its standard output. */
-async function start(args, line) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, GATEHOUSE_CONFIG: "" } });
+async function start(args, line, environment = {}) {
+  const env = { ...process.env, GATEHOUSE_CONFIG: "", ...environment };
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env });
   let output = "";
   await new Promise((resolve, reject) => {
     const take = (data) => {
@@ -41,12 +42,20 @@ async function start(args, line) {
   });
   const ended = new Promise((resolve) => child.on("exit", resolve));
   return {
+    output: () => output,
     stop: async () => {
       child.kill("SIGTERM");
       await ended;
     },
   };
 }
+
+/** Runs a command of the program to its end. */
+export const command = (args, input = "") => {
+  const done = spawnSync(program, args, { input, encoding: "utf8", env: { ...process.env, GATEHOUSE_CONFIG: "" } });
+  assert.equal(done.status, 0, done.stderr);
+  return done.stdout.trim();
+};
 
 /** A simulated camera as a process of its own. */
 export async function camera(port, ...args) {
@@ -57,31 +66,63 @@ export async function camera(port, ...args) {
 /** `[[camera]]` of a configuration. */
 export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl = "${url}"\n${more}\n`;
 
-/** A server with this configuration. */
-export async function gatehouse(toml = "") {
-  const folder = mkdtempSync(join(tmpdir(), "gatehouse-"));
-  const port = await freePort();
+/** Everybody's password. */
+export const PASSWORD = "violet-41-kettle";
+
+/** A server with this configuration. `first` leaves it as a first start is: with a random password. */
+export async function gatehouse(toml = "", { first = false, port = 0, folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
+  port ||= await freePort();
   const args = ["--listen", `127.0.0.1:${port}`, "--data", join(folder, "data")];
   if (toml) {
     writeFileSync(join(folder, "gatehouse.toml"), toml);
     args.push("--config", join(folder, "gatehouse.toml"));
   }
-  const running = await start(args, /is running/);
-  const url = `http://127.0.0.1:${port}`;
-  return {
+  const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 is\n.*\n/, first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD });
+  const url = `http://localhost:${port}`;
+  const data = join(folder, "data");
+  const server = {
     url,
     port,
-    cameras: async () => (await (await fetch(`${url}/api/cameras`)).json()).cameras,
+    data,
+    output: running.output,
+    /** The console's: `user …`. */
+    user: (args, input) => command(["user", "--data", data, ...args], input),
+    /** The cookie of a login. */
+    logIn: async (name = "admin", password = PASSWORD) => {
+      const headers = { "Content-Type": "application/json", Origin: url };
+      const response = await fetch(`${url}/api/login`, { method: "POST", headers, body: JSON.stringify({ name, password }) });
+      assert.equal(response.status, 200, `${name} logs in`);
+      const [pair] = response.headers.get("set-cookie").split(";");
+      const place = pair.indexOf("=");
+      return { name: pair.slice(0, place), value: pair.slice(place + 1) };
+    },
+    /** Asks the API as an admin. */
+    api: async (method, path, body) => {
+      const headers = { Authorization: `Bearer ${server.token}`, "Content-Type": "application/json" };
+      const response = await fetch(url + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+      const text = await response.text();
+      assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
+      return text ? JSON.parse(text) : null;
+    },
+    cameras: async () => (await server.api("GET", "/api/cameras")).cameras,
+    /** Adds somebody who can log in at once. */
+    addUser: (name, role = "member") => server.user(["add", name, "--role", role], `${PASSWORD}\n`),
+    /** Ends the process and leaves what it has stored. */
+    halt: running.stop,
+    folder,
     stop: async () => {
       await running.stop();
       rmSync(folder, { recursive: true });
     },
   };
+  if (!first) server.token = server.user(["token", "admin", "--scope", "watch", "--scope", "manage", "--scope", "share", "--scope", "publish"]);
+  return server;
 }
 
 /** One browser for a test file. */
-export const browser = () =>
+export const browser = ({ args = [], env = {} } = {}) =>
   chromium.launch({
+    env: { ...process.env, ...env },
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--no-sandbox",
@@ -92,13 +133,18 @@ export const browser = () =>
       "--disable-component-update",
       "--disable-sync",
       "--autoplay-policy=no-user-gesture-required",
+      ...args,
     ],
   });
 
-/** A page that notes every error of its console; `check` fails if there was one. */
-export async function openPage(chromium, options = {}) {
+/**
+ * A page that notes every error of its console; `check` fails if there was one. It is logged in as the admin, or as
+ * `user`, on `server`, if there is one.
+ */
+export async function openPage(chromium, server = null, { user = "admin", ...options } = {}) {
   const context = await chromium.newContext({ locale: "en-US", viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(LIMIT);
+  if (server && user) await context.addCookies([{ ...(await server.logIn(user)), url: server.url, httpOnly: true, sameSite: "Lax" }]);
   const page = await context.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));

@@ -22,7 +22,7 @@ describe("the simulated camera", () => {
   after(() => server.stop());
 
   test("shows its picture within a second, in its colours, and goes on", async () => {
-    const { page, close, check } = await openPage(chromium);
+    const { page, close, check } = await openPage(chromium, server);
     // The server, the browser's media stack and the camera are warm: what is measured is the way to the picture.
     await page.goto(server.url);
     await tileState(page, "demo", "live");
@@ -50,7 +50,7 @@ describe("the simulated camera", () => {
   });
 
   test("is heard when its sound is switched on", async () => {
-    const { page, close, check } = await openPage(chromium);
+    const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     const video = page.locator("gh-camera-tile video");
@@ -67,7 +67,7 @@ describe("the simulated camera", () => {
   });
 
   test("tells its figures on request", async () => {
-    const { page, close, check } = await openPage(chromium);
+    const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     await page.locator("gh-camera-tile").focus();
@@ -79,7 +79,7 @@ describe("the simulated camera", () => {
   });
 
   test("is pulled only while it is seen", async () => {
-    const { page, close, check } = await openPage(chromium);
+    const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     const viewers = async () => (await server.cameras())[0].viewers;
@@ -101,7 +101,7 @@ describe("the simulated camera", () => {
   });
 
   test("comes over TCP where UDP does not get through", async () => {
-    const { page, close, check, rewriteAnswers } = await openPage(chromium);
+    const { page, close, check, rewriteAnswers } = await openPage(chromium, server);
     await rewriteAnswers((answer) => answer.replace(/a=candidate:.* udp .*\r\n/g, ""));
     await page.goto(server.url);
     await tileState(page, "demo", "live");
@@ -112,7 +112,7 @@ describe("the simulated camera", () => {
   });
 
   test("is watched by a player of somebody else's", async () => {
-    const { page, close, check } = await openPage(chromium);
+    const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     const size = await page.evaluate(async () => {
       const { WhepPlayer } = await import("/js/whep-player.js");
@@ -139,7 +139,7 @@ test("four cameras at once, each in its own colour", async () => {
   );
   const names = Object.keys(COLOURS);
   const server = await gatehouse(names.map((name, i) => cameraToml(name, cameras[i].url)).join(""));
-  const { page, close, check } = await openPage(chromium);
+  const { page, close, check } = await openPage(chromium, server);
   await page.goto(server.url);
   for (const name of names) await tileState(page, name, "live");
   for (const name of names) {
@@ -176,7 +176,7 @@ test("a camera that restarts comes back without a reload", async () => {
   const port = await freePort();
   const first = await camera(port, "--clip", clip("red.h264"));
   const server = await gatehouse(cameraToml("c", first.url));
-  const { page, close, check } = await openPage(chromium);
+  const { page, close, check } = await openPage(chromium, server);
   await page.goto(server.url);
   await tileState(page, "c", "live");
   assert.ok(near(await colour(page, "c", 0.1, 0.1), COLOURS.red));
@@ -201,7 +201,7 @@ test("cameras that cannot be shown say why, in both languages, and are left alon
   const server = await gatehouse(
     cameraToml("b", bFrames.url) + cameraToml("locked", locked.url, 'username = "user"\npassword = "wrong"'),
   );
-  const { page, close, check } = await openPage(chromium);
+  const { page, close, check } = await openPage(chromium, server);
   let posts = 0;
   page.on("request", (request) => {
     if (request.method() === "POST" && request.url().endsWith("/whep/camera/b")) posts += 1;
@@ -226,7 +226,7 @@ test("cameras that cannot be shown say why, in both languages, and are left alon
 
 test("a server that goes away and comes back", async () => {
   const server = await gatehouse();
-  const { page, close, check } = await openPage(chromium);
+  const { page, close, check } = await openPage(chromium, server);
   await page.goto(server.url);
   await tileState(page, "demo", "live");
   await server.stop();

@@ -26,6 +26,7 @@ class AccountPage {
     this.tokens = [];
     /** @type {Record<string, { good: boolean, text: string }>} */
     this.notices = {};
+    this.dropLine = () => true;
   }
 
   async run() {
@@ -39,7 +40,7 @@ class AccountPage {
       this.notices["page"] = { good: false, text: sorry(error) };
     }
     this.draw();
-    keepLine();
+    this.dropLine = keepLine();
   }
 
   async #load() {
@@ -100,6 +101,7 @@ class AccountPage {
   }
 
   async #logOut() {
+    this.dropLine();
     await api("POST", "/api/logout").catch(() => {});
     location.replace("/login");
   }
