@@ -60,11 +60,19 @@ impl Front {
 /// The layer.
 pub async fn front(State(front): State<Front>, request: Request, next: Next) -> Response {
     let may_be_framed = request.uri().path().starts_with("/embed/");
+    let connection = request.extensions().get::<Connection>().copied();
+    let trusted = connection
+        .is_some_and(|connection| connection.secure || is_this_machine(connection, request.headers()));
     let mut response = match enter(&front, request, next).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
     careful(&front.app, may_be_framed, response.headers_mut());
+    // Browsers grumble about it where nothing can be trusted anyway.
+    if trusted {
+        let name = HeaderName::from_static("cross-origin-opener-policy");
+        response.headers_mut().insert(name, HeaderValue::from_static("same-origin"));
+    }
     response
 }
 
@@ -138,14 +146,13 @@ fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
 }
 
 fn careful(app: &App, may_be_framed: bool, headers: &mut HeaderMap) {
-    const HEADERS: [(HeaderName, &str); 4] = [
+    const HEADERS: [(HeaderName, &str); 3] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (
             HeaderName::from_static("permissions-policy"),
             "camera=(self), microphone=(self), display-capture=(self), geolocation=(), usb=(), payment=()",
         ),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
