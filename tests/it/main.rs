@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod accounts;
+mod acme;
 mod chain;
 mod command_line;
 mod faults;
