@@ -19,6 +19,7 @@ pub mod probe;
 pub mod reload;
 pub mod rights;
 pub mod secret;
+pub mod signaling;
 pub mod streams;
 pub mod tls;
 

@@ -1,0 +1,432 @@
+//! Signaling between people: who is there, who calls whom. Pure: [`Core::handle`] takes the time and what happened,
+//! and returns what is to be sent; it has no sockets, no clock and no randomness. `call` is the state machine of one
+//! call, `session` what outlives a broken connection, `message` the frames. A driver owns the one core and feeds it.
+//!
+//! Start at [`Core::handle`].
+
+pub mod call;
+mod calls;
+pub mod message;
+mod presence;
+pub mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::accounts::permissions::{Person, Rules};
+use call::{Reason, State};
+use message::{BadFrame, Hello, Request, error, parse, reply};
+use session::{Journal, REPLAY_TIME};
+
+/// A connection has this long to say hello.
+pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// Devices of one user.
+const MAX_DEVICES: usize = 8;
+/// A client's frames per second, sustained, and at once.
+const FRAMES_PER_SECOND: f64 = 20.0;
+const FRAMES_AT_ONCE: f64 = 60.0;
+/// So many frames that are not taken, without a good one between them, end a connection.
+const MAX_BAD: u32 = 20;
+
+/// A socket's number, given by the driver and never twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Conn(pub u64);
+
+/// Somebody who can be called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Login name, role, groups.
+    pub person: Person,
+    /// The name for people.
+    pub display: String,
+}
+
+/// Everybody with an account, and what admins decide between them.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    /// By login name in lower case.
+    pub members: BTreeMap<String, Member>,
+    /// Who may what.
+    pub rules: Rules,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A socket was opened by somebody who is logged in. `secret` names a session that may begin on it: 128 random
+    /// bits from the driver.
+    Connected {
+        /// The socket.
+        conn: Conn,
+        /// The login name.
+        user: String,
+        /// Fresh chance.
+        secret: u128,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From where.
+        conn: Conn,
+        /// Its text.
+        text: String,
+    },
+    /// A socket is gone.
+    Disconnected {
+        /// Which.
+        conn: Conn,
+    },
+    /// Accounts or rules have changed.
+    Directory(Arc<Directory>),
+    /// Time has passed: due at [`Core::next_deadline`].
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// A frame for a socket.
+    Send(Conn, Arc<str>),
+    /// A socket is to be closed, with a code of the WebSocket protocol and a word.
+    Close(Conn, u16, &'static str),
+    /// A call has ended: for the history.
+    Ended(CallRecord),
+}
+
+/// A call that is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallRecord {
+    /// Its number.
+    pub call: u64,
+    /// The login name.
+    pub caller: String,
+    /// The login name.
+    pub callee: String,
+    /// With picture.
+    pub video: bool,
+    /// From the acceptance to the end, if it was accepted.
+    pub talked: Option<Duration>,
+    /// Why it ended.
+    pub reason: Reason,
+    /// A short word of who rejected it.
+    pub message: String,
+}
+
+/// Close codes of ours.
+pub const CLOSE_NO_HELLO: u16 = 4408;
+/// Another connection of the same device has come.
+pub const CLOSE_REPLACED: u16 = 4409;
+/// Too many frames, or bad ones.
+pub const CLOSE_ABUSE: u16 = 4429;
+
+/// A user and one of their devices.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+struct DeviceKey {
+    /// In lower case.
+    user: String,
+    device: String,
+}
+
+/// A socket before and after its hello.
+#[derive(Debug)]
+struct Socket {
+    user: String,
+    secret: u128,
+    since: Instant,
+    /// Set by the hello.
+    device: Option<DeviceKey>,
+    allowance: f64,
+    allowance_at: Instant,
+    bad: u32,
+}
+
+/// A device's session, with or without a socket.
+#[derive(Debug)]
+struct Session {
+    secret: String,
+    label: String,
+    conn: Option<Conn>,
+    /// When the socket was lost.
+    lost_at: Option<Instant>,
+    journal: Journal,
+}
+
+/// A call that is going on.
+#[derive(Debug)]
+struct Call {
+    caller: DeviceKey,
+    /// In lower case.
+    callee: String,
+    /// The devices that rang, then the one that accepted.
+    callee_devices: Vec<DeviceKey>,
+    video: bool,
+    state: State,
+    since: Instant,
+    accepted_at: Option<Instant>,
+    held_by: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Core {
+    directory: Arc<Directory>,
+    sockets: HashMap<Conn, Socket>,
+    sessions: BTreeMap<DeviceKey, Session>,
+    dnd: std::collections::BTreeSet<String>,
+    calls: BTreeMap<u64, Call>,
+    next_call: u64,
+    outputs: Vec<Output>,
+}
+
+impl Core {
+    /// Nobody is there. Numbers of calls begin after `last_call`, so that they are not given twice over restarts.
+    pub fn new(directory: Arc<Directory>, last_call: u64) -> Self {
+        Self { directory, next_call: last_call, ..Self::default() }
+    }
+
+    /// Takes what happened; returns what is to be done, in order.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        match input {
+            Input::Connected { conn, user, secret } => self.connected(now, conn, &user, secret),
+            Input::Frame { conn, text } => self.frame(now, conn, &text),
+            Input::Disconnected { conn } => self.disconnected(now, conn),
+            Input::Directory(directory) => self.new_directory(now, directory),
+            Input::Tick => {}
+        }
+        self.expire(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let hellos = self.sockets.values().filter(|socket| socket.device.is_none());
+        let hellos = hellos.map(|socket| socket.since + HELLO_LIMIT);
+        let sessions = self.sessions.values().filter_map(|session| Some(session.lost_at? + REPLAY_TIME));
+        let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
+        hellos.chain(sessions).chain(calls).min()
+    }
+
+    fn connected(&mut self, now: Instant, conn: Conn, user: &str, secret: u128) {
+        let socket = Socket {
+            user: user.to_lowercase(),
+            secret,
+            since: now,
+            device: None,
+            allowance: FRAMES_AT_ONCE,
+            allowance_at: now,
+            bad: 0,
+        };
+        self.sockets.insert(conn, socket);
+    }
+
+    fn frame(&mut self, now: Instant, conn: Conn, text: &str) {
+        let Some(socket) = self.sockets.get_mut(&conn) else { return };
+        if !socket.may_send(now) {
+            return self.refuse(conn, None, "too_many_frames");
+        }
+        let (id, request) = match parse(text) {
+            Ok(read) => read,
+            Err(BadFrame { id, code }) => return self.refuse(conn, id.as_deref(), code),
+        };
+        socket.bad = 0;
+        match (socket.device.clone(), request) {
+            (None, Request::Hello(hello)) => self.hello(now, conn, id.as_deref(), hello),
+            (None, _) => self.refuse(conn, id.as_deref(), "hello_first"),
+            (Some(_), Request::Hello(_)) => self.refuse(conn, id.as_deref(), "hello_again"),
+            (Some(device), request) => self.answer(now, &device, id.as_deref(), request),
+        }
+    }
+
+    /// A frame that is not taken. Whoever goes on like that is cut off.
+    fn refuse(&mut self, conn: Conn, id: Option<&str>, code: &'static str) {
+        let Some(socket) = self.sockets.get_mut(&conn) else { return };
+        socket.bad += 1;
+        let too_much = socket.bad > MAX_BAD;
+        self.outputs.push(Output::Send(conn, error(id, code).into()));
+        if too_much {
+            self.outputs.push(Output::Close(conn, CLOSE_ABUSE, "abuse"));
+        }
+    }
+
+    fn hello(&mut self, now: Instant, conn: Conn, id: Option<&str>, hello: Hello) {
+        let Some(socket) = self.sockets.get(&conn) else { return };
+        let key = DeviceKey { user: socket.user.clone(), device: hello.device };
+        if !self.directory.members.contains_key(&key.user) {
+            return self.refuse(conn, id, "not_allowed");
+        }
+        let of_user = self.sessions.keys().filter(|other| other.user == key.user && **other != key).count();
+        if of_user >= MAX_DEVICES {
+            return self.refuse(conn, id, "too_many_devices");
+        }
+        let secret = format!("{:032x}", socket.secret);
+        let was_online = self.is_online(&key.user);
+        let old = self.sessions.get(&key).and_then(|session| session.conn);
+        if let Some(old) = old {
+            self.sockets.remove(&old);
+            self.outputs.push(Output::Close(old, CLOSE_REPLACED, "replaced"));
+        }
+        if let Some(socket) = self.sockets.get_mut(&conn) {
+            socket.device = Some(key.clone());
+        }
+        if let Some(resume) = hello.resume
+            && let Some(session) = self.sessions.get_mut(&key)
+            && session.secret == resume.session
+            && let Some(missed) = session.journal.since(now, resume.last_seq)
+        {
+            (session.conn, session.lost_at) = (Some(conn), None);
+            let welcome = json!({ "type": "welcome", "re": id, "body": {
+                "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
+            self.outputs.push(Output::Send(conn, welcome.to_string().into()));
+            self.outputs.extend(missed.into_iter().map(|text| Output::Send(conn, text)));
+        } else {
+            // The device takes its own place: what it was doing is in the snapshot.
+            let journal = Journal::default();
+            let session = Session { secret, label: hello.label, conn: Some(conn), lost_at: None, journal };
+            self.sessions.insert(key.clone(), session);
+            self.welcome(conn, id, &key);
+        }
+        if !was_online {
+            self.tell_presence(now, &key.user);
+        }
+    }
+
+    fn welcome(&mut self, conn: Conn, id: Option<&str>, key: &DeviceKey) {
+        let secret = self.sessions.get(key).map(|session| session.secret.clone()).unwrap_or_default();
+        let welcome = json!({ "type": "welcome", "re": id, "body": {
+            "session": secret, "resumed": false, "seq": 0, "you": key.user, "dnd": self.dnd.contains(&key.user),
+            "people": self.people_for(&key.user), "calls": self.calls_of(key) } });
+        self.outputs.push(Output::Send(conn, welcome.to_string().into()));
+    }
+
+    fn answer(&mut self, now: Instant, device: &DeviceKey, id: Option<&str>, request: Request) {
+        if let Some(id) = id
+            && let Some(answer) =
+                self.sessions.get(device).and_then(|session| session.journal.answered(id)).cloned()
+        {
+            return self.push(now, device, answer);
+        }
+        let result = self.act(now, device, request);
+        let Some(id) = id else { return };
+        let answer = reply(id, result);
+        if let Some(session) = self.sessions.get_mut(device) {
+            session.journal.remember(id, answer.clone());
+        }
+        self.push(now, device, answer);
+    }
+
+    fn act(&mut self, now: Instant, device: &DeviceKey, request: Request) -> Result<Value, &'static str> {
+        match request {
+            Request::Hello(_) | Request::Ping => Ok(json!({})),
+            Request::SetDnd(dnd) => {
+                let changed =
+                    if dnd { self.dnd.insert(device.user.clone()) } else { self.dnd.remove(&device.user) };
+                if changed {
+                    self.tell_presence(now, &device.user);
+                }
+                Ok(json!({}))
+            }
+            Request::Invite { to, video } => self.invite(now, device, &to, video),
+            Request::Accept { call, hold } => self.accept(now, device, call, hold),
+            Request::Reject { call, message } => {
+                self.on_call(now, device, call, call::Event::Reject, json!(message))
+            }
+            Request::HangUp { call, failed } => {
+                let event = if failed { call::Event::Fail } else { call::Event::HangUp };
+                self.on_call(now, device, call, event, Value::Null)
+            }
+            Request::Connected { call } => {
+                self.on_call(now, device, call, call::Event::Connected, Value::Null)
+            }
+            Request::Signal { call, payload } => {
+                self.on_call(now, device, call, call::Event::Signal, payload)
+            }
+            Request::Hold { call, held } => self.on_call(now, device, call, call::Event::Hold, json!(held)),
+        }
+    }
+
+    /// A numbered frame for a device, sent now or when it is back.
+    fn push(&mut self, now: Instant, device: &DeviceKey, frame: Value) {
+        let Some(session) = self.sessions.get_mut(device) else { return };
+        let text = session.journal.number(now, frame);
+        if let Some(conn) = session.conn {
+            self.outputs.push(Output::Send(conn, text));
+        }
+    }
+
+    fn disconnected(&mut self, now: Instant, conn: Conn) {
+        let Some(socket) = self.sockets.remove(&conn) else { return };
+        let Some(device) = socket.device else { return };
+        if let Some(session) = self.sessions.get_mut(&device)
+            && session.conn == Some(conn)
+        {
+            (session.conn, session.lost_at) = (None, Some(now));
+        }
+    }
+
+    fn new_directory(&mut self, now: Instant, directory: Arc<Directory>) {
+        self.directory = directory;
+        let gone: Vec<DeviceKey> = self
+            .sessions
+            .keys()
+            .filter(|key| !self.directory.members.contains_key(&key.user))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.drop_session(now, &key, Reason::Withdrawn);
+        }
+        self.withdraw_calls(now);
+        self.tell_people(now);
+    }
+
+    /// Ends what has had its time.
+    fn expire(&mut self, now: Instant) {
+        let late: Vec<Conn> = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.device.is_none() && now >= socket.since + HELLO_LIMIT)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in late {
+            self.sockets.remove(&conn);
+            self.outputs.push(Output::Close(conn, CLOSE_NO_HELLO, "no_hello"));
+        }
+        let lost = |session: &Session| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
+        let gone: Vec<DeviceKey> =
+            self.sessions.iter().filter(|(_, session)| lost(session)).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            self.drop_session(now, &key, Reason::Lost);
+        }
+        self.expire_calls(now);
+    }
+
+    fn drop_session(&mut self, now: Instant, key: &DeviceKey, reason: Reason) {
+        let Some(session) = self.sessions.remove(key) else { return };
+        if let Some(conn) = session.conn {
+            self.sockets.remove(&conn);
+            self.outputs.push(Output::Close(conn, CLOSE_REPLACED, "withdrawn"));
+        }
+        self.device_gone(now, key, reason);
+        if !self.is_online(&key.user) {
+            self.dnd.remove(&key.user);
+            self.tell_presence(now, &key.user);
+        }
+    }
+}
+
+impl Socket {
+    /// Whether one more frame is within the rate.
+    fn may_send(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.allowance_at).as_secs_f64();
+        self.allowance = (self.allowance + elapsed * FRAMES_PER_SECOND).min(FRAMES_AT_ONCE);
+        self.allowance_at = now;
+        let may = self.allowance >= 1.0;
+        if may {
+            self.allowance -= 1.0;
+        }
+        may
+    }
+}

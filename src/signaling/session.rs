@@ -1,0 +1,125 @@
+//! What a device's connection leaves behind when it breaks: numbered frames that can be sent again, and answers that
+//! were given already. Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Frames that can be sent again.
+const REPLAY_FRAMES: usize = 512;
+/// And for how long. A session without a connection lives as long.
+pub const REPLAY_TIME: Duration = Duration::from_secs(60);
+/// Requests whose answers are remembered.
+const REMEMBERED: usize = 256;
+
+/// A frame as it was sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    seq: u64,
+    at: Instant,
+    text: Arc<str>,
+}
+
+/// The numbered frames of one session, and its answers.
+#[derive(Debug, Default)]
+pub struct Journal {
+    seq: u64,
+    sent: VecDeque<Sent>,
+    answers: VecDeque<(String, Value)>,
+}
+
+impl Journal {
+    /// Gives a frame its number and remembers it.
+    pub fn number(&mut self, now: Instant, mut frame: Value) -> Arc<str> {
+        self.seq += 1;
+        if let Some(object) = frame.as_object_mut() {
+            object.insert("seq".into(), self.seq.into());
+        }
+        let text: Arc<str> = frame.to_string().into();
+        self.forget(now);
+        if self.sent.len() == REPLAY_FRAMES {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { seq: self.seq, at: now, text: text.clone() });
+        text
+    }
+
+    /// The last number that was given.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What came after a number; `None` if not all of it is remembered, or the number was never given.
+    pub fn since(&mut self, now: Instant, last: u64) -> Option<Vec<Arc<str>>> {
+        self.forget(now);
+        let first = self.sent.front().map_or(self.seq + 1, |sent| sent.seq);
+        if last > self.seq || last + 1 < first {
+            return None;
+        }
+        Some(self.sent.iter().filter(|sent| sent.seq > last).map(|sent| sent.text.clone()).collect())
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let old = |sent: &Sent| now.saturating_duration_since(sent.at) > REPLAY_TIME;
+        while self.sent.front().is_some_and(old) {
+            self.sent.pop_front();
+        }
+    }
+
+    /// The answer to a request that came before.
+    pub fn answered(&self, id: &str) -> Option<&Value> {
+        self.answers.iter().find(|(known, _)| known == id).map(|(_, answer)| answer)
+    }
+
+    /// Remembers an answer.
+    pub fn remember(&mut self, id: &str, answer: Value) {
+        if self.answers.len() == REMEMBERED {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((id.to_owned(), answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn frames_are_numbered_and_sent_again() {
+        let (mut journal, now) = (Journal::default(), Instant::now());
+        for number in 1..=3 {
+            let text = journal.number(now, json!({ "type": "x" }));
+            assert!(text.contains(&format!("\"seq\":{number}")), "{text}");
+        }
+        assert_eq!(journal.since(now, 1).unwrap().len(), 2);
+        assert_eq!(journal.since(now, 3).unwrap().len(), 0);
+        assert_eq!(journal.since(now, 4), None, "a number that was never given");
+    }
+
+    #[test]
+    fn what_is_too_old_or_too_much_is_forgotten() {
+        let (mut journal, now) = (Journal::default(), Instant::now());
+        for _ in 0..600 {
+            journal.number(now, json!({}));
+        }
+        assert_eq!(journal.since(now, 50), None);
+        assert_eq!(journal.since(now, 88).unwrap().len(), 512);
+        let later = now + REPLAY_TIME + Duration::from_secs(1);
+        assert_eq!(journal.since(later, 599), None);
+        assert_eq!(journal.since(later, 600).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_last_answers_are_remembered() {
+        let mut journal = Journal::default();
+        for id in 0..300 {
+            journal.remember(&id.to_string(), json!(id));
+        }
+        assert_eq!(journal.answered("299"), Some(&json!(299)));
+        assert_eq!(journal.answered("0"), None);
+        assert_eq!(journal.answers.len(), 256);
+    }
+}

@@ -1,0 +1,530 @@
+//! Transcripts of every flow, limits, and random walks that keep the invariants.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::accounts::permissions::Role;
+
+/// People, their devices' sockets, and a clock.
+struct World {
+    core: Core,
+    now: Instant,
+    sockets: BTreeMap<String, Conn>,
+    names: HashMap<Conn, String>,
+    sessions: HashMap<String, (String, u64)>,
+    next: u64,
+    requests: u64,
+    /// What was sent to whom since it was last asked for.
+    log: String,
+    ended: Vec<CallRecord>,
+}
+
+fn directory() -> Arc<Directory> {
+    let people = [
+        ("anna", Role::Member),
+        ("bert", Role::Member),
+        ("carl", Role::Member),
+        ("dora", Role::Dispatcher),
+        ("gus", Role::Guest),
+    ];
+    let member = |(name, role): (&str, Role)| {
+        let person = Person { name: name.into(), role, groups: vec![] };
+        (name.to_owned(), Member { person, display: name.to_uppercase() })
+    };
+    Arc::new(Directory { members: people.into_iter().map(member).collect(), rules: Rules::default() })
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            core: Core::new(directory(), 0),
+            now: Instant::now(),
+            sockets: BTreeMap::new(),
+            names: HashMap::new(),
+            sessions: HashMap::new(),
+            next: 0,
+            requests: 0,
+            log: String::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(conn, text) => self.sent(conn, &text),
+                Output::Close(conn, code, why) => {
+                    let name = self.names.get(&conn).cloned().unwrap_or_default();
+                    let _ = writeln!(self.log, "{name} closed {code} {why}");
+                    if self.sockets.get(&name) == Some(&conn) {
+                        self.sockets.remove(&name);
+                    }
+                }
+                Output::Ended(record) => {
+                    let _ = writeln!(
+                        self.log,
+                        "history {} {} {}",
+                        record.caller,
+                        record.callee,
+                        record.reason.as_str()
+                    );
+                    self.ended.push(record);
+                }
+            }
+        }
+    }
+
+    /// Presence is left out: it would drown the rest. It has tests of its own.
+    fn sent(&mut self, conn: Conn, text: &str) {
+        let name = self.names[&conn].clone();
+        let frame: Value = serde_json::from_str(text).unwrap();
+        if let Some(seq) = frame["seq"].as_u64() {
+            let last = self.sessions.entry(name.clone()).or_default();
+            assert_eq!(seq, last.1 + 1, "{name}: in order, without gaps");
+            last.1 = seq;
+        }
+        let kind = frame["type"].as_str().unwrap_or_default();
+        if kind == "welcome" {
+            let session = frame["body"]["session"].as_str().unwrap().to_owned();
+            let seq = if frame["body"]["resumed"] == true { self.sessions[&name].1 } else { 0 };
+            self.sessions.insert(name.clone(), (session, seq));
+            let _ = writeln!(self.log, "{name} < welcome resumed={}", frame["body"]["resumed"]);
+        } else if frame["ok"] == true {
+            let _ = writeln!(self.log, "{name} < ok {}", frame["body"]);
+        } else if kind != "presence" && kind != "people" {
+            let body = if frame["error"].is_null() { &frame["body"] } else { &frame["error"]["code"] };
+            let kind = if frame["error"].is_null() { kind } else { "error" };
+            let _ = writeln!(self.log, "{name} < {kind} {body}");
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let outputs = self.core.handle(self.now, input);
+        self.take(outputs);
+    }
+
+    /// `anna/phone` connects and says hello.
+    fn connect(&mut self, name: &str, resume: bool) {
+        self.next += 1;
+        let conn = Conn(self.next);
+        let (user, device) = name.split_once('/').unwrap();
+        self.sockets.insert(name.to_owned(), conn);
+        self.names.insert(conn, name.to_owned());
+        self.handle(Input::Connected { conn, user: user.into(), secret: u128::from(self.next) });
+        let resume = resume.then(|| self.sessions.get(name)).flatten();
+        let resume = resume.map(|(session, seq)| json!({ "session": session, "last_seq": seq }));
+        let hello = json!({ "id": "h", "type": "hello", "body": { "device": device, "resume": resume } });
+        self.handle(Input::Frame { conn, text: hello.to_string() });
+    }
+
+    fn disconnect(&mut self, name: &str) {
+        if let Some(conn) = self.sockets.remove(name) {
+            self.handle(Input::Disconnected { conn });
+        }
+    }
+
+    fn send(&mut self, name: &str, kind: &str, body: Value) {
+        self.requests += 1;
+        let text = json!({ "id": self.requests.to_string(), "type": kind, "body": body }).to_string();
+        if let Some(conn) = self.sockets.get(name) {
+            self.handle(Input::Frame { conn: *conn, text });
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.core.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.handle(Input::Tick);
+            assert!(self.core.next_deadline().is_none_or(|next| next > self.now), "no deadline in the past");
+        }
+        self.now = end;
+    }
+
+    fn log(&mut self) -> String {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Everybody in the text is there.
+    fn with(names: &str) -> Self {
+        let mut world = Self::new();
+        for name in names.split_whitespace() {
+            world.connect(name, false);
+        }
+        world.log();
+        world
+    }
+
+    /// `who kind body` in each line; what was sent is compared with the rest.
+    fn play(&mut self, script: &str) {
+        let mut steps = script.trim().lines().map(str::trim).peekable();
+        while let Some(step) = steps.next() {
+            let (who, rest) =
+                step.strip_prefix("> ").unwrap_or_else(|| panic!("{step}")).split_once(' ').unwrap();
+            let (kind, body) = rest.split_once(' ').unwrap_or((rest, "{}"));
+            match kind {
+                "waits" => self.pass(Duration::from_secs(body.parse().unwrap())),
+                "connects" => self.connect(who, false),
+                "resumes" => self.connect(who, true),
+                "loses" => self.disconnect(who),
+                _ => self.send(who, kind, serde_json::from_str(body).unwrap()),
+            }
+            let mut expected = String::new();
+            while let Some(line) = steps.next_if(|line| !line.starts_with("> ")) {
+                let _ = writeln!(expected, "{line}");
+            }
+            assert_eq!(self.log(), expected, "{step}");
+        }
+    }
+}
+
+const ACCEPTED: &str = r#"
+    > anna/a call.invite {"to":"BERT","video":true}
+    bert/desk < call.incoming {"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
+    bert/phone < call.incoming {"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
+    anna/a < ok {"call":1,"waiting":false}
+    > bert/phone call.accept {"call":1}
+    bert/desk < call.ended {"call":1,"reason":"answered_elsewhere"}
+    anna/a < call.accepted {"call":1,"display":"BERT","peer":"bert","polite":false,"video":true}
+    bert/phone < call.accepted {"call":1,"display":"ANNA","peer":"anna","polite":true,"video":true}
+    bert/phone < ok {"call":1}
+"#;
+
+#[test]
+fn a_call_rings_everywhere_and_is_answered_once() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    world.play(
+        r#"
+    > bert/desk call.accept {"call":1}
+    bert/desk < error "call_gone"
+    > anna/a call.signal {"call":1,"payload":{"sdp":"offer"}}
+    bert/phone < call.signal {"call":1,"payload":{"sdp":"offer"}}
+    anna/a < ok {}
+    > bert/phone call.connected {"call":1}
+    anna/a < call.connected {"call":1}
+    bert/phone < ok {}
+    > anna/a call.connected {"call":1}
+    anna/a < ok {}
+    > anna/a waits 10
+    > anna/a call.hangup {"call":1}
+    anna/a < call.ended {"call":1,"message":"","missed":false,"reason":"hangup"}
+    bert/phone < call.ended {"call":1,"message":"","missed":false,"reason":"hangup"}
+    history anna bert hangup
+    anna/a < ok {}
+    > bert/phone call.hangup {"call":1}
+    bert/phone < error "call_gone"
+"#,
+    );
+    assert_eq!(world.ended[0].talked, Some(Duration::from_secs(10)));
+}
+
+#[test]
+fn rejected_with_a_word() {
+    World::with("anna/a bert/b").play(
+        r#"
+    > anna/a call.invite {"to":"bert"}
+    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    anna/a < ok {"call":1,"waiting":false}
+    > anna/a call.signal {"call":1,"payload":{}}
+    anna/a < error "call_not_accepted"
+    > anna/a call.accept {"call":1}
+    anna/a < error "call_is_yours"
+    > bert/b call.reject {"call":1,"message":"in a meeting"}
+    anna/a < call.ended {"call":1,"message":"in a meeting","missed":false,"reason":"rejected"}
+    bert/b < call.ended {"call":1,"message":"in a meeting","missed":false,"reason":"rejected"}
+    history anna bert rejected
+    bert/b < ok {}
+"#,
+    );
+}
+
+#[test]
+fn nobody_answers_or_the_caller_gives_up() {
+    World::with("anna/a bert/b").play(
+        r#"
+    > anna/a call.invite {"to":"bert"}
+    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    anna/a < ok {"call":1,"waiting":false}
+    > anna/a waits 29
+    > anna/a waits 1
+    anna/a < call.ended {"call":1,"message":"","missed":true,"reason":"no_answer"}
+    bert/b < call.ended {"call":1,"message":"","missed":true,"reason":"no_answer"}
+    history anna bert no_answer
+    > anna/a call.invite {"to":"bert"}
+    bert/b < call.incoming {"call":2,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    anna/a < ok {"call":2,"waiting":false}
+    > anna/a call.hangup {"call":2}
+    anna/a < call.ended {"call":2,"message":"","missed":true,"reason":"cancelled"}
+    bert/b < call.ended {"call":2,"message":"","missed":true,"reason":"cancelled"}
+    history anna bert cancelled
+    anna/a < ok {}
+"#,
+    );
+}
+
+#[test]
+fn who_cannot_be_called() {
+    World::with("anna/a gus/g dora/d").play(
+        r#"
+    > gus/g call.invite {"to":"nobody"}
+    gus/g < error "no_such_user"
+    > gus/g call.invite {"to":"carl"}
+    gus/g < error "no_such_user"
+    > gus/g call.invite {"to":"gus"}
+    gus/g < error "no_such_user"
+    > anna/a call.invite {"to":"gus"}
+    anna/a < error "no_such_user"
+    > anna/a call.invite {"to":"carl"}
+    history anna carl no_answer
+    anna/a < error "callee_offline"
+    > dora/d presence.set {"dnd":true}
+    dora/d < ok {}
+    > gus/g call.invite {"to":"dora"}
+    history gus dora no_answer
+    gus/g < error "callee_dnd"
+"#,
+    );
+}
+
+#[test]
+fn glare_becomes_one_call() {
+    World::with("anna/a bert/b").play(
+        r#"
+    > anna/a call.invite {"to":"bert"}
+    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    anna/a < ok {"call":1,"waiting":false}
+    > bert/b call.invite {"to":"anna"}
+    anna/a < call.accepted {"call":1,"display":"BERT","peer":"bert","polite":false,"video":false}
+    bert/b < call.accepted {"call":1,"display":"ANNA","peer":"anna","polite":true,"video":false}
+    bert/b < ok {"call":1,"merged":true}
+"#,
+    );
+}
+
+#[test]
+fn one_call_waits_the_next_finds_the_line_busy() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    world.play(
+        r#"
+    > carl/c connects
+    carl/c < welcome resumed=false
+    > dora/d connects
+    dora/d < welcome resumed=false
+    > carl/c call.invite {"to":"bert"}
+    bert/desk < call.incoming {"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
+    bert/phone < call.incoming {"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
+    carl/c < ok {"call":2,"waiting":true}
+    > dora/d call.invite {"to":"bert"}
+    history dora bert no_answer
+    dora/d < error "callee_busy"
+    > bert/phone call.accept {"call":2}
+    bert/phone < error "already_in_call"
+    > bert/phone call.accept {"call":2,"hold":true}
+    anna/a < call.held {"call":1,"held":true}
+    bert/desk < call.ended {"call":2,"reason":"answered_elsewhere"}
+    carl/c < call.accepted {"call":2,"display":"BERT","peer":"bert","polite":false,"video":false}
+    bert/phone < call.accepted {"call":2,"display":"CARL","peer":"carl","polite":true,"video":false}
+    bert/phone < ok {"call":2}
+    > carl/c call.invite {"to":"anna"}
+    carl/c < error "already_in_call"
+"#,
+    );
+}
+
+#[test]
+fn a_lost_connection_does_not_end_a_call_and_nothing_is_missed() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    world.play(
+        r#"
+    > bert/phone loses
+    > anna/a call.signal {"call":1,"payload":"one"}
+    anna/a < ok {}
+    > anna/a call.signal {"call":1,"payload":"two"}
+    anna/a < ok {}
+    > bert/phone waits 20
+    > bert/phone resumes
+    bert/phone < welcome resumed=true
+    bert/phone < call.signal {"call":1,"payload":"one"}
+    bert/phone < call.signal {"call":1,"payload":"two"}
+    > anna/a call.connected {"call":1}
+    bert/phone < call.connected {"call":1}
+    anna/a < ok {}
+    > bert/phone loses
+    > bert/phone waits 59
+    > bert/phone waits 1
+    anna/a < call.ended {"call":1,"message":"","missed":false,"reason":"lost"}
+    history anna bert lost
+"#,
+    );
+}
+
+#[test]
+fn a_reloaded_page_takes_its_own_place_and_learns_of_its_call() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    let before = world.sockets["anna/a"];
+    world.connect("anna/a", false);
+    assert_eq!(world.log(), "anna/a closed 4409 replaced\nanna/a < welcome resumed=false\n");
+    assert_ne!(world.sockets["anna/a"], before);
+    let key = DeviceKey { user: "anna".into(), device: "a".into() };
+    let calls = world.core.calls_of(&key);
+    assert_eq!(
+        (&calls[0]["call"], &calls[0]["state"], &calls[0]["outgoing"]),
+        (&json!(1), &json!("connecting"), &json!(true))
+    );
+}
+
+#[test]
+fn a_request_that_is_sent_twice_is_done_once() {
+    let mut world = World::with("anna/a bert/b");
+    let text = json!({ "id": "same", "type": "call.invite", "body": { "to": "bert" } }).to_string();
+    let conn = world.sockets["anna/a"];
+    for _ in 0..2 {
+        world.handle(Input::Frame { conn, text: text.clone() });
+    }
+    let log = world.log();
+    assert_eq!(log.matches("call.incoming").count(), 1, "{log}");
+    assert_eq!(log.matches(r#"anna/a < ok {"call":1,"waiting":false}"#).count(), 2, "{log}");
+}
+
+#[test]
+fn rights_that_end_end_calls_and_sockets() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    let mut changed = Directory::clone(&directory());
+    changed.members.remove("bert");
+    world.handle(Input::Directory(Arc::new(changed)));
+    let log = world.log();
+    assert!(log.contains("bert/phone closed") && log.contains("bert/desk closed"), "{log}");
+    assert!(
+        log.contains(r#"anna/a < call.ended {"call":1,"message":"","missed":false,"reason":"withdrawn"}"#),
+        "{log}"
+    );
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    let mut changed = Directory::clone(&directory());
+    changed.rules.call.member.clear();
+    world.handle(Input::Directory(Arc::new(changed)));
+    assert!(world.log().contains("withdrawn"));
+}
+
+#[test]
+fn presence_is_told_to_whom_it_may_concern() {
+    let mut world = World::with("anna/a gus/g");
+    let conn = |world: &World, name: &str| world.sockets[name];
+    let told = |world: &World, outputs: &[Output], name: &str| {
+        outputs.iter().any(|output| matches!(output, Output::Send(to, text) if *to == conn(world, name) && text.contains("presence")))
+    };
+    world.next += 1;
+    let socket = Conn(world.next);
+    world.names.insert(socket, "carl/c".into());
+    world.core.handle(world.now, Input::Connected { conn: socket, user: "carl".into(), secret: 9 });
+    let hello = json!({ "type": "hello", "body": { "device": "c" } }).to_string();
+    let outputs = world.core.handle(world.now, Input::Frame { conn: socket, text: hello });
+    assert!(told(&world, &outputs, "anna/a"));
+    assert!(!told(&world, &outputs, "gus/g"), "a guest sees no members");
+    let people = world.core.people_for("gus");
+    let names: Vec<_> = people.iter().map(|person| person["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["dora"]);
+}
+
+#[test]
+fn abuse_ends_that_socket_alone() {
+    let mut world = World::with("anna/a bert/b");
+    let conn = world.sockets["anna/a"];
+    for _ in 0..21 {
+        world.handle(Input::Frame { conn, text: "rubbish".into() });
+    }
+    assert!(world.log().ends_with("anna/a closed 4429 abuse\n"));
+    assert!(world.sockets.contains_key("bert/b"));
+    let mut world = World::with("anna/a");
+    for _ in 0..60 {
+        world.send("anna/a", "ping", json!({}));
+    }
+    assert!(world.log().contains("too_many_frames"));
+    world.now += Duration::from_secs(1);
+    world.send("anna/a", "ping", json!({}));
+    assert_eq!(world.log(), "anna/a < ok {}\n", "a second later there is room again");
+}
+
+#[test]
+fn hello_comes_first_and_in_time() {
+    let mut world = World::new();
+    world.names.insert(Conn(1), "anna/a".into());
+    world.handle(Input::Connected { conn: Conn(1), user: "anna".into(), secret: 1 });
+    world.handle(Input::Frame { conn: Conn(1), text: r#"{"id":"1","type":"ping"}"#.into() });
+    assert_eq!(world.log(), "anna/a < error \"hello_first\"\n");
+    world.pass(HELLO_LIMIT);
+    assert_eq!(world.log(), "anna/a closed 4408 no_hello\n");
+}
+
+#[test]
+fn devices_are_limited_in_number() {
+    let mut world = World::with("anna/1 anna/2 anna/3 anna/4 anna/5 anna/6 anna/7 anna/8");
+    world.connect("anna/9", false);
+    assert_eq!(world.log(), "anna/9 < error \"too_many_devices\"\n");
+    world.connect("anna/8", false);
+    assert!(world.log().contains("welcome"), "one that was here may come back");
+}
+
+/// What must be true at any time.
+fn check(core: &Core, now: Instant) {
+    for (key, _) in &core.sessions {
+        let takes_part = |call: &&Call| {
+            (call.caller == *key || (call.state != State::Ringing && call.callee_devices.contains(key)))
+                && !call.held_by.contains(&key.user)
+        };
+        assert!(
+            core.calls.values().filter(takes_part).count() <= 1,
+            "{key:?} is in two calls that are not held"
+        );
+    }
+    for call in core.calls.values() {
+        assert!(core.sessions.contains_key(&call.caller), "no call without its caller");
+        assert!(
+            !call.callee_devices.is_empty()
+                && call.callee_devices.iter().all(|device| core.sessions.contains_key(device))
+        );
+        assert!(call.state == State::Ringing || call.callee_devices.len() == 1);
+        assert!(call::deadline(call.state, call.since).is_none_or(|at| at > now), "no deadline in the past");
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_walks_keep_the_invariants(steps in proptest::collection::vec((0usize..6, 0usize..12, 0u64..8, 0u64..40), 1..120)) {
+        let names = ["anna/1", "anna/2", "bert/1", "carl/1", "dora/1", "gus/1"];
+        let mut world = World::new();
+        for (who, what, number, seconds) in steps {
+            let name = names[who];
+            let to = names[(number as usize) % names.len()].split('/').next().unwrap();
+            match what {
+                0 => world.connect(name, true),
+                1 => world.connect(name, false),
+                2 => world.disconnect(name),
+                3 | 4 => world.send(name, "call.invite", json!({ "to": to })),
+                5 => world.send(name, "call.accept", json!({ "call": number, "hold": seconds % 2 == 0 })),
+                6 => world.send(name, "call.reject", json!({ "call": number })),
+                7 => world.send(name, "call.hangup", json!({ "call": number, "failed": seconds % 2 == 0 })),
+                8 => world.send(name, "call.hold", json!({ "call": number, "held": seconds % 2 == 0 })),
+                9 => world.send(name, "call.connected", json!({ "call": number })),
+                10 => world.send(name, "presence.set", json!({ "dnd": seconds % 3 == 0 })),
+                _ => world.pass(Duration::from_secs(seconds)),
+            }
+            check(&world.core, world.now);
+        }
+        // Everybody goes: every ring stops, every call ends, nothing is left behind.
+        for name in names {
+            world.disconnect(name);
+        }
+        world.pass(Duration::from_secs(200));
+        prop_assert!(world.core.calls.is_empty() && world.core.sessions.is_empty() && world.core.sockets.is_empty());
+        prop_assert_eq!(world.core.next_deadline(), None);
+    }
+}
