@@ -42,6 +42,7 @@ use media::socket::MediaSocket;
 use media::{Engine, EngineConfig};
 use rights::Rights;
 use secret::Secret;
+use signaling::driver::Switchboard;
 use streams::Streams;
 use tls::{Tls, TlsError};
 use tracing::error;
@@ -112,7 +113,16 @@ impl Gatehouse {
             engine.clone(),
             stop.clone(),
         ));
-        let app = http::App::new(config, address, &accounts, &cameras, &engine, &rights, &tls);
+        let switchboard = Switchboard::start(accounts.clone(), stop.clone()).await?;
+        let parts = http::Parts {
+            accounts: accounts.clone(),
+            cameras: cameras.clone(),
+            engine: engine.clone(),
+            rights: rights.clone(),
+            tls: tls.clone(),
+            switchboard,
+        };
+        let app = http::App::new(config, address, parts);
         let limits = config.limits.clone();
         tokio::spawn(http::serve::serve(
             listener,
@@ -222,6 +232,9 @@ async fn look_after(
             _ = log.tick() => {
                 if let Err(error) = accounts.forget_log(keep_log).await {
                     error!("old entries of the log are not removed: {error}");
+                }
+                if let Err(error) = accounts.forget_calls(keep_log).await {
+                    error!("old calls are not removed: {error}");
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! Start at [`Accounts::open`], [`Accounts::log_in`] and [`Accounts::identify`].
 
 pub mod audit;
+pub mod calls;
 pub mod cameras;
 pub mod credentials;
 pub mod database;

@@ -6,6 +6,7 @@
 mod account;
 mod admin_cameras;
 mod assets;
+mod calls;
 mod cameras;
 mod embed;
 mod error;
@@ -39,6 +40,7 @@ use crate::cameras::Cameras;
 use crate::config::{Config, IceServer, Limits};
 use crate::media::Engine;
 use crate::rights::Rights;
+use crate::signaling::driver::Switchboard;
 use crate::tls::Tls;
 
 /// Larger bodies are refused: an SDP offer is the largest there is.
@@ -59,9 +61,27 @@ pub struct App {
     pub rights: Rights,
     /// The certificates.
     pub tls: Arc<Tls>,
+    /// Where people are connected.
+    pub switchboard: Switchboard,
     /// Cameras that are being examined.
     probes: Arc<Semaphore>,
     settings: Arc<Settings>,
+}
+
+/// What handlers work with, as it is put together.
+pub struct Parts {
+    /// Who is who.
+    pub accounts: Accounts,
+    /// The cameras.
+    pub cameras: Cameras,
+    /// Where viewers are served.
+    pub engine: Engine,
+    /// What ends when rights end.
+    pub rights: Rights,
+    /// The certificates.
+    pub tls: Arc<Tls>,
+    /// Where people are connected.
+    pub switchboard: Switchboard,
 }
 
 /// What does not change.
@@ -75,15 +95,7 @@ struct Settings {
 
 impl App {
     /// For a server that listens on `address`.
-    pub fn new(
-        config: &Config,
-        address: SocketAddr,
-        accounts: &Accounts,
-        cameras: &Cameras,
-        engine: &Engine,
-        rights: &Rights,
-        tls: &Arc<Tls>,
-    ) -> Self {
+    pub fn new(config: &Config, address: SocketAddr, parts: Parts) -> Self {
         let settings = Settings {
             port: address.port(),
             ice_servers: config.media.ice_servers.clone(),
@@ -91,15 +103,9 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
             limits: config.limits.clone(),
         };
-        Self {
-            accounts: accounts.clone(),
-            cameras: cameras.clone(),
-            engine: engine.clone(),
-            rights: rights.clone(),
-            tls: tls.clone(),
-            probes: Arc::new(Semaphore::new(PROBES)),
-            settings: Arc::new(settings),
-        }
+        let Parts { accounts, cameras, engine, rights, tls, switchboard } = parts;
+        let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
+        Self { accounts, cameras, engine, rights, tls, switchboard, probes, settings }
     }
 
     /// Writes to the log who has done what. That it cannot be written stops nobody, and is reported.

@@ -5,8 +5,8 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::{
-    App, account, admin_cameras, cameras, embed, log, login, onboarding, permissions, socket, tickets, users,
-    whip_whep,
+    App, account, admin_cameras, calls, cameras, embed, log, login, onboarding, permissions, socket, tickets,
+    users, whip_whep,
 };
 
 /// Who may have a route.
@@ -72,6 +72,8 @@ pub fn all() -> Vec<Route> {
         route("/api/cameras", GET, Handler, get(cameras::list)),
         route("/api/cameras/{id}", GET, Handler, get(cameras::one)),
         route("/api/tickets", POST, Person, post(tickets::make)),
+        route("/api/calls", GET, SettledLogin, get(calls::list)),
+        route("/api/calls/seen", PUT, SettledLogin, put(calls::seen)),
         route("/api/ws", GET, SettledLogin, any(socket::open)),
         route("/api/me", GET, Anyone, get(account::show)),
         route("/api/me", PUT, Login, put(account::change)),

@@ -186,9 +186,9 @@ impl Core {
                 if let Some(call) = self.calls.get_mut(&id) {
                     (call.state, call.since) = (next, now);
                 }
-                self.tell_other(now, device, id, "call.connected", json!({ "call": id }));
+                self.tell_other(now, device, id, "call.connected", &json!({ "call": id }));
             }
-            Verdict::Tell => self.tell(now, device, id, what, detail),
+            Verdict::Tell => self.tell(now, device, id, what, &detail),
             Verdict::End(reason) => {
                 let message = detail.as_str().unwrap_or_default().to_owned();
                 self.end(now, id, reason, message);
@@ -199,9 +199,15 @@ impl Core {
         Ok(json!({}))
     }
 
-    fn tell(&mut self, now: Instant, device: &DeviceKey, id: u64, what: Event, detail: Value) {
+    fn tell(&mut self, now: Instant, device: &DeviceKey, id: u64, what: Event, detail: &Value) {
         if what == Event::Signal {
-            return self.tell_other(now, device, id, "call.signal", json!({ "call": id, "payload": detail }));
+            return self.tell_other(
+                now,
+                device,
+                id,
+                "call.signal",
+                &json!({ "call": id, "payload": detail }),
+            );
         }
         let held = detail.as_bool().unwrap_or_default();
         if let Some(call) = self.calls.get_mut(&id) {
@@ -210,10 +216,10 @@ impl Core {
                 call.held_by.push(device.user.clone());
             }
         }
-        self.tell_other(now, device, id, "call.held", json!({ "call": id, "held": held }));
+        self.tell_other(now, device, id, "call.held", &json!({ "call": id, "held": held }));
     }
 
-    fn tell_other(&mut self, now: Instant, device: &DeviceKey, id: u64, kind: &str, body: Value) {
+    fn tell_other(&mut self, now: Instant, device: &DeviceKey, id: u64, kind: &str, body: &Value) {
         let Some(call) = self.calls.get(&id) else { return };
         let other = if call.caller == *device {
             call.callee_devices.first().cloned()
@@ -221,7 +227,7 @@ impl Core {
             Some(call.caller.clone())
         };
         if let Some(other) = other {
-            self.push(now, &other, event(kind, &body));
+            self.push(now, &other, event(kind, body));
         }
     }
 

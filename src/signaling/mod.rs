@@ -2,10 +2,11 @@
 //! and returns what is to be sent; it has no sockets, no clock and no randomness. `call` is the state machine of one
 //! call, `session` what outlives a broken connection, `message` the frames. A driver owns the one core and feeds it.
 //!
-//! Start at [`Core::handle`].
+//! Start at [`Core::handle`]; at [`driver::Switchboard`] for the task that owns the core.
 
 pub mod call;
 mod calls;
+pub mod driver;
 pub mod message;
 mod presence;
 pub mod session;
@@ -195,9 +196,8 @@ impl Core {
             Input::Frame { conn, text } => self.frame(now, conn, &text),
             Input::Disconnected { conn } => self.disconnected(now, conn),
             Input::Directory(directory) => self.new_directory(now, directory),
-            Input::Tick => {}
+            Input::Tick => self.expire(now),
         }
-        self.expire(now);
         std::mem::take(&mut self.outputs)
     }
 

@@ -16,7 +16,8 @@ impl Core {
 
     /// The devices of a user.
     pub(super) fn devices_of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a DeviceKey> {
-        self.sessions.keys().filter(move |key| key.user == user)
+        let first = DeviceKey { user: user.to_owned(), device: String::new() };
+        self.sessions.range(first..).map(|(key, _)| key).take_while(move |key| key.user == user)
     }
 
     /// Whether somebody may do something to somebody.

@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, name: &str, kind: &str, body: Value) {
+    fn send(&mut self, name: &str, kind: &str, body: &Value) {
         self.requests += 1;
         let text = json!({ "id": self.requests.to_string(), "type": kind, "body": body }).to_string();
         if let Some(conn) = self.sockets.get(name) {
@@ -170,7 +170,7 @@ impl World {
                 "connects" => self.connect(who, false),
                 "resumes" => self.connect(who, true),
                 "loses" => self.disconnect(who),
-                _ => self.send(who, kind, serde_json::from_str(body).unwrap()),
+                _ => self.send(who, kind, &serde_json::from_str(body).unwrap()),
             }
             let mut expected = String::new();
             while let Some(line) = steps.next_if(|line| !line.starts_with("> ")) {
@@ -445,11 +445,11 @@ fn abuse_ends_that_socket_alone() {
     assert!(world.sockets.contains_key("bert/b"));
     let mut world = World::with("anna/a");
     for _ in 0..60 {
-        world.send("anna/a", "ping", json!({}));
+        world.send("anna/a", "ping", &json!({}));
     }
     assert!(world.log().contains("too_many_frames"));
     world.now += Duration::from_secs(1);
-    world.send("anna/a", "ping", json!({}));
+    world.send("anna/a", "ping", &json!({}));
     assert_eq!(world.log(), "anna/a < ok {}\n", "a second later there is room again");
 }
 
@@ -475,7 +475,7 @@ fn devices_are_limited_in_number() {
 
 /// What must be true at any time.
 fn check(core: &Core, now: Instant) {
-    for (key, _) in &core.sessions {
+    for key in core.sessions.keys() {
         let takes_part = |call: &&Call| {
             (call.caller == *key || (call.state != State::Ringing && call.callee_devices.contains(key)))
                 && !call.held_by.contains(&key.user)
@@ -508,13 +508,13 @@ proptest! {
                 0 => world.connect(name, true),
                 1 => world.connect(name, false),
                 2 => world.disconnect(name),
-                3 | 4 => world.send(name, "call.invite", json!({ "to": to })),
-                5 => world.send(name, "call.accept", json!({ "call": number, "hold": seconds % 2 == 0 })),
-                6 => world.send(name, "call.reject", json!({ "call": number })),
-                7 => world.send(name, "call.hangup", json!({ "call": number, "failed": seconds % 2 == 0 })),
-                8 => world.send(name, "call.hold", json!({ "call": number, "held": seconds % 2 == 0 })),
-                9 => world.send(name, "call.connected", json!({ "call": number })),
-                10 => world.send(name, "presence.set", json!({ "dnd": seconds % 3 == 0 })),
+                3 | 4 => world.send(name, "call.invite", &json!({ "to": to })),
+                5 => world.send(name, "call.accept", &json!({ "call": number, "hold": seconds % 2 == 0 })),
+                6 => world.send(name, "call.reject", &json!({ "call": number })),
+                7 => world.send(name, "call.hangup", &json!({ "call": number, "failed": seconds % 2 == 0 })),
+                8 => world.send(name, "call.hold", &json!({ "call": number, "held": seconds % 2 == 0 })),
+                9 => world.send(name, "call.connected", &json!({ "call": number })),
+                10 => world.send(name, "presence.set", &json!({ "dnd": seconds % 3 == 0 })),
                 _ => world.pass(Duration::from_secs(seconds)),
             }
             check(&world.core, world.now);

@@ -176,9 +176,10 @@ async fn a_socket_ends_with_its_login() {
     let foreign = tokio_tungstenite::connect_async(request("https://evil.example")).await;
     assert!(matches!(foreign, Err(Error::Http(response)) if response.status() == 403));
     let (mut socket, _) = tokio_tungstenite::connect_async(request(&server.url(""))).await.unwrap();
+    let hello = r#"{"id":"1","type":"hello","body":{"device":"a"}}"#;
+    socket.send(Message::Text(hello.into())).await.unwrap();
     let welcome = socket.next().await.unwrap().unwrap();
     assert!(welcome.to_text().unwrap().contains("welcome"), "{welcome}");
-    socket.send(Message::Text("hello".into())).await.unwrap();
     let (status, _) = server.send(&anna, "DELETE", "/api/me/logins", json!(null)).await;
     assert_eq!(status, 204);
     let closed = within("the socket is closed", async {

@@ -13,6 +13,7 @@ mod gstreamer;
 mod reload;
 mod routes;
 mod secrets;
+mod signaling;
 mod support;
 mod tidy;
 mod tls;

@@ -31,6 +31,8 @@ OPTIONS /session/{id}                     .........
 GET /api/cameras                          1.....3..
 GET /api/cameras/{id}                     1.4...3.4
 POST /api/tickets                         13....3..
+GET /api/calls                            13....333
+PUT /api/calls/seen                       13....333
 GET /api/ws                               13....333
 GET /api/me                               .........
 PUT /api/me                               13.....33

@@ -26,7 +26,7 @@ class AccountPage {
     this.tokens = [];
     /** @type {Record<string, { good: boolean, text: string }>} */
     this.notices = {};
-    this.dropLine = () => true;
+    this.dropLine = () => {};
   }
 
   async run() {

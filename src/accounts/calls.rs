@@ -1,0 +1,153 @@
+//! The history of calls: written when a call ends, read by those who took part.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, params};
+use serde::Serialize;
+
+use super::{AccountError, Accounts, millis};
+use crate::signaling::CallRecord;
+
+/// Entries of one page.
+pub const PAGE: u32 = 100;
+
+/// A call as one of the two sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CallView {
+    /// Its number, growing.
+    pub id: i64,
+    /// Its end, in milliseconds since 1970.
+    pub at: i64,
+    /// Whether one made it.
+    pub outgoing: bool,
+    /// The other's login name.
+    pub peer: String,
+    /// With picture.
+    pub video: bool,
+    /// For how long, in milliseconds; null if it was not accepted.
+    pub talked: Option<i64>,
+    /// Why it ended.
+    pub reason: String,
+    /// A short word of who rejected it.
+    pub message: String,
+    /// Nobody answered, and one has not looked since.
+    pub missed: bool,
+}
+
+impl Accounts {
+    /// The last number that was given to a call.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn last_call(&self) -> Result<u64, AccountError> {
+        self.database
+            .call(|connection| {
+                let sql = "SELECT coalesce(max(id), 0) FROM calls";
+                Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))? as u64)
+            })
+            .await
+    }
+
+    /// Writes a call down.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn note_call(&self, call: CallRecord, at: SystemTime) -> Result<(), AccountError> {
+        self.database
+            .call(move |connection| {
+                let sql =
+                    "INSERT OR IGNORE INTO calls (id, at, caller, callee, video, talked, reason, message)
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+                let talked = call.talked.map(|talked| talked.as_millis() as i64);
+                let (id, reason) = (call.call as i64, call.reason.as_str());
+                connection.execute(
+                    sql,
+                    params![
+                        id,
+                        millis(at),
+                        call.caller,
+                        call.callee,
+                        call.video,
+                        talked,
+                        reason,
+                        call.message
+                    ],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Somebody's calls, the latest first: with `peer`, or all; older than `before`, or from now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn calls(
+        &self,
+        user: &str,
+        peer: Option<String>,
+        before: Option<i64>,
+    ) -> Result<Vec<CallView>, AccountError> {
+        let user = user.to_owned();
+        self.database.call(move |connection| list(connection, &user, peer.as_deref(), before)).await
+    }
+
+    /// Somebody has looked at what they missed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn calls_seen(&self, user: &str) -> Result<(), AccountError> {
+        let user = user.to_owned();
+        self.database
+            .call(move |connection| {
+                connection.execute("UPDATE calls SET seen = 1 WHERE callee = ? AND seen = 0", [user])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets what is older.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_calls(&self, older_than: Duration) -> Result<(), AccountError> {
+        let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
+        self.database
+            .call(move |connection| {
+                // The last one stays: its number must not be given again.
+                let sql = "DELETE FROM calls WHERE at < ? AND id < (SELECT max(id) FROM calls)";
+                connection.execute(sql, [limit])?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn list(
+    connection: &Connection,
+    user: &str,
+    peer: Option<&str>,
+    before: Option<i64>,
+) -> Result<Vec<CallView>, AccountError> {
+    let sql = format!(
+        "SELECT id, at, caller = ?1, iif(caller = ?1, callee, caller) AS peer, video, talked, reason, message,
+                callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')
+         FROM calls WHERE (caller = ?1 OR callee = ?1) AND (?2 IS NULL OR peer = ?2) AND (?3 IS NULL OR id < ?3)
+         ORDER BY id DESC LIMIT {PAGE}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![user, peer, before], |row| {
+        Ok(CallView {
+            id: row.get(0)?,
+            at: row.get(1)?,
+            outgoing: row.get(2)?,
+            peer: row.get(3)?,
+            video: row.get(4)?,
+            talked: row.get(5)?,
+            reason: row.get(6)?,
+            message: row.get(7)?,
+            missed: row.get(8)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,40 @@
+//! `/api/calls`: the history of one's own calls.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::App;
+use super::error::{ApiError, Query};
+use crate::accounts::calls::PAGE;
+use crate::accounts::credentials::Caller;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    peer: Option<String>,
+    before: Option<i64>,
+}
+
+/// One's calls, the latest first; `before` of the next page is the id of the last one.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    let peer = wanted.peer.filter(|peer| !peer.trim().is_empty());
+    let calls = app.accounts.calls(&caller.actor(), peer, wanted.before).await?;
+    Ok(Json(json!({ "calls": calls, "page": PAGE })).into_response())
+}
+
+/// One has looked at what was missed.
+pub async fn seen(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.calls_seen(&caller.actor()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

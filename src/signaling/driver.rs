@@ -1,0 +1,170 @@
+//! The one task that owns the [`Core`]: it brings frames in, sends what comes out, keeps the clock, and writes the
+//! history of calls. Sockets are `http/socket`'s; what frames mean is the core's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use super::{Conn, Core, Directory, Input, Member, Output};
+use crate::accounts::{AccountError, Accounts};
+
+/// Frames of all sockets that wait for the core.
+const INPUTS: usize = 4096;
+/// Frames that wait for one socket. Whoever does not read them is cut off, and resumes.
+const OUTGOING: usize = 256;
+/// How exactly deadlines are kept.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Something for a socket to do.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// Send this.
+    Text(Arc<str>),
+    /// Close with this code and word.
+    Close(u16, &'static str),
+}
+
+enum Command {
+    Open { conn: Conn, user: String, outgoing: mpsc::Sender<Outgoing> },
+    Input(Input),
+}
+
+/// The way to the core. Cheap to clone.
+#[derive(Clone)]
+pub struct Switchboard {
+    commands: mpsc::Sender<Command>,
+    next: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// One socket's end. Dropping it tells the core.
+pub struct Line {
+    conn: Conn,
+    commands: mpsc::Sender<Command>,
+    /// What to send. Closed when the socket has not kept up.
+    pub outgoing: mpsc::Receiver<Outgoing>,
+}
+
+impl Line {
+    /// A frame has come in. Waits while the core is behind: that slows the socket down, and nobody else.
+    pub async fn frame(&self, text: String) {
+        let _ = self.commands.send(Command::Input(Input::Frame { conn: self.conn, text })).await;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (commands, conn) = (self.commands.clone(), self.conn);
+        // It must arrive, even if the core is behind just now.
+        tokio::spawn(async move {
+            let _ = commands.send(Command::Input(Input::Disconnected { conn })).await;
+        });
+    }
+}
+
+impl Switchboard {
+    /// Starts the task.
+    ///
+    /// # Errors
+    /// The accounts cannot be read.
+    pub async fn start(accounts: Accounts, stop: CancellationToken) -> Result<Self, AccountError> {
+        let (commands, received) = mpsc::channel(INPUTS);
+        let core = Core::new(Arc::new(directory(&accounts).await?), accounts.last_call().await?);
+        let driver = Driver { core, accounts, sockets: HashMap::new() };
+        tokio::spawn(driver.run(received, stop));
+        Ok(Self { commands, next: Arc::default() })
+    }
+
+    /// A socket of somebody who is logged in.
+    pub async fn open(&self, user: &str) -> Line {
+        let conn = Conn(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let (outgoing, frames) = mpsc::channel(OUTGOING);
+        let command = Command::Open { conn, user: user.to_owned(), outgoing };
+        let _ = self.commands.send(command).await;
+        Line { conn, commands: self.commands.clone(), outgoing: frames }
+    }
+}
+
+async fn directory(accounts: &Accounts) -> Result<Directory, AccountError> {
+    let users = accounts.users().await?.into_iter().filter(|user| !user.disabled);
+    let members = users.map(|user| {
+        let person = crate::accounts::permissions::Person {
+            name: user.name.clone(),
+            role: user.role,
+            groups: user.groups,
+        };
+        (user.name.to_lowercase(), Member { person, display: user.display })
+    });
+    Ok(Directory { members: members.collect(), rules: (*accounts.rules()).clone() })
+}
+
+struct Driver {
+    core: Core,
+    accounts: Accounts,
+    sockets: HashMap<Conn, mpsc::Sender<Outgoing>>,
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let mut changes = self.accounts.changes();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let input = tokio::select! {
+                () = stop.cancelled() => return,
+                command = commands.recv() => match command {
+                    Some(Command::Open { conn, user, outgoing }) => {
+                        self.sockets.insert(conn, outgoing);
+                        Input::Connected { conn, user, secret: rand::random() }
+                    }
+                    Some(Command::Input(input)) => input,
+                    None => return,
+                },
+                Ok(()) = changes.changed() => match directory(&self.accounts).await {
+                    Ok(directory) => Input::Directory(Arc::new(directory)),
+                    Err(error) => {
+                        error!("people are not read again: {error}");
+                        continue;
+                    }
+                },
+                _ = tick.tick() => Input::Tick,
+            };
+            if let Input::Disconnected { conn } = input {
+                self.sockets.remove(&conn);
+            }
+            self.handle(input);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        for output in self.core.handle(Instant::now(), input) {
+            match output {
+                Output::Send(conn, text) => self.send(conn, Outgoing::Text(text)),
+                Output::Close(conn, code, word) => {
+                    self.send(conn, Outgoing::Close(code, word));
+                    self.sockets.remove(&conn);
+                }
+                Output::Ended(record) => {
+                    let (accounts, now) = (self.accounts.clone(), SystemTime::now());
+                    // The history must not make anybody wait.
+                    tokio::spawn(async move {
+                        if let Err(error) = accounts.note_call(record, now).await {
+                            error!("a call is not written to the history: {error}");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, conn: Conn, outgoing: Outgoing) {
+        let Some(socket) = self.sockets.get(&conn) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = socket.try_send(outgoing) {
+            debug!(?conn, "a socket does not keep up: it is closed, and may resume");
+            self.sockets.remove(&conn);
+        }
+    }
+}
