@@ -16,6 +16,7 @@ use tracing::{error, info};
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, Credential, address_text};
 use crate::accounts::permissions::Action;
+use crate::accounts::throttle::network_of;
 use crate::accounts::{AccountError, Accounts};
 use crate::cameras::Cameras;
 use crate::ids::SessionId;
@@ -24,10 +25,17 @@ use crate::media::Engine;
 /// How often it is looked whether a token or ticket has run out.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Each so many looks everything is gone through, whether or not a change was noticed.
+const FULL_REVIEW: u64 = 30;
+
+/// Pictures at once of one network, without an account.
+const STRANGERS_OF_NETWORK: usize = 64;
+
 /// A running picture.
 struct Watching {
     caller: Caller,
     camera: String,
+    network: IpAddr,
     /// The log's entry, once it is written.
     entry: Option<i64>,
 }
@@ -35,6 +43,8 @@ struct Watching {
 /// An open socket.
 struct Socket {
     credential: Credential,
+    /// The login name: rows may be used again for others.
+    user: String,
     end: CancellationToken,
 }
 
@@ -78,9 +88,24 @@ impl Rights {
         Self { accounts, cameras, engine, live: Arc::default() }
     }
 
+    /// Whether somebody may have one more picture. Those without an account get so many for each network, and never
+    /// all that there are: strangers must not shut out those who are logged in.
+    pub fn has_room(&self, caller: &Caller, address: IpAddr) -> bool {
+        if caller.identity().is_some() {
+            return true;
+        }
+        let network = network_of(address);
+        let live = lock(&self.live);
+        let strangers = live.sessions.values().filter(|watching| watching.caller.identity().is_none());
+        let (all, here) = strangers
+            .fold((0, 0), |(all, here), watching| (all + 1, here + usize::from(watching.network == network)));
+        here < STRANGERS_OF_NETWORK && all < self.engine.max_viewers() * 3 / 4
+    }
+
     /// Somebody has begun to watch a camera.
     pub async fn watching(&self, session: SessionId, caller: &Caller, camera: &str, address: IpAddr) {
-        let watching = Watching { caller: caller.clone(), camera: camera.to_owned(), entry: None };
+        let network = network_of(address);
+        let watching = Watching { caller: caller.clone(), camera: camera.to_owned(), network, entry: None };
         lock(&self.live).sessions.insert(session, watching);
         let event = Event {
             actor: caller.actor(),
@@ -98,19 +123,31 @@ impl Rights {
         } else {
             self.note_end(entry).await;
         }
-        // It may have ended, or lost its right, before it was on the list.
+        // It may have ended, or lost its right, while its camera was starting and it was on no list.
         if !self.engine.has_session(&session) {
             self.ended(session).await;
+        } else if !self.is_allowed_still(caller, camera).await {
+            self.engine.close(session);
         }
     }
 
-    /// A socket is open.
-    pub fn socket(&self, credential: Credential) -> SocketGuard {
+    async fn is_allowed_still(&self, caller: &Caller, camera: &str) -> bool {
+        let Some(entry) = self.cameras.get(camera) else { return false };
+        let now = match caller.credential() {
+            None => Some(Caller::Nobody),
+            Some(credential) => self.accounts.behind(credential).await.unwrap_or_default(),
+        };
+        let now = now.filter(|now| now.actor() == caller.actor()).unwrap_or(Caller::Nobody);
+        self.accounts.may(&now, Action::WatchCamera(&entry.rule))
+    }
+
+    /// A socket of `user` is open.
+    pub fn socket(&self, credential: Credential, user: String) -> SocketGuard {
         let end = CancellationToken::new();
         let mut live = lock(&self.live);
         live.next_socket += 1;
         let number = live.next_socket;
-        live.sockets.insert(number, Socket { credential, end: end.clone() });
+        live.sockets.insert(number, Socket { credential, user, end: end.clone() });
         SocketGuard { live: self.live.clone(), number, end }
     }
 
@@ -131,9 +168,12 @@ impl Rights {
     pub async fn run(self, mut endings: UnboundedReceiver<SessionId>, stop: CancellationToken) {
         let mut changes = self.accounts.changes();
         let mut tick = tokio::time::interval(TICK);
+        // Set until a review of everything has succeeded: an error must not let anybody go on.
+        let mut due = false;
+        let mut ticks = 0u64;
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let everything = tokio::select! {
+            let changed = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(session) = endings.recv() => {
                     self.ended(session).await;
@@ -150,9 +190,15 @@ impl Rights {
                 }
                 _ = tick.tick() => false,
             };
-            if let Err(error) = self.review(everything).await {
-                error!("rights are not reviewed: {error}");
-            }
+            ticks += 1;
+            let everything = changed || due || ticks.is_multiple_of(FULL_REVIEW);
+            due = match self.review(everything).await {
+                Ok(()) => false,
+                Err(error) => {
+                    error!("rights are not reviewed, and will be again: {error}");
+                    true
+                }
+            };
         }
     }
 
@@ -176,7 +222,10 @@ impl Rights {
             self.engine.close(session);
         }
         for socket in lock(&self.live).sockets.values() {
-            if matches!(now.get(&socket.credential), Some(None)) {
+            let lost = now.get(&socket.credential).is_some_and(|caller| {
+                caller.as_ref().is_none_or(|caller| !caller.actor().eq_ignore_ascii_case(&socket.user))
+            });
+            if lost {
                 socket.end.cancel();
             }
         }
@@ -192,7 +241,10 @@ impl Rights {
                 Some(credential) => match now.get(&credential) {
                     // Not asked for this time.
                     None => return false,
-                    Some(caller) => caller.clone().unwrap_or(Caller::Nobody),
+                    Some(caller) => {
+                        let same = caller.clone().filter(|caller| caller.actor() == watching.caller.actor());
+                        same.unwrap_or(Caller::Nobody)
+                    }
                 },
             };
             let Some(entry) = self.cameras.get(&watching.camera) else { return true };

@@ -9,6 +9,8 @@ use super::{AccountError, Accounts, millis};
 
 /// Entries of one page of the log.
 pub const PAGE: u32 = 100;
+/// Entries that are kept, whatever their age.
+const MOST_ENTRIES: i64 = 2_000_000;
 /// Entries of one CSV file.
 pub const MOST: u32 = 100_000;
 
@@ -107,6 +109,8 @@ impl Accounts {
         self.database
             .call(move |connection| {
                 connection.execute("DELETE FROM audit WHERE at < ?", [limit])?;
+                let sql = "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?";
+                connection.execute(sql, [MOST_ENTRIES])?;
                 Ok(())
             })
             .await

@@ -123,6 +123,14 @@ impl Accounts {
     }
 }
 
+/// Somebody is gone: their calls stay in the others' history, under a name that nobody can have.
+pub(super) fn forget_name(connection: &Connection, name: &str) -> Result<(), AccountError> {
+    let former = format!("{name} †");
+    connection.execute("UPDATE calls SET caller = ?1 WHERE caller = ?2", [former.as_str(), name])?;
+    connection.execute("UPDATE calls SET callee = ?1 WHERE callee = ?2", [former.as_str(), name])?;
+    Ok(())
+}
+
 fn list(
     connection: &Connection,
     user: &str,

@@ -173,6 +173,7 @@ impl Accounts {
         self.database
             .call(move |connection| {
                 connection.execute("DELETE FROM camera_allow WHERE camera = ?", [&id])?;
+                connection.execute("DELETE FROM tickets WHERE camera = ?", [&id])?;
                 match connection.execute("DELETE FROM cameras WHERE id = ?", [&id])? {
                     0 => Err(AccountError::NotFound("camera")),
                     _ => Ok(()),

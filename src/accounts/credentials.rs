@@ -75,6 +75,8 @@ pub enum Caller {
         id: i64,
         /// The camera it is for.
         camera: Arc<str>,
+        /// Who has made it: it is worth what they may do now.
+        maker: Arc<Person>,
     },
 }
 
@@ -84,7 +86,7 @@ impl Caller {
         match self {
             Self::Nobody => Who::Nobody,
             Self::Person(identity) => Who::Person(&identity.person, identity.scopes),
-            Self::Ticket { camera, .. } => Who::Ticket { camera },
+            Self::Ticket { camera, maker, .. } => Who::Ticket { camera, maker },
         }
     }
 
@@ -402,12 +404,14 @@ fn look_up(
         }
         Kind::Ticket => {
             let sql = format!(
-                "SELECT tickets.id, camera FROM tickets JOIN users ON users.id = user_id
-                 WHERE tickets.{column} = ? AND expires_at > ? AND disabled = 0"
+                "SELECT {PERSON}, tickets.id, camera FROM tickets JOIN users ON users.id = user_id
+                 WHERE tickets.{column} = ? AND expires_at > ? AND disabled = 0 AND must_change = 0"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let row = statement.query_row(params![value, now], |row| {
-                Ok(Caller::Ticket { id: row.get(0)?, camera: row.get::<_, String>(1)?.into() })
+                let id = row.get(7)?;
+                let maker = identity(row, Credential::Ticket(id), Scopes::ALL)?.person;
+                Ok(Caller::Ticket { id, camera: row.get::<_, String>(8)?.into(), maker: Arc::new(maker) })
             });
             Ok(row.optional()?)
         }

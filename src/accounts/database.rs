@@ -18,7 +18,11 @@ const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Never changed, only added to.
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema_1.sql")),
+    M::up(include_str!("schema_2.sql")),
+    M::up(include_str!("schema_3.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;

@@ -100,6 +100,12 @@ impl AccountError {
     }
 }
 
+/// A password that was right a moment ago: what is done with it asks again whether it still is.
+struct Verified {
+    user: i64,
+    hash: String,
+}
+
 /// Milliseconds since 1970, as the database and the API have them.
 pub fn millis(at: SystemTime) -> i64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
@@ -164,13 +170,16 @@ impl Accounts {
     /// The database's.
     pub async fn follow_others(&self) -> Result<(), AccountError> {
         let mut version = self.database.foreign_version().await?;
+        // Whatever was written before the first look, or while this had failed, is taken in now.
+        self.load_rules().await?;
+        self.change();
         loop {
             tokio::time::sleep(Duration::from_millis(400)).await;
             let now = self.database.foreign_version().await?;
             if now != version {
-                version = now;
                 self.load_rules().await?;
                 self.change();
+                version = now;
             }
         }
     }
@@ -191,9 +200,14 @@ impl Accounts {
         address: IpAddr,
         agent: &str,
     ) -> Result<LoginMade, AccountError> {
-        let user = self.check_password(name, password, address).await?;
+        let verified = self.check_password(name, password, address).await?;
         let (address, agent) = (address.to_string(), agent.chars().take(256).collect::<String>());
-        self.database.call(move |connection| credentials::add_login(connection, user, &address, &agent)).await
+        self.database
+            .call(move |connection| {
+                users::require_password(connection, &verified)?;
+                credentials::add_login(connection, verified.user, &address, &agent)
+            })
+            .await
     }
 
     async fn check_password(
@@ -201,17 +215,23 @@ impl Accounts {
         name: &str,
         password: &Secret,
         address: IpAddr,
-    ) -> Result<i64, AccountError> {
+    ) -> Result<Verified, AccountError> {
         let attempt = self.throttle().begin(Instant::now(), address, name);
         attempt.map_err(AccountError::TooManyAttempts)?;
         let wanted = name.to_owned();
         let known = self.database.call(move |connection| users::password_of(connection, &wanted)).await?;
         let (user, stored) = known.map_or((0, None), |(user, stored)| (user, Some(stored)));
-        if !self.hasher.verify(password, stored).await? {
-            return Err(AccountError::WrongPassword);
-        }
+        let fits = match self.hasher.verify(password, stored.clone()).await {
+            Ok(fits) => fits,
+            Err(busy) => {
+                // Nothing was tried: it does not count against anybody.
+                self.throttle().forgiven(address, name);
+                return Err(busy);
+            }
+        };
+        let Some(hash) = stored.filter(|_| fits) else { return Err(AccountError::WrongPassword) };
         self.throttle().succeeded(address, name);
-        Ok(user)
+        Ok(Verified { user, hash })
     }
 
     fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
@@ -247,14 +267,18 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(), AccountError> {
         let identity = caller.identity().ok_or(AccountError::NotFound("user"))?;
-        let user = self.check_password(&identity.person.name, current, address).await?;
+        // What costs nothing comes first.
         password::check(new, &identity.person.name)?;
         if current == new {
             return Err(AccountError::WeakPassword);
         }
+        let verified = self.check_password(&identity.person.name, current, address).await?;
         let (hash, kept) = (self.hasher.hash(new).await?, identity.credential);
         self.database
-            .call(move |connection| users::set_password(connection, user, &hash, false, Some(kept)))
+            .call(move |connection| {
+                users::require_password(connection, &verified)?;
+                users::set_password(connection, verified.user, &hash, false, Some(kept))
+            })
             .await?;
         self.change();
         Ok(())

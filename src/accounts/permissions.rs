@@ -158,6 +158,8 @@ pub enum Who<'a> {
     Ticket {
         /// Its id.
         camera: &'a str,
+        /// Who has made it.
+        maker: &'a Person,
     },
 }
 
@@ -259,7 +261,11 @@ pub fn may(rules: &Rules, who: Who<'_>, action: Action<'_>) -> bool {
     let (person, scopes) = match (who, action) {
         (_, Action::WatchCamera(camera)) if camera.public => return true,
         (Who::Nobody, _) => return false,
-        (Who::Ticket { camera: granted }, Action::WatchCamera(camera)) => return granted == camera.id,
+        // A ticket is worth what its maker may share now.
+        (Who::Ticket { camera: granted, maker }, Action::WatchCamera(camera)) => {
+            let shares = Action::ShareCamera(camera);
+            return granted == camera.id && may(rules, Who::Person(maker, Scopes::ALL), shares);
+        }
         (Who::Ticket { .. }, _) => return false,
         (Who::Person(person, scopes), _) => (person, scopes),
     };
@@ -353,7 +359,7 @@ mod tests {
         ];
         let rules = Rules::default();
         for (action, expected) in table {
-            let mut callers = vec![Who::Nobody, Who::Ticket { camera: "c" }];
+            let mut callers = vec![Who::Nobody, Who::Ticket { camera: "c", maker: &everybody[4] }];
             callers.extend(everybody.iter().map(|person| Who::Person(person, Scopes::ALL)));
             let mut found: String =
                 callers.iter().map(|who| if may(&rules, *who, action) { '+' } else { '-' }).collect();
@@ -403,7 +409,14 @@ mod tests {
     #[test]
     fn a_ticket_is_for_its_camera_alone() {
         let other = camera("other", false, Some(&["everyone"]));
-        assert!(!may(&Rules::default(), Who::Ticket { camera: "c" }, Action::WatchCamera(&other)));
+        let (ada, dan) = (person("ada", Role::Admin, &[]), person("dan", Role::Dispatcher, &[]));
+        let ticket = |maker| Who::Ticket { camera: "c", maker };
+        assert!(!may(&Rules::default(), ticket(&ada), Action::WatchCamera(&other)));
+        let (plain, admins) = (camera("c", false, None), camera("c", false, Some(&[])));
+        assert!(may(&Rules::default(), ticket(&dan), Action::WatchCamera(&plain)));
+        assert!(!may(&Rules::default(), ticket(&dan), Action::WatchCamera(&admins)), "its maker may no more");
+        let demoted = person("dan", Role::Member, &[]);
+        assert!(!may(&Rules::default(), ticket(&demoted), Action::WatchCamera(&plain)));
     }
 
     #[test]

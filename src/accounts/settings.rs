@@ -4,10 +4,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::permissions::{Rules, Subject};
 use super::{AccountError, Accounts};
+
+/// Takes somebody who is gone out of all lists.
+pub(super) fn forget_subject(connection: &Connection, gone: &Subject) -> Result<(), AccountError> {
+    let gone = gone.to_string().to_lowercase();
+    let mut statement = connection.prepare("SELECT camera, allow FROM camera_allow")?;
+    let rows: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    for (camera, text) in rows {
+        let list: Vec<Subject> = serde_json::from_str(&text).unwrap_or_default();
+        let left: Vec<&Subject> =
+            list.iter().filter(|subject| subject.to_string().to_lowercase() != gone).collect();
+        if left.len() < list.len() {
+            let text = serde_json::to_string(&left).unwrap_or_default();
+            connection
+                .execute("UPDATE camera_allow SET allow = ? WHERE camera = ?", params![text, camera])?;
+        }
+    }
+    Ok(())
+}
 
 /// Entries of one list.
 const MAX_SUBJECTS: usize = 200;

@@ -63,6 +63,16 @@ impl Throttle {
         Ok(())
     }
 
+    /// The attempt was none: no password was compared.
+    pub fn forgiven(&mut self, address: IpAddr, account: &str) {
+        if let Some(attempts) = self.accounts.get_mut(&account.to_lowercase()) {
+            attempts.failures = attempts.failures.saturating_sub(1);
+        }
+        if let Some(attempts) = self.addresses.get_mut(&network_of(address)) {
+            attempts.failures = attempts.failures.saturating_sub(1);
+        }
+    }
+
     /// The attempt was right: it does not count, and the account's earlier ones are forgiven.
     pub fn succeeded(&mut self, address: IpAddr, account: &str) {
         self.accounts.remove(&account.to_lowercase());

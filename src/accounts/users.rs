@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::credentials::Credential;
-use super::permissions::{Role, is_title};
-use super::{AccountError, Accounts, millis, password};
+use super::permissions::{Role, Subject, is_title};
+use super::{AccountError, Accounts, calls, millis, password, settings};
 use crate::ids::is_name;
 use crate::secret::Secret;
 
@@ -142,6 +142,9 @@ impl Accounts {
             .call(move |connection| {
                 let user = id_of(connection, &name)?;
                 connection.execute("DELETE FROM users WHERE id = ?", [user])?;
+                // Whoever gets this name one day is somebody else.
+                settings::forget_subject(connection, &Subject::User(name.clone()))?;
+                calls::forget_name(connection, &name)?;
                 require_admin(connection)
             })
             .await?;
@@ -191,7 +194,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes a group. Lists that name it go on naming it, and mean nobody.
+    /// Removes a group, from the lists of the page as well.
     ///
     /// # Errors
     /// No such group.
@@ -199,6 +202,7 @@ impl Accounts {
         let name = name.to_owned();
         self.database
             .call(move |connection| {
+                settings::forget_subject(connection, &Subject::Group(name.clone()))?;
                 match connection.execute("DELETE FROM groups WHERE name = ?", [&name])? {
                     0 => Err(AccountError::NotFound("group")),
                     _ => Ok(()),
@@ -230,6 +234,19 @@ pub(super) fn password_of(
     Ok(connection.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
+/// Whether a password that was verified is the stored one still.
+///
+/// # Errors
+/// It was changed, or its user disabled, in the meantime.
+pub(super) fn require_password(
+    connection: &Connection,
+    verified: &super::Verified,
+) -> Result<(), AccountError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM users WHERE id = ? AND password = ? AND disabled = 0)";
+    let same = connection.query_row(sql, params![verified.user, verified.hash], |row| row.get(0))?;
+    if same { Ok(()) } else { Err(AccountError::WrongPassword) }
+}
+
 /// Sets a password and ends the logins, but the one that asked for it. Tokens stay: they have their own page.
 pub(super) fn set_password(
     connection: &Connection,
@@ -245,6 +262,7 @@ pub(super) fn set_password(
         _ => 0,
     };
     connection.execute("DELETE FROM logins WHERE user_id = ? AND id != ?", [user, kept])?;
+    connection.execute("DELETE FROM tickets WHERE user_id = ?", [user])?;
     Ok(())
 }
 

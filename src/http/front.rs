@@ -130,10 +130,13 @@ fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
     let mut ip = connection.peer.ip().to_canonical();
     let mut secure = connection.secure;
     if trusted(ip) {
-        let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        // Bytes, not text: one odd byte from the client must not hide what the proxy has added behind it.
+        let values = headers.get_all("x-forwarded-for").iter();
+        let chain: Vec<&[u8]> =
+            values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
         for hop in chain.iter().rev() {
-            let Ok(hop) = hop.parse::<IpAddr>() else { break };
+            let hop = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok());
+            let Some(hop) = hop else { break };
             ip = hop.to_canonical();
             if !trusted(ip) {
                 break;

@@ -34,7 +34,7 @@ async fn check(State((app, access)): State<(App, Access)>, mut request: Request,
 async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), ApiError> {
     let client = *request.extensions().get::<Client>().ok_or_else(unknown_client)?;
     let proof = proof(app, client, request.headers());
-    check_origin(request, proof.as_ref(), access)?;
+    check_origin(request, client, proof.as_ref(), access)?;
     let caller = match &proof {
         // Open routes do not look at who it is: a wrong cookie is no hindrance there.
         _ if access == Access::Open => Caller::Nobody,
@@ -81,13 +81,13 @@ fn permit(app: &App, access: Access, caller: &Caller) -> Result<(), ApiError> {
         });
     };
     let by_login = matches!(identity.credential, Credential::Login(_));
-    if matches!(access, Access::Login | Access::SettledLogin) && !by_login {
+    if matches!(access, Access::Login | Access::SettledLogin | Access::AdminLogin) && !by_login {
         return Err(forbidden("only for those who are logged in, not for tokens"));
     }
     if identity.must_change && access != Access::Login {
         return Err(must_change());
     }
-    if access == Access::Admin && !app.accounts.may(caller, Action::Administer) {
+    if matches!(access, Access::Admin | Access::AdminLogin) && !app.accounts.may(caller, Action::Administer) {
         return Err(forbidden("only for admins"));
     }
     Ok(())
@@ -132,9 +132,18 @@ pub fn cookie_name(app: &App, client: Client) -> String {
     format!("{prefix}gatehouse-{}", app.settings.port)
 }
 
+fn from_https(headers: &HeaderMap) -> bool {
+    headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
+}
+
 /// Other people's pages must not act in the name of whoever is logged in here. A token is proof enough, and pages
 /// of others may watch public cameras.
-fn check_origin(request: &Request, proof: Option<&Proof>, access: Access) -> Result<(), ApiError> {
+fn check_origin(
+    request: &Request,
+    client: Client,
+    proof: Option<&Proof>,
+    access: Access,
+) -> Result<(), ApiError> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let upgrade = request.headers().contains_key(header::UPGRADE);
     let for_others = access == Access::Handler || request.uri().path().starts_with("/session/");
@@ -142,6 +151,10 @@ fn check_origin(request: &Request, proof: Option<&Proof>, access: Access) -> Res
     let fine = match proof {
         _ if safe && !upgrade => true,
         Some(Proof::Bearer(_)) => true,
+        // Over TLS, a page of ours came over TLS as well: another may stand at the plain address.
+        Some(Proof::Cookie(_)) if client.secure && !from_https(request.headers()) => {
+            for_others && access == Access::Open
+        }
         Some(Proof::Cookie(_)) => from == Origin::Own || (for_others && access == Access::Open),
         None => from != Origin::Foreign || for_others,
     };

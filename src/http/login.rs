@@ -38,6 +38,8 @@ pub async fn log_in(
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let made = match app.accounts.log_in(&login.name, &login.password, client.ip(), agent).await {
         Ok(made) => made,
+        // Refused before anything was tried: not worth an entry, or strangers could fill the disk.
+        Err(error @ (AccountError::TooManyAttempts(_) | AccountError::Busy)) => return Err(error.into()),
         Err(error) => {
             // What was typed as a name may be a password: only what could be a name is kept.
             let name = if crate::ids::is_name(&login.name) { login.name.as_str() } else { "" };

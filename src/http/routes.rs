@@ -26,6 +26,8 @@ pub enum Access {
     Person,
     /// Admins, by login or token.
     Admin,
+    /// Admins who are logged in by the page: a token must not make accounts that outlive it.
+    AdminLogin,
 }
 
 /// A path and what is there.
@@ -47,7 +49,7 @@ const PUT: &[Method] = &[Method::PUT];
 
 /// The table.
 pub fn all() -> Vec<Route> {
-    use Access::{Admin, Anyone, Handler, Login, Open, Person, SettledLogin};
+    use Access::{Admin, AdminLogin, Anyone, Handler, Login, Open, Person, SettledLogin};
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
         route("/health", GET, Open, get(|| async { "ok\n" })),
@@ -92,14 +94,15 @@ pub fn all() -> Vec<Route> {
             get(account::tokens).post(account::make_token),
         ),
         route("/api/me/tokens/{id}", DELETE, SettledLogin, delete(account::end_token)),
-        route("/api/admin/users", &[Method::GET, Method::POST], Admin, get(users::list).post(users::add)),
+        route("/api/admin/users", GET, Admin, get(users::list)),
+        route("/api/admin/users", POST, AdminLogin, post(users::add)),
         route(
             "/api/admin/users/{name}",
             &[Method::PATCH, Method::DELETE],
-            Admin,
+            AdminLogin,
             axum::routing::patch(users::change).delete(users::remove),
         ),
-        route("/api/admin/users/{name}/password", PUT, Admin, put(users::reset_password)),
+        route("/api/admin/users/{name}/password", PUT, AdminLogin, put(users::reset_password)),
         route("/api/admin/users/{name}/logins", GET, Admin, get(users::logins)),
         route("/api/admin/users/{name}/logins/{id}", DELETE, Admin, delete(users::end_login)),
         route("/api/admin/users/{name}/tokens", GET, Admin, get(users::tokens)),

@@ -40,8 +40,8 @@ pub async fn open(
     let upgrade = upgrade
         .map_err(|_| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket", "this is a WebSocket"))?;
     let credential = caller.credential().ok_or_else(|| super::guard::unauthorized("log in first"))?;
-    let guard = app.rights.socket(credential);
     let name = caller.actor();
+    let guard = app.rights.socket(credential, name.clone());
     // It may have been ended between the check and the list.
     if app.accounts.behind(credential).await?.is_none() {
         return Err(super::guard::unauthorized("log in first"));

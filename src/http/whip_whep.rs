@@ -88,6 +88,10 @@ async fn post(
     let (entry, stream) = find(app, caller, stream)?;
     require_type(headers, SDP)?;
     let offer = std::str::from_utf8(body).map_err(|_| unreadable("the offer is not UTF-8"))?;
+    if !app.rights.has_room(caller, client.ip()) {
+        let text = "too many are watching without a login";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", text).retry_after(10));
+    }
     let watching = app.engine.watch(&stream, offer, client.is_local()).await.map_err(refuse)?;
     app.rights.watching(watching.session, caller, &entry.config.id, client.ip()).await;
     created(&watching, &app.settings.ice_servers)

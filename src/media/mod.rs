@@ -167,6 +167,11 @@ impl Engine {
         self.inner.candidates.addresses()
     }
 
+    /// How many sessions there may be.
+    pub fn max_viewers(&self) -> usize {
+        self.inner.max_viewers
+    }
+
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.inner.routes.sessions()

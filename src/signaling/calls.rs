@@ -133,7 +133,7 @@ impl Core {
                     if !hold {
                         return Err("already_in_call");
                     }
-                    self.on_call(now, device, other, Event::Hold, json!(true))?;
+                    self.on_call(now, device, other, Event::Hold, &json!(true))?;
                 }
                 self.accepted(now, device, id, next);
                 Ok(json!({ "call": id }))
@@ -171,13 +171,13 @@ impl Core {
         device: &DeviceKey,
         id: u64,
         what: Event,
-        detail: Value,
+        detail: &Value,
     ) -> Result<Value, &'static str> {
         // Strangers learn nothing, not even that there is such a call.
         let side = self.side(device, id).ok_or("call_gone")?;
         let state = self.calls.get(&id).map(|call| call.state).ok_or("call_gone")?;
         // Whoever takes a call up again must not be in another.
-        let takes_up = what == Event::Hold && detail == json!(false);
+        let takes_up = what == Event::Hold && *detail == json!(false);
         if takes_up && self.busy_with(device).is_some_and(|other| other != id) {
             return Err("already_in_call");
         }
@@ -188,7 +188,7 @@ impl Core {
                 }
                 self.tell_other(now, device, id, "call.connected", &json!({ "call": id }));
             }
-            Verdict::Tell => self.tell(now, device, id, what, &detail),
+            Verdict::Tell => self.tell(now, device, id, what, detail),
             Verdict::End(reason) => {
                 let message = detail.as_str().unwrap_or_default().to_owned();
                 self.end(now, id, reason, message);

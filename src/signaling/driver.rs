@@ -37,6 +37,8 @@ enum Command {
 #[derive(Clone)]
 pub struct Switchboard {
     commands: mpsc::Sender<Command>,
+    /// It must arrive, even if the core is behind: at most one message for each socket.
+    gone: mpsc::UnboundedSender<Conn>,
     next: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -44,6 +46,7 @@ pub struct Switchboard {
 pub struct Line {
     conn: Conn,
     commands: mpsc::Sender<Command>,
+    gone: mpsc::UnboundedSender<Conn>,
     /// What to send. Closed when the socket has not kept up.
     pub outgoing: mpsc::Receiver<Outgoing>,
 }
@@ -57,11 +60,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let (commands, conn) = (self.commands.clone(), self.conn);
-        // It must arrive, even if the core is behind just now.
-        tokio::spawn(async move {
-            let _ = commands.send(Command::Input(Input::Disconnected { conn })).await;
-        });
+        let _ = self.gone.send(self.conn);
     }
 }
 
@@ -72,10 +71,11 @@ impl Switchboard {
     /// The accounts cannot be read.
     pub async fn start(accounts: Accounts, stop: CancellationToken) -> Result<Self, AccountError> {
         let (commands, received) = mpsc::channel(INPUTS);
+        let (gone, lost) = mpsc::unbounded_channel();
         let core = Core::new(Arc::new(directory(&accounts).await?), accounts.last_call().await?);
         let driver = Driver { core, accounts, sockets: HashMap::new() };
-        tokio::spawn(driver.run(received, stop));
-        Ok(Self { commands, next: Arc::default() })
+        tokio::spawn(driver.run(received, lost, stop));
+        Ok(Self { commands, gone, next: Arc::default() })
     }
 
     /// A socket of somebody who is logged in.
@@ -84,7 +84,7 @@ impl Switchboard {
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         let command = Command::Open { conn, user: user.to_owned(), outgoing };
         let _ = self.commands.send(command).await;
-        Line { conn, commands: self.commands.clone(), outgoing: frames }
+        Line { conn, commands: self.commands.clone(), gone: self.gone.clone(), outgoing: frames }
     }
 }
 
@@ -108,7 +108,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut lost: mpsc::UnboundedReceiver<Conn>,
+        stop: CancellationToken,
+    ) {
         let mut changes = self.accounts.changes();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -123,6 +128,7 @@ impl Driver {
                     Some(Command::Input(input)) => input,
                     None => return,
                 },
+                Some(conn) = lost.recv() => Input::Disconnected { conn },
                 Ok(()) = changes.changed() => match directory(&self.accounts).await {
                     Ok(directory) => Input::Directory(Arc::new(directory)),
                     Err(error) => {

@@ -332,19 +332,19 @@ impl Core {
             Request::Invite { to, video } => self.invite(now, device, &to, video),
             Request::Accept { call, hold } => self.accept(now, device, call, hold),
             Request::Reject { call, message } => {
-                self.on_call(now, device, call, call::Event::Reject, json!(message))
+                self.on_call(now, device, call, call::Event::Reject, &json!(message))
             }
             Request::HangUp { call, failed } => {
                 let event = if failed { call::Event::Fail } else { call::Event::HangUp };
-                self.on_call(now, device, call, event, Value::Null)
+                self.on_call(now, device, call, event, &Value::Null)
             }
             Request::Connected { call } => {
-                self.on_call(now, device, call, call::Event::Connected, Value::Null)
+                self.on_call(now, device, call, call::Event::Connected, &Value::Null)
             }
             Request::Signal { call, payload } => {
-                self.on_call(now, device, call, call::Event::Signal, payload)
+                self.on_call(now, device, call, call::Event::Signal, &payload)
             }
-            Request::Hold { call, held } => self.on_call(now, device, call, call::Event::Hold, json!(held)),
+            Request::Hold { call, held } => self.on_call(now, device, call, call::Event::Hold, &json!(held)),
         }
     }
 

@@ -34,9 +34,13 @@ impl Tls {
                 AcmeConfig::new_with_client_config(config.domains.clone(), Arc::new(client))
             }
         };
+        // Its files are made with the system's mode: nobody else may get to them.
+        let cache = self.folder.join("acme");
+        super::files::private_folder(&self.folder)?;
+        super::files::private_folder(&cache)?;
         let acme = acme
             .contact(config.email.iter().map(|email| format!("mailto:{email}")))
-            .cache(DirCache::new(self.folder.join("acme")));
+            .cache(DirCache::new(cache));
         let acme = match &config.directory {
             Some(directory) => acme.directory(directory),
             None => acme.directory_lets_encrypt(true),

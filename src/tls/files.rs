@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,10 +29,16 @@ pub fn load(folder: &Path, name: &str) -> Result<Option<Pair>, TlsError> {
     Ok(Some(Pair { cert: read(&cert)?, key: read(&key)? }))
 }
 
-/// Writes a pair of our own: each file as a whole or not at all.
-pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
+/// Makes a folder that is its owner's alone, also where it was there before.
+pub fn private_folder(folder: &Path) -> Result<(), TlsError> {
     let fail = |error| TlsError::File(folder.to_owned(), error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(fail)
+}
+
+/// Writes a pair of our own: each file as a whole or not at all.
+pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
+    private_folder(folder)?;
     for (ending, text) in [("key", &pair.key), ("crt", &pair.cert)] {
         let path = folder.join(format!("{name}.{ending}"));
         let fresh = folder.join(format!("{name}.{ending}.new"));

@@ -6,6 +6,7 @@ use crate::support::{
     PASSWORD, Server, bearer, camera, camera_toml, http, server, until, with_headers, within,
 };
 use gatehouse::accounts::permissions::Role;
+use gatehouse::accounts::users::UserChange;
 use gatehouse::secret::Secret;
 use gatehouse::streams::demo::DemoOptions;
 use serde_json::json;
@@ -281,7 +282,7 @@ async fn cameras_of_the_page_come_change_and_go() {
 #[tokio::test]
 async fn the_last_admin_stays() {
     let server = server("").await;
-    let admin = server.http();
+    let admin = server.log_in("admin").await;
     for (method, body) in [
         ("DELETE", json!(null)),
         ("PATCH", json!({ "disabled": true })),
@@ -301,7 +302,7 @@ async fn the_last_admin_stays() {
 #[tokio::test]
 async fn names_and_bodies_that_are_not_taken() {
     let server = server("").await;
-    let admin = server.http();
+    let admin = server.log_in("admin").await;
     for name in ["", "a b", "<img>", ".x", "ü", &"x".repeat(65), "a/b", "a\nb"] {
         let (status, _) =
             server.send(&admin, "POST", "/api/admin/users", json!({ "name": name, "role": "member" })).await;
@@ -351,8 +352,12 @@ async fn the_log_tells_who_did_what() {
     let server = server("").await;
     let admin = server.http();
     log_in(&server, "admin", "wrong-password").await;
-    server.send(&admin, "POST", "/api/admin/users", json!({ "name": "bo", "role": "guest" })).await;
-    let failed = server.get(&admin, "/api/admin/log?action=login").await;
+    let by_page = server.log_in("admin").await;
+    server.send(&by_page, "POST", "/api/admin/users", json!({ "name": "bo", "role": "guest" })).await;
+    let (by_token, _) =
+        server.send(&admin, "POST", "/api/admin/users", json!({ "name": "ba", "role": "admin" })).await;
+    assert_eq!(by_token, 403, "a token makes no accounts");
+    let failed = server.get(&admin, "/api/admin/log?action=login.failed").await;
     assert_eq!(failed["entries"][0]["action"], "login.failed");
     assert_eq!(failed["entries"][0]["address"], "127.0.0.1");
     let users = server.get(&admin, "/api/admin/log?action=user&target=BO").await;
@@ -439,4 +444,34 @@ async fn users_from_the_console() {
     assert!(!run(&["remove", "admin"], "").await.0, "the last admin stays");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&data).unwrap().permissions());
     assert_eq!(mode & 0o077, 0);
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_again_inherits_nothing() {
+    let camera = camera(DemoOptions::default()).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    server.user("anna", Role::Guest).await;
+    let body = json!({ "allow": ["user:Anna", "role:dispatcher"] });
+    assert_eq!(server.send(&server.http(), "PUT", "/api/admin/cameras/c/allow", body).await.0, 204);
+    server.gatehouse.accounts().remove_user("anna").await.unwrap();
+    let anna = server.user("anna", Role::Guest).await;
+    assert_eq!(anna.get(server.url("/whep/camera/c")).send().await.unwrap().status(), 404);
+    let lists = server.gatehouse.accounts().camera_lists().await.unwrap();
+    assert_eq!(lists["c"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_ticket_is_worth_what_its_maker_may() {
+    let server = server("").await;
+    let dan = server.user("dan", Role::Dispatcher).await;
+    let (_, ticket) = server.send(&dan, "POST", "/api/tickets", json!({ "camera": "demo" })).await;
+    let page = bearer(ticket["token"].as_str().unwrap());
+    let status = async || page.get(server.url("/whep/camera/demo")).send().await.unwrap().status().as_u16();
+    assert_eq!(status().await, 200);
+    let demote = UserChange { role: Some(Role::Member), ..UserChange::default() };
+    server.gatehouse.accounts().change_user("dan", demote).await.unwrap();
+    assert_eq!(status().await, 403);
+    let fresh = Secret::new("another-kettle-9");
+    server.gatehouse.accounts().reset_password("dan", &fresh, false).await.unwrap();
+    assert_eq!(status().await, 401);
 }

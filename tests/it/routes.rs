@@ -44,10 +44,10 @@ GET /api/me/tokens                        13....333
 POST /api/me/tokens                       13....333
 DELETE /api/me/tokens/{id}                134444333
 GET /api/admin/users                      13333.33.
-POST /api/admin/users                     13333.33.
-PATCH /api/admin/users/{name}             13333.33.
-DELETE /api/admin/users/{name}            133334334
-PUT /api/admin/users/{name}/password      13333.33.
+POST /api/admin/users                     13333.333
+PATCH /api/admin/users/{name}             13333.333
+DELETE /api/admin/users/{name}            133334333
+PUT /api/admin/users/{name}/password      13333.333
 GET /api/admin/users/{name}/logins        133334334
 DELETE /api/admin/users/{name}/logins/{id} 133334334
 GET /api/admin/users/{name}/tokens        133334334

@@ -9,7 +9,7 @@ use gatehouse::config::{Config, Overrides};
 use gatehouse::http::routes;
 use gatehouse::streams::demo::{DemoOptions, LoginScheme};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 const PLANTED: &str = "PLANTED-xyzzy-4711";
 
@@ -91,8 +91,13 @@ async fn nothing_shows_a_secret() {
     let post = reqwest::Method::POST;
     let camera_body = json!({ "id": "page", "name": "p", "url": camera.url().replace("rtsp://", &format!("rtsp://u:{PLANTED}@")) });
     assert_eq!(json(post.clone(), "/api/admin/cameras", camera_body).await.unwrap().status(), 201);
-    let user = json!({ "name": "anna", "role": "member", "password": format!("{PLANTED}-anna") });
-    assert_eq!(json(post.clone(), "/api/admin/users", user).await.unwrap().status(), 201);
+    let mut add = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    add.args(["user", "--data", data.to_str().unwrap(), "add", "anna"]).stdin(Stdio::piped());
+    let mut add = add.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    add.stdin.take().unwrap().write_all(format!("{PLANTED}-anna\n").as_bytes()).await.unwrap();
+    let added = add.wait_with_output().await.unwrap();
+    assert!(added.status.success());
+    check("the console", &format!("{added:?}"));
     for (path, body) in [
         ("/api/admin/users", json!({ "name": "x", "role": PLANTED, "password": PLANTED })),
         ("/api/admin/users", json!({ "name": "y y", "role": "member", "password": PLANTED })),

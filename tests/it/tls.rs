@@ -205,7 +205,7 @@ async fn behind_a_proxy() {
     let proxy = with_headers(&[
         ("host", "cam.example"),
         ("origin", "https://cam.example"),
-        ("x-forwarded-for", "198.51.100.1, 203.0.113.9, 10.1.1.1"),
+        ("x-forwarded-for", "198.51.100.1 ÿ, 203.0.113.9, 10.1.1.1"),
         ("x-forwarded-proto", "https"),
     ]);
     let body = serde_json::json!({ "name": "admin", "password": crate::support::PASSWORD }).to_string();

@@ -28,8 +28,9 @@ class LoginPage {
 
   #leave() {
     const next = new URLSearchParams(location.search).get("next") ?? "/";
-    // A path of ours and nothing else: "//host" would be another's.
-    location.replace(/^\/(?![/\\])/.test(next) ? next : "/");
+    // A page of ours and nothing else, as the browser itself understands the address.
+    const url = URL.canParse(next, location.origin) ? new URL(next, location.origin) : null;
+    location.replace(url?.origin === location.origin ? url.href : "/");
   }
 
   /** @param {SubmitEvent} event */
