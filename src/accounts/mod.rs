@@ -230,7 +230,7 @@ impl Accounts {
             }
         };
         let Some(hash) = stored.filter(|_| fits) else { return Err(AccountError::WrongPassword) };
-        self.throttle().succeeded(address, name);
+        self.throttle().succeeded(Instant::now(), address, name);
         Ok(Verified { user, hash })
     }
 

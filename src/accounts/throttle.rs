@@ -37,6 +37,9 @@ impl Attempts {
 pub struct Throttle {
     accounts: HashMap<String, Attempts>,
     addresses: HashMap<IpAddr, Attempts>,
+    /// From where an account was logged in to: there only the address's own delay counts, so that strangers cannot
+    /// keep somebody out.
+    known: HashMap<(String, IpAddr), Attempts>,
 }
 
 impl Throttle {
@@ -50,7 +53,9 @@ impl Throttle {
         let blocked = |attempts: Option<&Attempts>, free, most| {
             attempts.map_or(now, |attempts| attempts.free_at(free, most)).saturating_duration_since(now)
         };
-        let wait = blocked(self.accounts.get(&account), ACCOUNT_FREE, ACCOUNT_MOST).max(blocked(
+        let known = self.known.contains_key(&(account.clone(), address));
+        let of_account = self.accounts.get(&account).filter(|_| !known);
+        let wait = blocked(of_account, ACCOUNT_FREE, ACCOUNT_MOST).max(blocked(
             self.addresses.get(&address),
             ADDRESS_FREE,
             ADDRESS_MOST,
@@ -74,8 +79,9 @@ impl Throttle {
     }
 
     /// The attempt was right: it does not count, and the account's earlier ones are forgiven.
-    pub fn succeeded(&mut self, address: IpAddr, account: &str) {
+    pub fn succeeded(&mut self, now: Instant, address: IpAddr, account: &str) {
         self.accounts.remove(&account.to_lowercase());
+        count(&mut self.known, (account.to_lowercase(), network_of(address)), now);
         if let Some(attempts) = self.addresses.get_mut(&network_of(address)) {
             attempts.failures = attempts.failures.saturating_sub(1);
         }
@@ -157,8 +163,24 @@ mod tests {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for _ in 0..100 {
             assert_eq!(throttle.begin(now, HERE, "anna"), Ok(()));
-            throttle.succeeded(HERE, "Anna");
+            throttle.succeeded(now, HERE, "Anna");
         }
+    }
+
+    #[test]
+    fn strangers_do_not_keep_out_who_was_here_before() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        throttle.begin(now, HERE, "anna").unwrap();
+        throttle.succeeded(now, HERE, "anna");
+        for i in 0..6 {
+            let _ = throttle.begin(now, address(i), "anna");
+        }
+        assert!(throttle.begin(now, address(99), "anna").is_err());
+        assert_eq!(throttle.begin(now, HERE, "Anna"), Ok(()));
+        for _ in 0..10 {
+            let _ = throttle.begin(now, HERE, "anna");
+        }
+        assert!(throttle.begin(now, HERE, "anna").is_err(), "but its own address slows it down");
     }
 
     #[test]

@@ -256,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_the_documentation_are_right() {
+        let text = include_str!("../../docs/signaling.md");
+        let mut seen = 0;
+        for line in text.lines() {
+            if let Some(frame) = line.strip_prefix("> ") {
+                assert!(parse(frame).is_ok(), "{frame}");
+                seen += 1;
+            } else if let Some(frame) = line.strip_prefix("< ") {
+                assert!(serde_json::from_str::<Value>(frame).is_ok(), "{frame}");
+            }
+        }
+        assert!(seen >= 10, "{seen} examples");
+    }
+
+    #[test]
     fn what_is_too_large_is_not_relayed() {
         let text =
             json!({ "id": "1", "type": "call.signal", "body": { "call": 1, "payload": "x".repeat(40_000) } });
