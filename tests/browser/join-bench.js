@@ -1,5 +1,5 @@
 // How long a browser takes from its POST to the first picture, and until it is live. A benchmark, not a test:
-//   node join-bench.js SERVER_URL STREAM [JOINS]
+//   TOKEN=ght_… node join-bench.js SERVER_URL STREAM [JOINS]
 // One player watches all the time and says what is live; others join at random moments of the GOP beside it. The
 // stream's RTP timestamps are the same for all viewers, so that the two can be compared frame by frame.
 import { browser } from "./support.js";
@@ -9,7 +9,7 @@ const chromium = await browser();
 const page = await chromium.newPage();
 await page.goto(`${server}/health`);
 const results = await page.evaluate(
-  async ({ server, stream, joins }) => {
+  async ({ server, stream, joins, token }) => {
     const { WhepPlayer } = await import(`${server}/js/whep-player.js`);
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     /** Calls back for each frame that is shown. */
@@ -24,7 +24,7 @@ const results = await page.evaluate(
       const video = document.createElement("video");
       video.muted = true;
       document.body.append(video);
-      return { video, player: new WhepPlayer(video, `${server}/whep/${stream}`) };
+      return { video, player: new WhepPlayer(video, `${server}/whep/${stream}`, { token }) };
     };
     const reference = watch();
     let live = 0;
@@ -54,7 +54,7 @@ const results = await page.evaluate(
     }
     return results;
   },
-  { server, stream, joins: Number(joins) },
+  { server, stream, joins: Number(joins), token: process.env.TOKEN ?? "" },
 );
 await chromium.close();
 const sorted = (key) => results.map((result) => result[key]).sort((a, b) => a - b);

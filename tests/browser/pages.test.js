@@ -346,3 +346,32 @@ test("names are text, whatever is in them", async () => {
   await close();
   await server.stop();
 });
+
+test("every page is whole in both languages", async () => {
+  const server = await gatehouse();
+  await server.api("POST", "/api/admin/cameras", { id: "door", name: "Door", url: "rtsp://127.0.0.1:1/x" });
+  const ticket = await server.api("POST", "/api/tickets", { camera: "door" });
+  const pages = ["/", "/account", "/trust", "/admin#users", "/admin#cameras", "/admin#permissions", "/admin#log", ticket.path];
+  for (const [locale, lang] of [["en-US", "en"], ["zh-CN", "zh-CN"]]) {
+    const { page, close, check } = await openPage(chromium, server, { locale });
+    const out = await openPage(chromium, null, { locale });
+    for (const [where, path] of [[out.page, "/login"], ...pages.map((path) => [page, path])]) {
+      await where.goto(server.url + path);
+      await where.locator("html[lang]").waitFor();
+      const text = await until(`${path} is there`, async () => {
+        const text = await where.locator("body").innerText();
+        return text.length > 15 || path.startsWith("/embed") ? text || " " : "";
+      });
+      assert.equal(await where.evaluate(() => document.documentElement.lang), lang, path);
+      assert.doesNotMatch(text, /\b[a-z]+\.[a-z_]+(\.[a-z_]+)*\b(?<!crt|mobileconfig|local)/, `${path} shows a key`);
+      // The other language's name is in the bar of every page.
+      const chinese = /[\u4e00-\u9fff]/.test(text.replaceAll("中文", ""));
+      if (!path.startsWith("/embed")) assert.equal(chinese, lang === "zh-CN", `${path} in ${lang}`);
+    }
+    check(/ERR_CERT_AUTHORITY_INVALID|Failed to load resource/);
+    out.check(refused);
+    await close();
+    await out.close();
+  }
+  await server.stop();
+});
