@@ -56,7 +56,7 @@ pub async fn open(
 
 async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard, name: String) {
     let mut line = switchboard.open(&name).await;
-    let mut ping = tokio::time::interval(PING_INTERVAL);
+    let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut heard = tokio::time::Instant::now();
     loop {
         let sent = tokio::select! {

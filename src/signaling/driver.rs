@@ -123,25 +123,33 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Open { conn, user, outgoing }) => {
                         self.sockets.insert(conn, outgoing);
+                        if !self.core.knows(&user) {
+                            // Their account is so new that the change has not been taken in yet.
+                            self.read_directory().await;
+                        }
                         Input::Connected { conn, user, secret: rand::random() }
                     }
                     Some(Command::Input(input)) => input,
                     None => return,
                 },
                 Some(conn) = lost.recv() => Input::Disconnected { conn },
-                Ok(()) = changes.changed() => match directory(&self.accounts).await {
-                    Ok(directory) => Input::Directory(Arc::new(directory)),
-                    Err(error) => {
-                        error!("people are not read again: {error}");
-                        continue;
-                    }
-                },
+                Ok(()) = changes.changed() => {
+                    self.read_directory().await;
+                    continue;
+                }
                 _ = tick.tick() => Input::Tick,
             };
             if let Input::Disconnected { conn } = input {
                 self.sockets.remove(&conn);
             }
             self.handle(input);
+        }
+    }
+
+    async fn read_directory(&mut self) {
+        match directory(&self.accounts).await {
+            Ok(directory) => self.handle(Input::Directory(Arc::new(directory))),
+            Err(error) => error!("people are not read again: {error}"),
         }
     }
 

@@ -201,6 +201,11 @@ impl Core {
         std::mem::take(&mut self.outputs)
     }
 
+    /// Whether somebody is in the directory.
+    pub fn knows(&self, user: &str) -> bool {
+        self.directory.members.contains_key(&user.to_lowercase())
+    }
+
     /// When [`Input::Tick`] is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let hellos = self.sockets.values().filter(|socket| socket.device.is_none());
