@@ -92,7 +92,10 @@ impl Cameras {
     /// The database cannot be read: nothing is changed.
     pub async fn apply(&self, config: &Config) -> Result<(), AccountError> {
         self.state.lock().await.file.clone_from(&config.cameras);
-        self.refresh().await
+        self.refresh().await?;
+        // The file may have taken a camera away from those who are watching it.
+        self.accounts.change();
+        Ok(())
     }
 
     /// Takes the cameras of the page, and who may watch what, as they are now.
@@ -196,12 +199,7 @@ fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
     let url = Url::parse(&settings.url).ok()?;
     let transport = if settings.transport == "udp" { Transport::Udp } else { Transport::Tcp };
     let source = config::source(url, settings.username, password, None, transport);
-    let spec = StreamSpec {
-        source,
-        on_demand: settings.on_demand,
-        idle_timeout: config::IDLE_TIMEOUT,
-        gop_cache: config::GOP_CACHE,
-    };
+    let spec = StreamSpec::new(source, settings.on_demand);
     let (name, enabled, public) = (settings.name, settings.enabled, settings.public);
     Some(CameraConfig { id, name, enabled, public, allow: None, spec })
 }
@@ -216,12 +214,7 @@ async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
     }
     let url = Url::parse(&slot.as_ref()?.url()).ok()?;
     let source = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
-    let spec = StreamSpec {
-        source,
-        on_demand: true,
-        idle_timeout: config::IDLE_TIMEOUT,
-        gop_cache: config::GOP_CACHE,
-    };
+    let spec = StreamSpec::new(source, true);
     let (id, name) = ("demo".into(), "Demo".into());
     Some(CameraConfig { id, name, enabled: true, public: false, allow: None, spec })
 }

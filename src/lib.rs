@@ -92,6 +92,8 @@ impl Gatehouse {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         make_data_folder(&config.data)?;
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
+        // Before anybody can watch anew.
+        accounts.close_open_entries().await?;
         let tls = Tls::start(&config.tls, &config.data, &config.media.public_hosts)?;
         let fail = |error| StartError::Listen(config.listen, error);
         let (listener, socket) = bind(config.listen).await.map_err(fail)?;
@@ -222,9 +224,6 @@ async fn look_after(
 ) {
     let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
     let mut log = tokio::time::interval(LOG_INTERVAL);
-    if let Err(error) = accounts.close_open_entries().await {
-        error!("the log: {error}");
-    }
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

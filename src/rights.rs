@@ -82,6 +82,11 @@ fn lock(live: &Mutex<Live>) -> std::sync::MutexGuard<'_, Live> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Who stands behind a credential now, if it is still the same one: only they may go on.
+fn same_or_nobody(was: &Caller, now: Option<Caller>) -> Caller {
+    now.filter(|now| now.actor() == was.actor()).unwrap_or(Caller::Nobody)
+}
+
 impl Rights {
     /// Nothing is running yet.
     pub fn new(accounts: Accounts, cameras: Cameras, engine: Engine) -> Self {
@@ -114,14 +119,9 @@ impl Rights {
             target: camera.to_owned(),
             detail: String::new(),
         };
-        let entry = match self.accounts.note(event).await {
-            Ok(entry) => entry,
-            Err(error) => return error!(camera, "who watches is not written to the log: {error}"),
-        };
-        if let Some(watching) = lock(&self.live).sessions.get_mut(&session) {
-            watching.entry = Some(entry);
-        } else {
-            self.note_end(entry).await;
+        match self.accounts.note(event).await {
+            Ok(entry) => self.noted(session, entry).await,
+            Err(error) => error!(camera, "who watches is not written to the log: {error}"),
         }
         // It may have ended, or lost its right, while its camera was starting and it was on no list.
         if !self.engine.has_session(&session) {
@@ -131,14 +131,22 @@ impl Rights {
         }
     }
 
+    /// The log has an entry for a session, which may be over by now.
+    async fn noted(&self, session: SessionId, entry: i64) {
+        if let Some(watching) = lock(&self.live).sessions.get_mut(&session) {
+            watching.entry = Some(entry);
+            return;
+        }
+        self.note_end(entry).await;
+    }
+
     async fn is_allowed_still(&self, caller: &Caller, camera: &str) -> bool {
         let Some(entry) = self.cameras.get(camera) else { return false };
         let now = match caller.credential() {
-            None => Some(Caller::Nobody),
+            None => None,
             Some(credential) => self.accounts.behind(credential).await.unwrap_or_default(),
         };
-        let now = now.filter(|now| now.actor() == caller.actor()).unwrap_or(Caller::Nobody);
-        self.accounts.may(&now, Action::WatchCamera(&entry.rule))
+        self.accounts.may(&same_or_nobody(caller, now), Action::WatchCamera(&entry.rule))
     }
 
     /// A socket of `user` is open.
@@ -159,7 +167,7 @@ impl Rights {
     }
 
     async fn note_end(&self, entry: i64) {
-        if let Err(error) = self.accounts.note_end(entry, None).await {
+        if let Err(error) = self.accounts.note_end(entry).await {
             error!("the end of watching is not written to the log: {error}");
         }
     }
@@ -241,10 +249,7 @@ impl Rights {
                 Some(credential) => match now.get(&credential) {
                     // Not asked for this time.
                     None => return false,
-                    Some(caller) => {
-                        let same = caller.clone().filter(|caller| caller.actor() == watching.caller.actor());
-                        same.unwrap_or(Caller::Nobody)
-                    }
+                    Some(caller) => same_or_nobody(&watching.caller, caller.clone()),
                 },
             };
             let Some(entry) = self.cameras.get(&watching.camera) else { return true };

@@ -80,13 +80,12 @@ impl Accounts {
     ///
     /// # Errors
     /// The database's.
-    pub async fn note_end(&self, entry: i64, detail: Option<String>) -> Result<(), AccountError> {
+    pub async fn note_end(&self, entry: i64) -> Result<(), AccountError> {
         let now = millis(SystemTime::now());
         self.database
             .call(move |connection| {
-                let sql =
-                    "UPDATE audit SET until = ?, detail = coalesce(?, detail) WHERE id = ? AND until IS NULL";
-                connection.execute(sql, params![now, detail, entry])?;
+                let sql = "UPDATE audit SET until = ? WHERE id = ? AND until IS NULL";
+                connection.execute(sql, [now, entry])?;
                 Ok(())
             })
             .await
@@ -100,7 +99,7 @@ impl Accounts {
         self.database.call(move |connection| query(connection, &filter, most.min(MOST))).await
     }
 
-    /// Forgets what is older, and ends what a crash has left open.
+    /// Forgets what is older, and what is too much.
     ///
     /// # Errors
     /// The database's.
@@ -158,13 +157,9 @@ fn query(connection: &Connection, filter: &Filter, most: u32) -> Result<Vec<Entr
         add("actor = ? COLLATE NOCASE", actor.clone().into());
     }
     if let Some(action) = &filter.action {
-        add("(action = ? OR action LIKE ? || '.%')", action.clone().into());
-        values.push(action.clone().into());
+        // `login` and `login.failed`, but not `loginx`.
+        add("action || '.' LIKE ? || '.%'", action.clone().into());
     }
-    let mut add = |condition, value: rusqlite::types::Value| {
-        conditions.push(condition);
-        values.push(value);
-    };
     if let Some(target) = &filter.target {
         add("target = ? COLLATE NOCASE", target.clone().into());
     }

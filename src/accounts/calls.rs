@@ -140,7 +140,7 @@ fn list(
     let sql = format!(
         "SELECT id, at, caller = ?1, iif(caller = ?1, callee, caller) AS peer, video, talked, reason, message,
                 callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')
-         FROM calls WHERE (caller = ?1 OR callee = ?1) AND (?2 IS NULL OR peer = ?2) AND (?3 IS NULL OR id < ?3)
+         FROM calls WHERE (caller = ?1 OR callee = ?1) AND (?2 IS NULL OR peer = ?2 COLLATE NOCASE) AND (?3 IS NULL OR id < ?3)
          ORDER BY id DESC LIMIT {PAGE}"
     );
     let mut statement = connection.prepare_cached(&sql)?;

@@ -159,8 +159,8 @@ impl Accounts {
         self.changed.subscribe()
     }
 
-    /// Something that may concern rights has changed.
-    fn change(&self) {
+    /// Something that may concern rights has changed: what runs on them is gone through.
+    pub fn change(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 

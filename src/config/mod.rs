@@ -21,10 +21,6 @@ pub use read::{Problem, Problems};
 use read::{Reader, Section};
 pub use tls::{TlsConfig, TlsMode};
 
-/// How long an on-demand source stays after its last viewer, if nothing is said.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The bytes of a group of pictures that are kept, if nothing is said.
-pub const GOP_CACHE: usize = 4 << 20;
 /// Where it listens when nothing is said: everywhere, since nobody gets in without a login.
 pub const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
 /// How long the log may be kept.
@@ -397,19 +393,16 @@ fn camera(
     let url = url.and_then(|url| source_url(section, reader, &url));
     section.finish(reader);
     let (id, url) = (id.filter(|id| is_name(id))?, url?);
-    let source = source(url, username, password, token, transport);
+    let mut spec = StreamSpec::new(source(url, username, password, token, transport), on_demand);
+    spec.idle_timeout = idle_timeout.unwrap_or(spec.idle_timeout);
+    spec.gop_cache = gop_cache.map_or(spec.gop_cache, |kib| kib as usize * 1024);
     Some(CameraConfig {
         name: name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone()),
         id,
         enabled,
         public,
         allow,
-        spec: StreamSpec {
-            source,
-            on_demand,
-            idle_timeout: idle_timeout.unwrap_or(IDLE_TIMEOUT),
-            gop_cache: gop_cache.map_or(GOP_CACHE, |kib| kib as usize * 1024),
-        },
+        spec,
     })
 }
 

@@ -34,7 +34,6 @@ pub struct Me {
 #[derive(Serialize)]
 struct May {
     administer: bool,
-    share: bool,
     rooms: bool,
 }
 
@@ -50,11 +49,7 @@ impl Me {
             groups: identity.person.groups.clone(),
             language: identity.language.clone(),
             must_change: identity.must_change,
-            may: May {
-                administer: may(Action::Administer),
-                share: identity.person.role >= Role::Dispatcher,
-                rooms: may(Action::MakeRoom),
-            },
+            may: May { administer: may(Action::Administer), rooms: may(Action::MakeRoom) },
         })
     }
 }

@@ -36,6 +36,13 @@ pub struct StreamSpec {
     pub gop_cache: usize,
 }
 
+impl StreamSpec {
+    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 4 MiB cached.
+    pub fn new(source: SourceSpec, on_demand: bool) -> Self {
+        Self { source, on_demand, idle_timeout: Duration::from_secs(10), gop_cache: 4 << 20 }
+    }
+}
+
 /// What others ask of the task.
 pub enum Command {
     /// Another sink; the cached GOP comes first.

@@ -152,11 +152,6 @@ impl Tls {
         self.authority.as_ref()
     }
 
-    /// The names of this machine, for people.
-    pub fn names(&self) -> &[Name] {
-        &self.names
-    }
-
     /// Speaks TLS on a connection. `None` for one that was only an authority's challenge.
     ///
     /// # Errors

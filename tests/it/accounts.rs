@@ -360,6 +360,13 @@ async fn the_log_tells_who_did_what() {
     let failed = server.get(&admin, "/api/admin/log?action=login.failed").await;
     assert_eq!(failed["entries"][0]["action"], "login.failed");
     assert_eq!(failed["entries"][0]["address"], "127.0.0.1");
+    let logins = server.get(&admin, "/api/admin/log?action=login").await;
+    assert!(logins["entries"].as_array().unwrap().len() > 1, "all kinds of it: {logins}");
+    assert_eq!(
+        server.get(&admin, "/api/admin/log?action=log").await["entries"],
+        json!([]),
+        "and nothing else"
+    );
     let users = server.get(&admin, "/api/admin/log?action=user&target=BO").await;
     assert_eq!(users["entries"][0]["actor"], "admin");
     let none = server.get(&admin, "/api/admin/log?from=99999999999999").await;

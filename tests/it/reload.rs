@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::{camera, camera_toml, server, until};
+use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::config::{Config, Overrides};
 use gatehouse::ids::StreamId;
 use gatehouse::reload;
@@ -47,4 +48,24 @@ async fn only_what_changed_is_restarted() {
     let names: Vec<String> =
         server.gatehouse.cameras().list(|_| true).into_iter().map(|camera| camera.name).collect();
     assert_eq!(names, ["one", "two", "Third"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_in_the_file_ends_pictures_at_once() {
+    let camera = camera(DemoOptions::default()).await;
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    server.user("anna", Role::Member).await;
+    let watch = Scopes { watch: true, ..Scopes::default() };
+    let token = server.gatehouse.accounts().add_token("anna", "t", watch, None).await.unwrap();
+    let url = url::Url::parse(&server.url("/whep/camera/c")).unwrap();
+    let mut viewer = server.watch_with(&url, &token).await.unwrap();
+    viewer.video().await;
+    let before = number(&server, "c");
+    let text = camera_toml("c", &camera.url(), "allow = [\"role:dispatcher\"]");
+    let config = Config::parse(&text, "test", Path::new("."), &Overrides::default()).unwrap();
+    let start = std::time::Instant::now();
+    server.gatehouse.cameras().apply(&config).await.unwrap();
+    until("she is out", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(number(&server, "c"), before, "the camera itself goes on");
 }

@@ -115,7 +115,7 @@ async fn a_call_from_the_invitation_to_the_history() {
     assert_eq!((&calls[0]["missed"], &calls[0]["outgoing"]), (&json!(true), &json!(false)));
     assert_eq!((&calls[1]["missed"], &calls[1]["reason"]), (&json!(false), &json!("hangup")));
     assert_eq!(server.send(&bert, "PUT", "/api/calls/seen", json!(null)).await.0, 204);
-    assert_eq!(server.get(&bert, "/api/calls?peer=anna").await["calls"][0]["missed"], false);
+    assert_eq!(server.get(&bert, "/api/calls?peer=Anna").await["calls"][0]["missed"], false);
     assert_eq!(server.get(&anna, "/api/calls").await["calls"][0]["outgoing"], true);
     assert_eq!(server.get(&server.log_in("admin").await, "/api/calls").await["calls"], json!([]));
 }

@@ -26,7 +26,7 @@
  * @property {string[]} groups
  * @property {"" | "zh" | "en"} language
  * @property {boolean} must_change
- * @property {{ administer: boolean, share: boolean, rooms: boolean }} may
+ * @property {{ administer: boolean, rooms: boolean }} may
  */
 
 /** An answer that is an error, with its stable code. */
