@@ -12,6 +12,7 @@ use super::App;
 use super::error::ApiError;
 use crate::accounts::credentials::Caller;
 use crate::rights::SocketGuard;
+use crate::signaling::CLOSE_LOGIN_ENDED;
 use crate::signaling::driver::{Outgoing, Switchboard};
 
 /// The protocol's name.
@@ -22,8 +23,6 @@ const READ_BUFFER: usize = 4096;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Without a sign of life for this long the other side is gone.
 const DEAD: Duration = Duration::from_secs(45);
-/// The login that the socket rests on has ended.
-const CLOSE_LOGIN_ENDED: u16 = 4401;
 /// RFC 6455 §7.4.1: data of a kind that is not taken.
 const CLOSE_NOT_TEXT: u16 = 1003;
 /// The client does not read.

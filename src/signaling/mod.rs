@@ -117,7 +117,9 @@ pub struct CallRecord {
     pub message: String,
 }
 
-/// Close codes of ours.
+/// Close codes of ours. The login that the socket rests on has ended, or its account.
+pub const CLOSE_LOGIN_ENDED: u16 = 4401;
+/// Nobody said hello in time.
 pub const CLOSE_NO_HELLO: u16 = 4408;
 /// Another connection of the same device has come.
 pub const CLOSE_REPLACED: u16 = 4409;
@@ -412,7 +414,7 @@ impl Core {
         let Some(session) = self.sessions.remove(key) else { return };
         if let Some(conn) = session.conn {
             self.sockets.remove(&conn);
-            self.outputs.push(Output::Close(conn, CLOSE_REPLACED, "withdrawn"));
+            self.outputs.push(Output::Close(conn, CLOSE_LOGIN_ENDED, "login_ended"));
         }
         self.device_gone(now, key, reason);
         if !self.is_online(&key.user) {
