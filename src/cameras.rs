@@ -189,7 +189,8 @@ impl Cameras {
 /// The file's word comes first, then the page's, then the default.
 fn entry(config: CameraConfig, origin: Origin, lists: &HashMap<String, Vec<Subject>>) -> Entry {
     let allow = config.allow.clone().or_else(|| lists.get(&config.id).cloned());
-    let rule = CameraRule { id: config.id.clone(), public: config.public, allow };
+    let (public, publish) = (config.public, config.publish.clone());
+    let rule = CameraRule { id: config.id.clone(), public, allow, publish };
     Entry { config, origin, rule }
 }
 
@@ -201,7 +202,7 @@ fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
     let source = config::source(url, settings.username, password, None, transport);
     let spec = StreamSpec::new(source, settings.on_demand);
     let (name, enabled, public) = (settings.name, settings.enabled, settings.public);
-    Some(CameraConfig { id, name, enabled, public, allow: None, spec })
+    Some(CameraConfig { id, name, enabled, public, allow: None, publish: None, spec })
 }
 
 /// The camera that is there while none is configured.
@@ -216,5 +217,5 @@ async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
     let source = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
     let spec = StreamSpec::new(source, true);
     let (id, name) = ("demo".into(), "Demo".into());
-    Some(CameraConfig { id, name, enabled: true, public: false, allow: None, spec })
+    Some(CameraConfig { id, name, enabled: true, public: false, allow: None, publish: None, spec })
 }

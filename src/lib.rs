@@ -2,7 +2,8 @@
 //!
 //! - [`config`] reads and checks the configuration.
 //! - [`streams`] pulls cameras and fans their packets out; [`media`] sends them to viewers.
-//! - [`accounts`] knows people and what they may do; [`rights`] ends what they may do no more.
+//! - [`accounts`] knows people and what they may do, [`signaling`] who is there, calls and watches whom; [`gate`] puts
+//!   both together, [`rights`] ends what is allowed no more.
 //! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP and the pages, [`tls`] its certificates.
 //! - [`cli`] is the command line, [`probe`] examines a camera.
 //!
@@ -12,6 +13,7 @@ pub mod accounts;
 pub mod cameras;
 pub mod cli;
 pub mod config;
+pub mod gate;
 pub mod http;
 pub mod ids;
 pub mod media;
@@ -37,12 +39,14 @@ use tokio_util::sync::CancellationToken;
 
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
-use config::Config;
+use config::{CallMedia, Config};
+use gate::Gate;
 use media::socket::MediaSocket;
 use media::{Engine, EngineConfig};
 use rights::Rights;
 use secret::Secret;
 use signaling::driver::Switchboard;
+use signaling::grants::Grants;
 use streams::Streams;
 use tls::{Tls, TlsError};
 use tracing::error;
@@ -80,6 +84,7 @@ pub struct Gatehouse {
     rights: Rights,
     first_password: Option<Secret>,
     cameras: Cameras,
+    gate: Gate,
     engine: Engine,
     stop: CancellationToken,
 }
@@ -103,9 +108,13 @@ impl Gatehouse {
         let engine = Engine::start(socket, &engine_config(config), endings, stop.clone()).map_err(fail)?;
         engine.refresh_addresses().await;
         tls.refresh(SystemTime::now(), &engine.addresses());
-        let cameras = Cameras::new(Streams::default(), engine.clone(), accounts.clone());
+        let (streams, grants) = (Streams::default(), Grants::default());
+        let cameras = Cameras::new(streams.clone(), engine.clone(), accounts.clone());
         cameras.apply(config).await?;
-        let rights = Rights::new(accounts.clone(), cameras.clone(), engine.clone());
+        let switchboard =
+            Switchboard::start(accounts.clone(), client_config(config), grants.clone(), stop.clone()).await?;
+        let gate = Gate::new(accounts.clone(), cameras.clone(), streams, grants);
+        let rights = Rights::new(accounts.clone(), gate.clone(), engine.clone(), switchboard.clone());
         tokio::spawn(rights.clone().run(ended, stop.clone()));
         tokio::spawn(follow_others(accounts.clone(), stop.clone()));
         tokio::spawn(look_after(
@@ -115,10 +124,10 @@ impl Gatehouse {
             engine.clone(),
             stop.clone(),
         ));
-        let switchboard = Switchboard::start(accounts.clone(), stop.clone()).await?;
         let parts = http::Parts {
             accounts: accounts.clone(),
             cameras: cameras.clone(),
+            gate: gate.clone(),
             engine: engine.clone(),
             rights: rights.clone(),
             tls: tls.clone(),
@@ -134,7 +143,7 @@ impl Gatehouse {
             limits,
             stop.clone(),
         ));
-        Ok(Self { address, accounts, tls, rights, first_password, cameras, engine, stop })
+        Ok(Self { address, accounts, tls, rights, first_password, cameras, gate, engine, stop })
     }
 
     /// The accounts.
@@ -167,6 +176,11 @@ impl Gatehouse {
         &self.cameras
     }
 
+    /// Who may watch and publish what.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Its media engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -188,6 +202,24 @@ impl Drop for Gatehouse {
 pub(crate) fn make_data_folder(folder: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| StartError::Data(folder.display().to_string(), error))
+}
+
+/// What pages have to know to call each other.
+fn client_config(config: &Config) -> serde_json::Value {
+    let servers = config.media.ice_servers.iter().map(|server| {
+        let mut entry = serde_json::json!({ "urls": server.urls });
+        if let (Some(username), Some(credential)) = (&server.username, &server.credential) {
+            entry["username"] = username.as_str().into();
+            entry["credential"] = credential.expose().into();
+        }
+        entry
+    });
+    let media = match config.calls {
+        CallMedia::Auto => "auto",
+        CallMedia::Peer => "peer",
+        CallMedia::Server => "server",
+    };
+    serde_json::json!({ "ice_servers": servers.collect::<Vec<_>>(), "media": media })
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

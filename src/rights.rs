@@ -1,13 +1,13 @@
 //! Ends what somebody is doing when their right to it ends: pictures and sockets that run on after a logout, a
 //! changed password, a disabled account, a withdrawn permission, the end of a token's time. Also writes to the log
-//! who watched what from when to when. What the rights are is decided elsewhere.
+//! who watched and published what from when to when. What the rights are is decided by the `gate`.
 //!
-//! Start at [`Rights::watching`] and [`Rights::review`].
+//! Start at [`Rights::running`] and [`Rights::review`].
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,13 @@ use tracing::{error, info};
 
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, Credential, address_text};
-use crate::accounts::permissions::Action;
 use crate::accounts::throttle::network_of;
 use crate::accounts::{AccountError, Accounts};
-use crate::cameras::Cameras;
-use crate::ids::SessionId;
+use crate::gate::Gate;
+use crate::ids::{SessionId, StreamId};
 use crate::media::Engine;
+use crate::signaling::driver::Switchboard;
+use crate::signaling::grants::Way;
 
 /// How often it is looked whether a token or ticket has run out.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,10 +32,14 @@ const FULL_REVIEW: u64 = 30;
 /// Pictures at once of one network, without an account.
 const STRANGERS_OF_NETWORK: usize = 64;
 
-/// A running picture.
-struct Watching {
+/// A published stream of people that nobody publishes or watches is forgotten after this time.
+const FORGOTTEN: Duration = Duration::from_secs(15);
+
+/// A running picture, to somebody or from somebody.
+struct Running {
     caller: Caller,
-    camera: String,
+    stream: StreamId,
+    way: Way,
     network: IpAddr,
     /// The log's entry, once it is written.
     entry: Option<i64>,
@@ -50,7 +55,7 @@ struct Socket {
 
 #[derive(Default)]
 struct Live {
-    sessions: HashMap<SessionId, Watching>,
+    sessions: HashMap<SessionId, Running>,
     sockets: HashMap<u64, Socket>,
     next_socket: u64,
 }
@@ -59,8 +64,9 @@ struct Live {
 #[derive(Clone)]
 pub struct Rights {
     accounts: Accounts,
-    cameras: Cameras,
+    gate: Gate,
     engine: Engine,
+    switchboard: Switchboard,
     live: Arc<Mutex<Live>>,
 }
 
@@ -89,8 +95,8 @@ fn same_or_nobody(was: &Caller, now: Option<Caller>) -> Caller {
 
 impl Rights {
     /// Nothing is running yet.
-    pub fn new(accounts: Accounts, cameras: Cameras, engine: Engine) -> Self {
-        Self { accounts, cameras, engine, live: Arc::default() }
+    pub fn new(accounts: Accounts, gate: Gate, engine: Engine, switchboard: Switchboard) -> Self {
+        Self { accounts, gate, engine, switchboard, live: Arc::default() }
     }
 
     /// Whether somebody may have one more picture. Those without an account get so many for each network, and never
@@ -101,52 +107,77 @@ impl Rights {
         }
         let network = network_of(address);
         let live = lock(&self.live);
-        let strangers = live.sessions.values().filter(|watching| watching.caller.identity().is_none());
+        let strangers = live.sessions.values().filter(|running| running.caller.identity().is_none());
         let (all, here) = strangers
-            .fold((0, 0), |(all, here), watching| (all + 1, here + usize::from(watching.network == network)));
+            .fold((0, 0), |(all, here), running| (all + 1, here + usize::from(running.network == network)));
         here < STRANGERS_OF_NETWORK && all < self.engine.max_viewers() * 3 / 4
     }
 
-    /// Somebody has begun to watch a camera.
-    pub async fn watching(&self, session: SessionId, caller: &Caller, camera: &str, address: IpAddr) {
+    /// Who publishes a stream at the moment.
+    pub fn publisher(&self, stream: &StreamId) -> Option<(SessionId, Option<Credential>)> {
+        let live = lock(&self.live);
+        let mut sessions = live.sessions.iter();
+        let found = sessions.find(|(_, running)| running.way == Way::Publish && running.stream == *stream);
+        found.map(|(session, running)| (*session, running.caller.credential()))
+    }
+
+    /// Somebody has begun to watch or publish a stream.
+    pub async fn running(
+        &self,
+        session: SessionId,
+        caller: &Caller,
+        stream: &StreamId,
+        way: Way,
+        address: IpAddr,
+    ) {
         let network = network_of(address);
-        let watching = Watching { caller: caller.clone(), camera: camera.to_owned(), network, entry: None };
-        lock(&self.live).sessions.insert(session, watching);
-        let event = Event {
-            actor: caller.actor(),
-            address: address_text(Some(address)),
-            action: "watch",
-            target: camera.to_owned(),
-            detail: String::new(),
-        };
-        match self.accounts.note(event).await {
-            Ok(entry) => self.noted(session, entry).await,
-            Err(error) => error!(camera, "who watches is not written to the log: {error}"),
+        let running = Running { caller: caller.clone(), stream: stream.clone(), way, network, entry: None };
+        lock(&self.live).sessions.insert(session, running);
+        self.tell_picture(caller, stream, way, true).await;
+        // Calls have a history of their own.
+        if !stream.as_str().starts_with("call/") {
+            let event = Event {
+                actor: caller.actor(),
+                address: address_text(Some(address)),
+                action: if way == Way::Watch { "watch" } else { "publish" },
+                target: name_of(stream).to_owned(),
+                detail: String::new(),
+            };
+            match self.accounts.note(event).await {
+                Ok(entry) => self.noted(session, entry).await,
+                Err(error) => error!(%stream, "who watches is not written to the log: {error}"),
+            }
         }
         // It may have ended, or lost its right, while its camera was starting and it was on no list.
         if !self.engine.has_session(&session) {
             self.ended(session).await;
-        } else if !self.is_allowed_still(caller, camera).await {
+        } else if !self.is_allowed_still(caller, stream, way).await {
             self.engine.close(session);
+        }
+    }
+
+    /// Signaling wants to know whether those who watch people still do.
+    async fn tell_picture(&self, caller: &Caller, stream: &StreamId, way: Way, began: bool) {
+        if way == Way::Watch && stream.as_str().starts_with("user/") {
+            self.switchboard.picture(&caller.actor(), stream.as_str(), began).await;
         }
     }
 
     /// The log has an entry for a session, which may be over by now.
     async fn noted(&self, session: SessionId, entry: i64) {
-        if let Some(watching) = lock(&self.live).sessions.get_mut(&session) {
-            watching.entry = Some(entry);
+        if let Some(running) = lock(&self.live).sessions.get_mut(&session) {
+            running.entry = Some(entry);
             return;
         }
         self.note_end(entry).await;
     }
 
-    async fn is_allowed_still(&self, caller: &Caller, camera: &str) -> bool {
-        let Some(entry) = self.cameras.get(camera) else { return false };
+    async fn is_allowed_still(&self, caller: &Caller, stream: &StreamId, way: Way) -> bool {
         let now = match caller.credential() {
             None => None,
             Some(credential) => self.accounts.behind(credential).await.unwrap_or_default(),
         };
-        self.accounts.may(&same_or_nobody(caller, now), Action::WatchCamera(&entry.rule))
+        self.gate.allows(&same_or_nobody(caller, now), stream, way)
     }
 
     /// A socket of `user` is open.
@@ -160,8 +191,9 @@ impl Rights {
     }
 
     async fn ended(&self, session: SessionId) {
-        let entry = lock(&self.live).sessions.remove(&session).and_then(|watching| watching.entry);
-        if let Some(entry) = entry {
+        let Some(running) = lock(&self.live).sessions.remove(&session) else { return };
+        self.tell_picture(&running.caller, &running.stream, running.way, false).await;
+        if let Some(entry) = running.entry {
             self.note_end(entry).await;
         }
     }
@@ -175,6 +207,8 @@ impl Rights {
     /// Follows changes of rights, and sessions that end, until `stop`.
     pub async fn run(self, mut endings: UnboundedReceiver<SessionId>, stop: CancellationToken) {
         let mut changes = self.accounts.changes();
+        let mut grants = self.gate.grants().changes();
+        let mut forgotten = HashMap::new();
         let mut tick = tokio::time::interval(TICK);
         // Set until a review of everything has succeeded: an error must not let anybody go on.
         let mut due = false;
@@ -191,12 +225,19 @@ impl Rights {
                     if changed.is_err() {
                         return;
                     }
-                    if let Err(error) = self.cameras.refresh().await {
+                    if let Err(error) = self.gate.cameras().refresh().await {
                         error!("cameras are not read again: {error}");
                     }
                     true
                 }
-                _ = tick.tick() => false,
+                Ok(()) = grants.changed() => {
+                    self.review_grants();
+                    continue;
+                }
+                _ = tick.tick() => {
+                    self.forget_streams(&mut forgotten, Instant::now());
+                    false
+                }
             };
             ticks += 1;
             let everything = changed || due || ticks.is_multiple_of(FULL_REVIEW);
@@ -218,7 +259,7 @@ impl Rights {
         let concerned = |credential: &Credential| everything || !matches!(credential, Credential::Login(_));
         let credentials: HashSet<Credential> = {
             let live = lock(&self.live);
-            let sessions = live.sessions.values().filter_map(|watching| watching.caller.credential());
+            let sessions = live.sessions.values().filter_map(|running| running.caller.credential());
             sessions.chain(live.sockets.values().map(|socket| socket.credential)).filter(concerned).collect()
         };
         let mut now: HashMap<Credential, Option<Caller>> = HashMap::new();
@@ -226,7 +267,7 @@ impl Rights {
             now.insert(credential, self.accounts.behind(credential).await?);
         }
         for session in self.sessions_to_end(everything, &now) {
-            info!(?session, "a viewer's right has ended");
+            info!(?session, "the right to a picture has ended");
             self.engine.close(session);
         }
         for socket in lock(&self.live).sockets.values() {
@@ -240,21 +281,57 @@ impl Rights {
         Ok(())
     }
 
+    /// Ends what signaling has taken back.
+    fn review_grants(&self) {
+        let lost: Vec<SessionId> = {
+            let live = lock(&self.live);
+            let granted = |running: &&Running| !running.stream.as_str().starts_with("camera/");
+            let sessions = live.sessions.iter().filter(|(_, running)| granted(running));
+            let lost = sessions.filter(|(_, run)| !self.gate.allows(&run.caller, &run.stream, run.way));
+            lost.map(|(session, _)| *session).collect()
+        };
+        for session in lost {
+            self.engine.close(session);
+        }
+    }
+
+    /// Streams of people are there as long as somebody publishes or watches them.
+    fn forget_streams(&self, idle: &mut HashMap<StreamId, Instant>, now: Instant) {
+        let in_use: HashSet<StreamId> =
+            lock(&self.live).sessions.values().map(|running| running.stream.clone()).collect();
+        let streams = self.gate.streams();
+        let unused: Vec<StreamId> =
+            streams.all_passing().into_iter().filter(|id| !in_use.contains(id)).collect();
+        idle.retain(|id, _| unused.contains(id));
+        for id in unused {
+            let since = *idle.entry(id.clone()).or_insert(now);
+            if now.saturating_duration_since(since) >= FORGOTTEN
+                && let Some(number) = streams.end_passing(&id)
+            {
+                self.engine.end_stream(number);
+            }
+        }
+    }
+
     fn sessions_to_end(&self, everything: bool, now: &HashMap<Credential, Option<Caller>>) -> Vec<SessionId> {
         let live = lock(&self.live);
-        let lost = |watching: &Watching| {
-            let caller = match watching.caller.credential() {
+        let lost = |running: &Running| {
+            let caller = match running.caller.credential() {
                 None if !everything => return false,
                 None => Caller::Nobody,
                 Some(credential) => match now.get(&credential) {
                     // Not asked for this time.
                     None => return false,
-                    Some(caller) => same_or_nobody(&watching.caller, caller.clone()),
+                    Some(caller) => same_or_nobody(&running.caller, caller.clone()),
                 },
             };
-            let Some(entry) = self.cameras.get(&watching.camera) else { return true };
-            !self.accounts.may(&caller, Action::WatchCamera(&entry.rule))
+            !self.gate.allows(&caller, &running.stream, running.way)
         };
-        live.sessions.iter().filter(|(_, watching)| lost(watching)).map(|(id, _)| *id).collect()
+        live.sessions.iter().filter(|(_, running)| lost(running)).map(|(id, _)| *id).collect()
     }
+}
+
+/// As the log names a stream: cameras by their id.
+fn name_of(stream: &StreamId) -> &str {
+    stream.as_str().strip_prefix("camera/").unwrap_or(stream.as_str())
 }

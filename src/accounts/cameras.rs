@@ -30,7 +30,7 @@ pub struct StoredCamera {
 pub struct CameraSettings {
     /// Its name for people.
     pub name: String,
-    /// `rtsp://`, `whep://` or `wheps://`, without user name and password.
+    /// `rtsp://`, `whep://`, `wheps://` or `whip:`, without user name and password.
     pub url: String,
     /// Its user name for us.
     #[serde(default)]
@@ -71,10 +71,11 @@ impl CameraSettings {
         if !["tcp", "udp"].contains(&self.transport.as_str()) {
             return Err(AccountError::Invalid("transport", "\"tcp\" or \"udp\"".into()));
         }
-        let fits = |url: &Url| matches!(url.scheme(), "rtsp" | "whep" | "wheps") && url.host().is_some();
         let too_long = self.url.len() > 2048 || self.username.as_ref().is_some_and(|name| name.len() > 256);
-        let Some(mut url) = Url::parse(self.url.trim()).ok().filter(fits).filter(|_| !too_long) else {
-            let allowed = "rtsp://host[:port]/path, whep://host/path or wheps://host/path";
+        let Some(mut url) =
+            Url::parse(self.url.trim()).ok().filter(crate::config::is_source).filter(|_| !too_long)
+        else {
+            let allowed = "rtsp://host[:port]/path, whep://host/path, wheps://host/path or whip:";
             return Err(AccountError::Invalid("url", allowed.into()));
         };
         let inside = split_credentials(&mut url);

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod database;
 pub mod password;
 pub mod permissions;
+pub mod preferences;
 pub mod settings;
 pub mod throttle;
 pub mod users;

@@ -60,7 +60,8 @@ impl Subject {
     /// What can be written, for errors.
     pub const ALLOWED: &'static str = "\"everyone\", \"role:…\", \"group:…\" or \"user:…\"";
 
-    fn names(&self, person: &Person) -> bool {
+    /// Whether it means this person.
+    pub fn names(&self, person: &Person) -> bool {
         match self {
             Self::Everyone => true,
             Self::Role(role) => person.role == *role,
@@ -172,6 +173,8 @@ pub struct CameraRule {
     pub public: bool,
     /// Who may watch it; [`DEFAULT_ALLOW`] where nothing is said. Admins always may.
     pub allow: Option<Vec<Subject>>,
+    /// Who may publish it, where that is how it gets its pictures; dispatchers where nothing is said. Admins may.
+    pub publish: Option<Vec<Subject>>,
 }
 
 /// Who may watch a camera about which nothing is said: all staff, no guests.
@@ -244,6 +247,8 @@ pub enum Action<'a> {
     ShareCamera(&'a CameraRule),
     /// To publish a stream of one's own.
     Publish,
+    /// To publish the pictures of a camera that is one of ours.
+    PublishCamera(&'a CameraRule),
     /// To call somebody.
     Call(&'a Person),
     /// To ask for somebody's camera.
@@ -276,6 +281,13 @@ pub fn may(rules: &Rules, who: Who<'_>, action: Action<'_>) -> bool {
             scopes.share && person.role >= Role::Dispatcher && is_allowed(camera, person)
         }
         Action::Publish => scopes.publish && person.role >= Role::Member,
+        Action::PublishCamera(camera) => {
+            let listed = match &camera.publish {
+                None => person.role == Role::Dispatcher,
+                Some(list) => list.iter().any(|subject| subject.names(person)),
+            };
+            scopes.publish && (person.role == Role::Admin || listed)
+        }
         Action::Call(other) => {
             scopes.manage && other_than(other) && rules.call.allows(person.role, other.role)
         }
@@ -308,7 +320,7 @@ mod tests {
 
     fn camera(id: &str, public: bool, allow: Option<&[&str]>) -> CameraRule {
         let allow = allow.map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
-        CameraRule { id: id.into(), public, allow }
+        CameraRule { id: id.into(), public, allow, publish: None }
     }
 
     /// Who may do what, as a table: `+` yes, `-` no, in the order of its head.
@@ -336,7 +348,8 @@ mod tests {
         let [gus, mia, _max, dan, ada] = everybody.clone();
         let sam = person("sam", Role::Member, &[]);
         // Nobody, a ticket for "c", then gus mia max dan ada.
-        let table: [(Action<'_>, &str); 19] = [
+        let listed = CameraRule { publish: Some(vec![Subject::User("mia".into())]), ..plain.clone() };
+        let table: [(Action<'_>, &str); 21] = [
             (Action::WatchCamera(&public), "++ +++++"),
             (Action::WatchCamera(&public_list), "++ +++++"),
             (Action::WatchCamera(&plain), "-+ -++++"),
@@ -348,6 +361,8 @@ mod tests {
             (Action::ShareCamera(&plain), "-- ---++"),
             (Action::ShareCamera(&admins), "-- ----+"),
             (Action::Publish, "-- -++++"),
+            (Action::PublishCamera(&public), "-- ---++"),
+            (Action::PublishCamera(&listed), "-- -+--+"),
             (Action::Call(&gus), "-- ---++"),
             (Action::Call(&sam), "-- -++++"),
             (Action::Call(&dan), "-- +++-+"),
@@ -388,6 +403,7 @@ mod tests {
             (Action::WatchCamera(&plain), "+---"),
             (Action::WatchPerson(&sam), "+---"),
             (Action::Publish, "-+--"),
+            (Action::PublishCamera(&plain), "-+--"),
             (Action::ShareCamera(&plain), "--+-"),
             (Action::Call(&sam), "---+"),
             (Action::MakeRoom, "---+"),

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::credentials::Credential;
 use super::permissions::{Role, Subject, is_title};
+use super::preferences::{self, Preferences};
 use super::{AccountError, Accounts, calls, millis, password, settings};
 use crate::ids::is_name;
 use crate::secret::Secret;
@@ -35,6 +36,9 @@ pub struct UserView {
     pub seen_at: Option<i64>,
     /// How many logins they have.
     pub logins: i64,
+    /// What they have decided for themselves.
+    #[serde(skip)]
+    pub preferences: Preferences,
 }
 
 /// An account to be made.
@@ -144,6 +148,7 @@ impl Accounts {
                 connection.execute("DELETE FROM users WHERE id = ?", [user])?;
                 // Whoever gets this name one day is somebody else.
                 settings::forget_subject(connection, &Subject::User(name.clone()))?;
+                preferences::forget_subject(connection, &Subject::User(name.clone()))?;
                 calls::forget_name(connection, &name)?;
                 require_admin(connection)
             })
@@ -203,6 +208,7 @@ impl Accounts {
         self.database
             .call(move |connection| {
                 settings::forget_subject(connection, &Subject::Group(name.clone()))?;
+                preferences::forget_subject(connection, &Subject::Group(name.clone()))?;
                 match connection.execute("DELETE FROM groups WHERE name = ?", [&name])? {
                     0 => Err(AccountError::NotFound("group")),
                     _ => Ok(()),
@@ -336,7 +342,7 @@ fn list(connection: &Connection) -> Result<Vec<UserView>, AccountError> {
                  (SELECT json_group_array(groups.name) FROM members JOIN groups ON groups.id = group_id
                   WHERE user_id = users.id),
                  (SELECT max(seen_at) FROM logins WHERE user_id = users.id),
-                 (SELECT count(*) FROM logins WHERE user_id = users.id)
+                 (SELECT count(*) FROM logins WHERE user_id = users.id), preferences
                FROM users ORDER BY name";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
@@ -350,6 +356,7 @@ fn list(connection: &Connection) -> Result<Vec<UserView>, AccountError> {
             groups: list_of(&row.get::<_, String>(6)?),
             seen_at: row.get(7)?,
             logins: row.get(8)?,
+            preferences: preferences::read(&row.get::<_, String>(9)?),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -1,6 +1,7 @@
 //! The configuration: TOML text in, a checked [`Config`] or all of its problems out. `read` walks the text and
 //! knows positions; this file knows the keys. It opens no sockets and starts nothing. Start at [`Config::parse`].
 
+mod camera;
 mod read;
 mod tls;
 
@@ -12,11 +13,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::accounts::permissions::Subject;
-use crate::ids::{StreamId, is_name};
-use crate::secret::split_credentials;
-use crate::streams::source::{Secret, SourceSpec, Transport};
+use crate::ids::StreamId;
+use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
+pub use camera::{CameraConfig, is_source, source};
 pub use read::{Problem, Problems};
 use read::{Reader, Section};
 pub use tls::{TlsConfig, TlsMode};
@@ -26,8 +26,6 @@ pub const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
 /// How long the log may be kept.
 const KEEP_LOG: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
-/// Cameras in one file.
-const MAX_CAMERAS: usize = 10_000;
 
 /// Everything that can be configured, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Of the media engine.
     pub media: MediaConfig,
+    /// Which way calls go.
+    pub calls: CallMedia,
     /// In the order of the file.
     pub cameras: Vec<CameraConfig>,
 }
@@ -71,6 +71,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self { connections: 16_384, connections_per_address: 1_024, requests_per_second: 100 }
     }
+}
+
+/// `[calls]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallMedia {
+    /// Between the browsers, and through the server where that does not work.
+    #[default]
+    Auto,
+    /// Between the browsers, or not at all.
+    Peer,
+    /// Through the server.
+    Server,
 }
 
 /// `[media]`.
@@ -95,30 +107,6 @@ pub struct IceServer {
     pub username: Option<String>,
     /// For TURN.
     pub credential: Option<Secret>,
-}
-
-/// `[[camera]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CameraConfig {
-    /// Its name in URLs.
-    pub id: String,
-    /// Its name on the page.
-    pub name: String,
-    /// Whether it is there at all.
-    pub enabled: bool,
-    /// Whether it is watched without a login.
-    pub public: bool,
-    /// Who may watch it; if nothing is said, the page decides.
-    pub allow: Option<Vec<Subject>>,
-    /// How its stream is run.
-    pub spec: StreamSpec,
-}
-
-impl CameraConfig {
-    /// Its stream.
-    pub fn stream_id(&self) -> Option<StreamId> {
-        StreamId::camera(&self.id)
-    }
 }
 
 /// What may override the file: the command line's flags and the environment.
@@ -186,7 +174,8 @@ impl Config {
         let tls = tls::read(&mut root.section(&mut reader, "tls"), &mut reader, folder);
         let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
         let media = media(&mut root.section(&mut reader, "media"), &mut reader);
-        let cameras = cameras(&mut root, &mut reader, folder, overrides);
+        let calls = calls(&mut root.section(&mut reader, "calls"), &mut reader);
+        let cameras = camera::read(&mut root, &mut reader, folder, overrides);
         root.finish(&mut reader);
         let mut config = Self {
             listen: listen.or_else(|| DEFAULT_LISTEN.parse().ok()).unwrap_or(([127, 0, 0, 1], 8443).into()),
@@ -199,6 +188,7 @@ impl Config {
             tls,
             limits,
             media,
+            calls,
             cameras,
         };
         config.override_with(overrides, &mut reader);
@@ -315,6 +305,16 @@ fn limits(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Limits {
     }
 }
 
+fn calls(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> CallMedia {
+    let media = section.one_of(reader, "media", &["auto", "peer", "server"]);
+    section.finish(reader);
+    match media {
+        Some(1) => CallMedia::Peer,
+        Some(2) => CallMedia::Server,
+        _ => CallMedia::Auto,
+    }
+}
+
 fn media(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConfig {
     let defaults = MediaConfig::default();
     let public_hosts = section.strings(reader, "public_hosts").unwrap_or_default();
@@ -339,168 +339,6 @@ fn media(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConfig 
         threads: threads.map_or(defaults.threads, |value| value as usize),
         ice_servers,
     }
-}
-
-fn cameras(
-    root: &mut Section<'_, '_>,
-    reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
-) -> Vec<CameraConfig> {
-    let mut cameras: Vec<CameraConfig> = Vec::new();
-    for mut section in root.sections(reader, "camera").into_iter().take(MAX_CAMERAS) {
-        let Some(camera) = camera(&mut section, reader, folder, overrides) else { continue };
-        if cameras.iter().any(|other| other.id == camera.id) {
-            section.complain(reader, "id", &camera.id, "an id that no camera before it has");
-            continue;
-        }
-        cameras.push(camera);
-    }
-    cameras
-}
-
-fn camera(
-    section: &mut Section<'_, '_>,
-    reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
-) -> Option<CameraConfig> {
-    let id = section.required_string(reader, "id");
-    if let Some(id) = id.as_ref().filter(|id| !is_name(id)) {
-        section.complain(
-            reader,
-            "id",
-            id,
-            "1 to 64 letters, digits, '.', '_' or '-', not beginning with '.'",
-        );
-    }
-    let name = section.string(reader, "name");
-    let url = section.required_string(reader, "url");
-    let username = section.string(reader, "username");
-    let password = password(section, reader, folder, overrides);
-    let token = section.string(reader, "token").map(Secret::new);
-    let transport = section.one_of(reader, "transport", &["tcp", "udp"]);
-    let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
-    let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
-    let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
-    let enabled = section.boolean(reader, "enabled").unwrap_or(true);
-    let public = section.boolean(reader, "public").unwrap_or(false);
-    let allow = allow(section, reader);
-    let transport = match transport {
-        Some(1) => Transport::Udp,
-        _ => Transport::Tcp,
-    };
-    let url = url.and_then(|url| source_url(section, reader, &url));
-    section.finish(reader);
-    let (id, url) = (id.filter(|id| is_name(id))?, url?);
-    let mut spec = StreamSpec::new(source(url, username, password, token, transport), on_demand);
-    spec.idle_timeout = idle_timeout.unwrap_or(spec.idle_timeout);
-    spec.gop_cache = gop_cache.map_or(spec.gop_cache, |kib| kib as usize * 1024);
-    Some(CameraConfig {
-        name: name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone()),
-        id,
-        enabled,
-        public,
-        allow,
-        spec,
-    })
-}
-
-fn allow(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Option<Vec<Subject>> {
-    let texts = section.strings(reader, "allow")?;
-    let mut subjects = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(subject) => subjects.push(subject),
-            Err(()) => section.complain(reader, "allow", &text, Subject::ALLOWED),
-        }
-    }
-    Some(subjects)
-}
-
-fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) -> Option<Url> {
-    let allowed = "rtsp://host[:port]/path, whep://host/path (over http) or wheps://host/path (over https)";
-    let parsed = Url::parse(text).ok();
-    let fits = |url: &Url| matches!(url.scheme(), "rtsp" | "whep" | "wheps") && url.host().is_some();
-    let url = parsed.filter(fits);
-    if url.is_none() {
-        // Without what stands before an @: it may be a password.
-        let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
-        section.complain(reader, "url", &shown, allowed);
-    }
-    url
-}
-
-/// What a checked address and its credentials make.
-pub fn source(
-    mut url: Url,
-    username: Option<String>,
-    password: Option<Secret>,
-    token: Option<Secret>,
-    transport: Transport,
-) -> SourceSpec {
-    let inside = split_credentials(&mut url);
-    let web = match url.scheme() {
-        "whep" => Some("http"),
-        "wheps" => Some("https"),
-        _ => None,
-    };
-    if let Some(scheme) = web {
-        // `set_scheme` refuses to turn an unknown scheme into a known one.
-        let text = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
-        if let Ok(url) = Url::parse(&text) {
-            return SourceSpec::Whep { url, token: token.or(password) };
-        }
-    }
-    let credentials = match username {
-        Some(username) => Some((username, password.unwrap_or_default())),
-        None => match (inside, password) {
-            (Some((username, _)), Some(password)) => Some((username, password)),
-            (inside, _) => inside,
-        },
-    };
-    SourceSpec::Rtsp { url, credentials, transport }
-}
-
-fn password(
-    section: &mut Section<'_, '_>,
-    reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
-) -> Option<Secret> {
-    let direct = section.string(reader, "password").map(Secret::new);
-    let from_file = section.string(reader, "password_file").and_then(|file| {
-        let path = folder.join(&file);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
-            Err(error) => {
-                section.complain(
-                    reader,
-                    "password_file",
-                    &file,
-                    &format!("a file that can be read ({error})"),
-                );
-                None
-            }
-        }
-    });
-    let from_variable = section.string(reader, "password_env").and_then(|name| {
-        let value = overrides.environment.get(&name).cloned().or_else(|| std::env::var(&name).ok());
-        if value.is_none() {
-            section.complain(
-                reader,
-                "password_env",
-                &name,
-                "the name of an environment variable that is set",
-            );
-        }
-        value.map(Secret::new)
-    });
-    let given = [&direct, &from_file, &from_variable].into_iter().flatten().count();
-    if given > 1 {
-        section.complain_about(reader, "only one of password, password_file and password_env may be set");
-    }
-    direct.or(from_file).or(from_variable)
 }
 
 #[cfg(test)]

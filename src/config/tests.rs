@@ -1,6 +1,7 @@
 //! Tests of the configuration: what it takes, and that every problem is told with its place.
 
 use super::*;
+use crate::streams::source::{SourceSpec, Transport};
 
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, "g.toml", Path::new("."), &Overrides::default())

@@ -13,6 +13,7 @@ use super::error::{ApiError, Body};
 use super::{App, Client};
 use crate::accounts::credentials::{Caller, Credential, Identity};
 use crate::accounts::permissions::{Action, Role, Scopes};
+use crate::accounts::preferences::Preferences;
 use crate::secret::Secret;
 
 /// The longest life of a token that has an end, in days.
@@ -77,6 +78,26 @@ pub async fn change(
     Body(profile): Body<Profile>,
 ) -> Result<StatusCode, ApiError> {
     app.accounts.set_profile(&me(&caller)?.person.name, &profile.language, &profile.display).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who may watch oneself, and whose calls are accepted at once.
+pub async fn preferences(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Preferences>, ApiError> {
+    Ok(Json(app.accounts.preferences(&me(&caller)?.person.name).await?))
+}
+
+/// Decides that.
+pub async fn set_preferences(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Body(preferences): Body<Preferences>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.set_preferences(&me(&caller)?.person.name, preferences).await?;
+    app.note(&caller, client, "preferences", &caller.actor(), String::new()).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -54,6 +54,7 @@ fn admin_view(app: &App, entry: &Entry) -> AdminView {
             token.is_some(),
             Transport::Tcp,
         ),
+        SourceSpec::Published => ("whip:".to_owned(), None, false, Transport::Tcp),
     };
     let settings = CameraSettings {
         name: config.name.clone(),

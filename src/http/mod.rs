@@ -38,6 +38,7 @@ use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, address_text};
 use crate::cameras::Cameras;
 use crate::config::{Config, IceServer, Limits};
+use crate::gate::Gate;
 use crate::media::Engine;
 use crate::rights::Rights;
 use crate::signaling::driver::Switchboard;
@@ -55,6 +56,8 @@ pub struct App {
     pub accounts: Accounts,
     /// The cameras.
     pub cameras: Cameras,
+    /// Who may watch and publish what.
+    pub gate: Gate,
     /// Where viewers are served.
     pub engine: Engine,
     /// What ends when rights end.
@@ -74,6 +77,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// The cameras.
     pub cameras: Cameras,
+    /// Who may watch and publish what.
+    pub gate: Gate,
     /// Where viewers are served.
     pub engine: Engine,
     /// What ends when rights end.
@@ -103,9 +108,9 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
             limits: config.limits.clone(),
         };
-        let Parts { accounts, cameras, engine, rights, tls, switchboard } = parts;
+        let Parts { accounts, cameras, gate, engine, rights, tls, switchboard } = parts;
         let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
-        Self { accounts, cameras, engine, rights, tls, switchboard, probes, settings }
+        Self { accounts, cameras, gate, engine, rights, tls, switchboard, probes, settings }
     }
 
     /// Writes to the log who has done what. That it cannot be written stops nobody, and is reported.

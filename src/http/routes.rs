@@ -63,7 +63,13 @@ pub fn all() -> Vec<Route> {
             "/whep/{*stream}",
             &[Method::POST, Method::GET, Method::OPTIONS],
             Handler,
-            any(whip_whep::endpoint),
+            any(whip_whep::watch),
+        ),
+        route(
+            "/whip/{*stream}",
+            &[Method::POST, Method::GET, Method::OPTIONS],
+            Handler,
+            any(whip_whep::publish),
         ),
         route(
             "/session/{id}",
@@ -79,6 +85,12 @@ pub fn all() -> Vec<Route> {
         route("/api/ws", GET, SettledLogin, any(socket::open)),
         route("/api/me", GET, Anyone, get(account::show)),
         route("/api/me", PUT, Login, put(account::change)),
+        route(
+            "/api/me/preferences",
+            &[Method::GET, Method::PUT],
+            SettledLogin,
+            get(account::preferences).put(account::set_preferences),
+        ),
         route("/api/me/password", PUT, Login, put(account::change_password)),
         route(
             "/api/me/logins",

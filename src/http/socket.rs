@@ -59,7 +59,10 @@ async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard
     let mut heard = tokio::time::Instant::now();
     loop {
         let sent = tokio::select! {
-            () = guard.end.cancelled() => return close(&mut socket, CLOSE_LOGIN_ENDED, "login_ended").await,
+            () = guard.end.cancelled() => {
+                line.for_good = true;
+                return close(&mut socket, CLOSE_LOGIN_ENDED, "login_ended").await;
+            }
             message = socket.recv() => {
                 heard = tokio::time::Instant::now();
                 match message {

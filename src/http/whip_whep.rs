@@ -1,7 +1,5 @@
-//! WHEP (draft-ietf-wish-whep) for players, ours and others'. The status codes are those that public players
+//! WHEP (draft-ietf-wish-whep) for players and WHIP (RFC 9725) for publishers, ours and others'. The status codes are those that public players
 //! handle well: 400 and 406 make some of them switch their mode, so they are not used for offers.
-
-use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
@@ -12,13 +10,12 @@ use super::error::ApiError;
 use super::guard::unauthorized;
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
-use crate::accounts::permissions::Action;
-use crate::cameras::Entry;
 use crate::config::IceServer;
 use crate::ids::{SessionId, StreamId};
 use crate::media::negotiate::OfferError;
 use crate::media::shard::PatchOutcome;
-use crate::media::{WatchError, Watching};
+use crate::media::{Begun, WatchError};
+use crate::signaling::grants::Way;
 use crate::streams::StreamHandle;
 
 const SDP: &str = "application/sdp";
@@ -28,7 +25,35 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const MAX_RETRY_AFTER: u64 = 30;
 
 /// `/whep/{stream}`.
-pub async fn endpoint(
+pub async fn watch(
+    state: State<App>,
+    client: Extension<Client>,
+    caller: Option<Extension<Caller>>,
+    path: Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    endpoint(Way::Watch, state, client, caller, path, method, headers, body).await
+}
+
+/// `/whip/{stream}`.
+pub async fn publish(
+    state: State<App>,
+    client: Extension<Client>,
+    caller: Option<Extension<Caller>>,
+    path: Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    endpoint(Way::Publish, state, client, caller, path, method, headers, body).await
+}
+
+// All that a request consists of.
+#[allow(clippy::too_many_arguments)]
+async fn endpoint(
+    way: Way,
     State(app): State<App>,
     Extension(client): Extension<Client>,
     caller: Option<Extension<Caller>>,
@@ -40,27 +65,34 @@ pub async fn endpoint(
     let caller = caller.map_or(Caller::Nobody, |Extension(caller)| caller);
     let result = match method {
         Method::OPTIONS => Ok(options(&app, &caller)),
-        Method::POST => post(&app, client, &caller, &stream, &headers, &body).await,
-        Method::GET | Method::HEAD => find(&app, &caller, &stream).map(|_| StatusCode::OK.into_response()),
+        Method::POST => {
+            let request = Request { app: &app, client, caller: &caller, headers: &headers, body: &body };
+            request.post(&stream, way).await
+        }
+        Method::GET | Method::HEAD => {
+            find(&app, &caller, &stream, way).map(|_| StatusCode::OK.into_response())
+        }
         _ => Err(wrong_method("POST, GET, HEAD, OPTIONS")),
     };
     cors(result.unwrap_or_else(IntoResponse::into_response))
 }
 
-/// The camera, if the caller may watch it. Who may not even know of it gets the same answer as for one that is
-/// not there.
-fn find(app: &App, caller: &Caller, stream: &str) -> Result<(Arc<Entry>, StreamHandle), ApiError> {
-    let id = StreamId::parse(stream);
-    let entry = id.as_ref().and_then(|id| app.cameras.of_stream(id));
-    let entry = entry.filter(|entry| app.accounts.may(caller, Action::WatchCamera(&entry.rule)));
-    let found = entry.zip(id.and_then(|id| app.cameras.stream(&id)));
+/// The stream, if the caller may watch or publish it. Who may not even know of it gets the same answer as for one
+/// that is not there.
+fn find(app: &App, caller: &Caller, stream: &str, way: Way) -> Result<StreamHandle, ApiError> {
+    let id = StreamId::parse(stream).filter(|id| app.gate.allows(caller, id, way));
+    let found = id.and_then(|id| app.gate.stream(&id));
+    let found = found.filter(|stream| way == Way::Watch || stream.is_published());
     found.ok_or_else(|| match caller {
         Caller::Nobody => unauthorized("log in, or send a token"),
         Caller::Ticket { .. } => {
-            ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the ticket is for another camera")
+            ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the ticket is for watching another camera")
         }
-        Caller::Person(identity) if !identity.scopes.watch => {
+        Caller::Person(identity) if way == Way::Watch && !identity.scopes.watch => {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the token has no scope \"watch\"")
+        }
+        Caller::Person(identity) if way == Way::Publish && !identity.scopes.publish => {
+            ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the token has no scope \"publish\"")
         }
         Caller::Person(_) => ApiError::not_found("stream"),
     })
@@ -77,27 +109,55 @@ fn options(app: &App, caller: &Caller) -> Response {
     response
 }
 
-async fn post(
-    app: &App,
+/// A POST.
+struct Request<'a> {
+    app: &'a App,
     client: Client,
-    caller: &Caller,
-    stream: &str,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<Response, ApiError> {
-    let (entry, stream) = find(app, caller, stream)?;
-    require_type(headers, SDP)?;
-    let offer = std::str::from_utf8(body).map_err(|_| unreadable("the offer is not UTF-8"))?;
-    if !app.rights.has_room(caller, client.ip()) {
-        let text = "too many are watching without a login";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", text).retry_after(10));
-    }
-    let watching = app.engine.watch(&stream, offer, client.is_local()).await.map_err(refuse)?;
-    app.rights.watching(watching.session, caller, &entry.config.id, client.ip()).await;
-    created(&watching, &app.settings.ice_servers)
+    caller: &'a Caller,
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
 }
 
-fn created(watching: &Watching, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
+impl Request<'_> {
+    async fn post(&self, stream: &str, way: Way) -> Result<Response, ApiError> {
+        let (app, caller, client) = (self.app, self.caller, self.client);
+        let stream = find(app, caller, stream, way)?;
+        require_type(self.headers, SDP)?;
+        let offer = std::str::from_utf8(self.body).map_err(|_| unreadable("the offer is not UTF-8"))?;
+        let begun = match way {
+            Way::Watch => self.watch(&stream, offer).await?,
+            Way::Publish => self.publish(&stream, offer).await?,
+        };
+        app.rights.running(begun.session, caller, stream.id(), way, client.ip()).await;
+        created(&begun, &app.settings.ice_servers)
+    }
+
+    async fn watch(&self, stream: &StreamHandle, offer: &str) -> Result<Begun, ApiError> {
+        if !self.app.rights.has_room(self.caller, self.client.ip()) {
+            let text = "too many are watching without a login";
+            return Err(
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", text).retry_after(10)
+            );
+        }
+        self.app.engine.watch(stream, offer, self.client.is_local()).await.map_err(refuse)
+    }
+
+    /// One publisher a stream; the same browser or program takes its own place.
+    async fn publish(&self, stream: &StreamHandle, offer: &str) -> Result<Begun, ApiError> {
+        let before = self.app.rights.publisher(stream.id());
+        if before.is_some_and(|(_, credential)| credential != self.caller.credential()) {
+            let text = "somebody else publishes this stream";
+            return Err(ApiError::new(StatusCode::CONFLICT, "already_published", text).retry_after(5));
+        }
+        let begun = self.app.engine.publish(stream, offer, self.client.is_local()).await.map_err(refuse)?;
+        if let Some((session, _)) = before {
+            self.app.engine.close(session);
+        }
+        Ok(begun)
+    }
+}
+
+fn created(watching: &Begun, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
     let value = |text: &str| {
         let internal =
             |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a header cannot be made");

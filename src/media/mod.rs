@@ -1,16 +1,21 @@
-//! The media engine: peers that watch streams over WebRTC. The only folder that names `rtc`. A few shard threads
+//! The media engine: peers that watch streams over WebRTC, and peers that publish them. The only folder that names `rtc`. A few shard threads
 //! own the peers; one UDP socket serves all of them; TCP connections of the HTTP port that turn out to be ICE are
-//! handed in. Start at [`Engine::watch`] for a viewer's arrival and at [`shard`] for the packets.
+//! handed in. Start at [`Engine::watch`] for a viewer's arrival, at [`Engine::publish`] for a publisher's, and at
+//! [`shard`] for the packets.
 
+pub mod answer;
 pub mod candidates;
 pub mod dtls;
 pub mod ice;
+pub mod intake;
 pub mod negotiate;
 pub mod path;
 pub mod peer;
+pub mod receive;
 pub mod ring;
 pub mod routes;
 pub mod rtcp;
+pub mod rtp;
 pub mod sdp;
 pub mod shard;
 pub mod socket;
@@ -18,13 +23,15 @@ pub mod srtp;
 pub mod stun;
 pub mod tcp;
 pub mod track;
+pub mod twcc;
 pub mod viewer;
+pub mod viewing;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
@@ -34,20 +41,28 @@ use tracing::{error, warn};
 
 use crate::ids::SessionId;
 use crate::streams::StreamHandle;
+use crate::streams::packet::{AudioCodec, VideoCodec};
+use crate::streams::published::{self, KeyFrames};
 use crate::streams::source::SourceError;
 use crate::streams::status::{Reason, State, StreamStatus};
+use answer::Local;
 use candidates::{Candidates, parse_remote};
 use dtls::Identity;
-use negotiate::{Local, OfferError, Tracks};
+use negotiate::{Agreement, OfferError, Tracks};
 use path::{ConnectionId, Path, Via};
-use peer::NewPeer;
+use peer::{Media, NewPeer};
+use receive::Receiving;
 use routes::{Routes, new_credentials};
 use sdp::Sdp;
 use shard::{Input, Patch, PatchOutcome, Shard};
 use socket::{MediaSocket, Outlet, ReceiveBuffers};
+use viewer::Replays;
+use viewing::Viewing;
 
 /// How long a viewer waits for a source that has to be started.
 const START_LIMIT: Duration = Duration::from_secs(12);
+/// …and for a publisher who has to come.
+const PUBLISHER_LIMIT: Duration = Duration::from_secs(5);
 /// A source that is tried again within this time is waited for.
 const SOON: Duration = Duration::from_millis(700);
 /// Our addresses are looked up again after this time.
@@ -66,7 +81,7 @@ pub struct EngineConfig {
     pub public_hosts: Vec<String>,
 }
 
-/// Why a viewer cannot be served.
+/// Why a viewer or publisher cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The offer.
@@ -86,9 +101,9 @@ pub enum WatchError {
     Engine,
 }
 
-/// A viewer's session has begun.
+/// A session has begun.
 #[derive(Debug)]
-pub struct Watching {
+pub struct Begun {
     /// The SDP answer.
     pub answer: String,
     /// The session's name.
@@ -186,37 +201,100 @@ impl Engine {
         stream: &StreamHandle,
         offer: &str,
         is_local: bool,
-    ) -> Result<Watching, WatchError> {
+    ) -> Result<Begun, WatchError> {
         // What is wrong with the offer alone is told before a camera is woken.
-        let any = Tracks { profile_level_id: "42e01f".into(), audio: None };
-        negotiate::negotiate(offer, &any, [0; 4])?;
-        let inner = &self.inner;
-        if inner.routes.sessions() >= inner.max_viewers {
-            return Err(WatchError::Full(inner.max_viewers));
+        let any = Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio: None };
+        if stream.is_published() {
+            negotiate::check(offer)?;
+        } else {
+            negotiate::watch(offer, &any, [0; 4])?;
         }
+        self.has_room()?;
         let interest = stream.want().await;
-        let status = watchable(stream).await?;
-        let agreement = negotiate::negotiate(offer, &tracks_of(&status), rand::random())?;
+        let limit = if stream.is_published() { PUBLISHER_LIMIT } else { START_LIMIT };
+        let status = watchable(stream, limit).await?;
+        let tracks = tracks_of(&status);
+        let agreement = negotiate::watch(offer, &tracks, rand::random())?;
+        let replays = if stream.answers_key_frames() {
+            let repeatable = tracks.video.as_ref().is_some_and(|(codec, _)| codec.is_replayable());
+            Replays::of_answering(repeatable)
+        } else {
+            Replays::CAMERA
+        };
+        let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
+        let viewing = Viewing::new(stream.number(), video, audio, replays, Instant::now());
+        let media = Media::Out(Box::new(viewing));
+        let handle = stream.clone();
+        let session = SessionId::random();
+        let name = stream.id().as_str();
+        let begun =
+            self.begin(&agreement, session, name, media, is_local, |new| Input::Watch(new, handle))?;
+        // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
+        drop(interest);
+        Ok(begun)
+    }
+
+    /// A publisher arrives: takes the place of whoever published the stream before, and answers the offer.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn publish(
+        &self,
+        stream: &StreamHandle,
+        offer: &str,
+        is_local: bool,
+    ) -> Result<Begun, WatchError> {
+        let publishing = negotiate::publish(offer)?;
+        self.has_room()?;
+        let session = SessionId::random();
+        let key_frames = Arc::new(Requests { session, engine: Arc::downgrade(&self.inner) });
+        let (feed, source) = published::Session::new(publishing.video, publishing.audio, key_frames);
+        let agreement = publishing.agreement;
+        let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
+        let receiving = Receiving::new(video, audio, feed, Instant::now(), rand::random());
+        let media = Media::In(Box::new(receiving));
+        let begun = self.begin(&agreement, session, stream.id().as_str(), media, is_local, Input::Publish)?;
+        if !stream.attach(source).await {
+            self.close(session);
+            let error = SourceError::soon("stream_ended", "the stream has just ended");
+            return Err(WatchError::NotReachable(error.reason(), SOON));
+        }
+        Ok(begun)
+    }
+
+    fn has_room(&self) -> Result<(), WatchError> {
+        let room = self.inner.routes.sessions() < self.inner.max_viewers;
+        if room { Ok(()) } else { Err(WatchError::Full(self.inner.max_viewers)) }
+    }
+
+    /// Answers an agreement and hands the new peer to a shard.
+    fn begin<T>(
+        &self,
+        agreement: &Agreement<T>,
+        session: SessionId,
+        stream: &str,
+        media: Media,
+        is_local: bool,
+        input: impl FnOnce(Box<NewPeer>) -> Input,
+    ) -> Result<Begun, WatchError> {
+        let inner = &self.inner;
         let number = inner.next_shard.fetch_add(1, Ordering::Relaxed) % inner.shards.len();
         let local = new_credentials(number);
-        let session = SessionId::random();
         let candidates = inner.candidates.lines(is_local);
-        let (fingerprint, stream_name) = (inner.identity.fingerprint(), msid(stream.id().as_str()));
-        let ours = Local { ice: &local, fingerprint, candidates: &candidates, stream: &stream_name };
-        let answer = negotiate::answer(&agreement, &ours, rand::random::<u64>() >> 2);
+        let (fingerprint, stream) = (inner.identity.fingerprint(), msid(stream));
+        let ours = Local { ice: &local, fingerprint, candidates: &candidates, stream: &stream };
+        let answer = answer::answer(agreement, &ours, rand::random::<u64>() >> 2);
         let remotes = remote_paths(&agreement.candidates);
-        let new = NewPeer::new(&agreement, session, stream.number(), local, remotes);
+        let new = NewPeer::new(agreement, session, media, local, remotes);
         let etag = new.etag.clone();
         if !inner.routes.add_session(session, number, inner.max_viewers) {
             return Err(WatchError::Full(inner.max_viewers));
         }
-        if inner.shards[number].try_send(Input::Add(Box::new(new), stream.clone())).is_err() {
+        if inner.shards[number].try_send(input(Box::new(new))).is_err() {
             inner.routes.remove_session(&session);
             return Err(WatchError::Engine);
         }
-        // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
-        drop(interest);
-        Ok(Watching { answer, session, etag })
+        Ok(Begun { answer, session, etag })
     }
 
     /// Whether a session exists.
@@ -275,7 +353,24 @@ impl Engine {
     }
 }
 
-async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchError> {
+/// Asks a publisher for key frames.
+struct Requests {
+    session: SessionId,
+    engine: std::sync::Weak<Inner>,
+}
+
+impl KeyFrames for Requests {
+    fn request(&self) {
+        let Some(inner) = self.engine.upgrade() else { return };
+        let shard = inner.routes.by_session(&self.session).and_then(|shard| inner.shards.get(shard));
+        if let Some(shard) = shard {
+            // Where the shard is swamped, the next viewer asks again.
+            let _ = shard.try_send(Input::KeyFrame(self.session));
+        }
+    }
+}
+
+async fn watchable(stream: &StreamHandle, limit: Duration) -> Result<Arc<StreamStatus>, WatchError> {
     let mut changes = stream.watch_status();
     let waiting = async {
         loop {
@@ -301,7 +396,7 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
             }
         }
     };
-    match tokio::time::timeout(START_LIMIT, waiting).await {
+    match tokio::time::timeout(limit, waiting).await {
         Ok(result) => result,
         Err(_) => {
             let known = stream.status().reason.clone();
@@ -312,14 +407,13 @@ async fn watchable(stream: &StreamHandle) -> Result<Arc<StreamStatus>, WatchErro
 }
 
 fn tracks_of(status: &StreamStatus) -> Tracks {
-    let info = status.video.as_ref().and_then(|video| video.info.as_ref());
-    let audio =
-        status.audio.as_ref().filter(|audio| audio.playable).map(|audio| match audio.codec.as_str() {
-            "PCMA" => crate::streams::packet::AudioCodec::Pcma,
-            _ => crate::streams::packet::AudioCodec::Pcmu,
-        });
-    let profile_level_id = info.map_or_else(|| "42e01f".to_owned(), |info| info.profile_level_id.clone());
-    Tracks { profile_level_id, audio }
+    let video = status.video.as_ref().map(|video| {
+        let codec = VideoCodec::ALL.into_iter().find(|codec| codec.name() == video.codec);
+        let profile = video.info.as_ref().map(|info| info.profile_level_id.clone());
+        (codec.unwrap_or_default(), profile.unwrap_or_else(|| "42e01f".into()))
+    });
+    let audio = status.audio.as_ref().filter(|audio| audio.playable);
+    Tracks { video, audio: audio.and_then(|audio| AudioCodec::by_name(&audio.codec)) }
 }
 
 /// A token without the characters that SDP gives a meaning.

@@ -1,20 +1,22 @@
-//! From an offer to an answer: which codecs, which payload types, which header extensions. Pure. The answer is
-//! written here line by line: one stream, one way, everything bundled on one transport. Start at [`negotiate`].
-
-use std::fmt::Write;
+//! From an offer to an agreement: which codecs, which payload types, which header extensions. Pure. `answer` writes
+//! it down. Start at [`watch`] for viewers and at [`publish`] for publishers.
 
 use super::ice::Credentials;
 use super::sdp::{Codec, Media, Sdp, SdpError};
-use crate::streams::packet::AudioCodec;
+use crate::streams::packet::{AudioCodec, VideoCodec};
 
 /// Asks for no playout delay where both bounds are 0.
-const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+pub(super) const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+
+/// Numbers packets for the feedback from which a sender finds out what its network carries.
+pub(super) const TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// What the stream has to offer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tracks {
-    /// `profile-level-id` of the camera's SPS.
-    pub profile_level_id: String,
+    /// Its pictures, with `profile-level-id` of their SPS if they are H.264; none if it is sound alone.
+    pub video: Option<(VideoCodec, String)>,
     /// Its sound, if it can be passed on.
     pub audio: Option<AudioCodec>,
 }
@@ -67,39 +69,80 @@ pub struct SendTrack {
     pub rtx_ssrc: u32,
 }
 
-/// What was agreed on.
+/// How a track is received.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Agreement {
-    /// The viewer's ICE credentials.
+pub struct ReceiveTrack {
+    /// Payload type.
+    pub payload_type: u8,
+    /// Payload type of retransmissions (RFC 4588).
+    pub rtx_payload_type: Option<u8>,
+    /// Whether NACK was agreed on.
+    pub nack: bool,
+    /// Id of the transport-wide numbering.
+    pub transport_cc: Option<u8>,
+    /// RTP clock, in Hz.
+    pub clock: u32,
+}
+
+/// What was agreed on, with a track of `T` for each kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agreement<T> {
+    /// The other side's ICE credentials.
     pub remote: Credentials,
     /// `a=candidate` values of the offer.
     pub candidates: Vec<String>,
-    /// What the viewer's certificate must match, one of them.
+    /// What the other side's certificate must match, one of them.
     pub fingerprints: Vec<Fingerprint>,
     /// Ours.
     pub role: DtlsRole,
-    /// The video track.
-    pub video: SendTrack,
+    /// The video track, if there is one.
+    pub video: Option<T>,
     /// The audio track, if both sides have the codec.
-    pub audio: Option<SendTrack>,
-    sections: Vec<Section>,
+    pub audio: Option<T>,
+    pub(super) sections: Vec<Section>,
 }
 
 /// One section of the answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Section {
-    kind: String,
-    protocol: String,
-    mid: Option<String>,
+pub(super) struct Section {
+    pub kind: String,
+    pub protocol: String,
+    pub mid: Option<String>,
     /// Rejected if there is none.
-    accepted: Option<Accepted>,
-    first_format: String,
+    pub accepted: Option<Accepted>,
+    pub first_format: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Accepted {
-    codec: Codec,
-    track: SendTrack,
+pub(super) struct Accepted {
+    pub codec: Codec,
+    pub way: Way,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    Send(SendTrack),
+    Receive(ReceiveTrack),
+}
+
+impl Way {
+    pub fn rtx_payload_type(&self) -> Option<u8> {
+        match self {
+            Self::Send(track) => track.rtx_payload_type,
+            Self::Receive(track) => track.rtx_payload_type,
+        }
+    }
+}
+
+/// What a publisher is going to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publishing {
+    /// The tracks.
+    pub agreement: Agreement<ReceiveTrack>,
+    /// Its pictures.
+    pub video: Option<VideoCodec>,
+    /// Its sound.
+    pub audio: Option<AudioCodec>,
 }
 
 /// A codec of the offer, with the payload type of its retransmissions.
@@ -108,55 +151,114 @@ struct Choice {
     rtx: Option<u8>,
 }
 
-/// Ours, for the answer.
-pub struct Local<'a> {
-    /// ICE credentials.
-    pub ice: &'a Credentials,
-    /// SHA-256 of our certificate, as `AB:CD:…`.
-    pub fingerprint: &'a str,
-    /// `a=candidate` values.
-    pub candidates: &'a [String],
-    /// The stream's name, for `a=msid`: picture and sound of one camera belong together.
-    pub stream: &'a str,
-}
-
 /// Chooses what to send for an offer. `ssrcs` are four random numbers.
 ///
 /// # Errors
 /// The offer is no SDP, lacks something, or has no codec that the stream has.
-pub fn negotiate(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement, OfferError> {
+pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<SendTrack>, OfferError> {
     let sdp = Sdp::parse(offer)?;
-    let mut video = None;
-    let mut audio = None;
+    let (mut video, mut audio) = (None, None);
     let mut sections = Vec::new();
     for media in &sdp.media {
+        let is_video = media.kind == "video";
         let choice = match media.kind.as_str() {
             "video" if video.is_none() && media.wants_media() => {
-                choose_video(&media.codecs(), &tracks.profile_level_id)
+                tracks.video.as_ref().and_then(|track| choose_video(&media.codecs(), track.0, &track.1))
             }
-            "audio" if audio.is_none() && media.wants_media() => choose_audio(&media.codecs(), tracks.audio),
+            "audio" if audio.is_none() && media.wants_media() => {
+                tracks.audio.and_then(|codec| choose_audio(&media.codecs(), codec))
+            }
             _ => None,
         };
         let accepted = choice.map(|choice| {
-            let is_video = media.kind == "video";
             let (ssrc, rtx_ssrc) = if is_video { (ssrcs[0], ssrcs[1]) } else { (ssrcs[2], ssrcs[3]) };
             let track = send_track(media, &choice, ssrc, rtx_ssrc);
             *(if is_video { &mut video } else { &mut audio }) = Some(track.clone());
-            Accepted { codec: choice.codec, track }
+            Accepted { codec: choice.codec, way: Way::Send(track) }
         });
-        sections.push(Section {
-            kind: media.kind.clone(),
-            protocol: media.protocol.clone(),
-            mid: media.attribute("mid").map(str::to_owned),
-            accepted,
-            first_format: media.formats.first().cloned().unwrap_or_else(|| "0".into()),
-        });
+        sections.push(section(media, accepted));
     }
-    let video = video.ok_or_else(|| no_common_codec(&sdp, tracks))?;
+    let enough = if tracks.video.is_some() { video.is_some() } else { audio.is_some() };
+    if !enough {
+        return Err(no_common_codec(&sdp, tracks));
+    }
+    agreement(&sdp, video, audio, sections)
+}
+
+/// Looks at what is wrong with an offer whatever the stream has.
+///
+/// # Errors
+/// The offer is no SDP, or lacks something.
+pub fn check(offer: &str) -> Result<(), OfferError> {
+    let sdp = Sdp::parse(offer)?;
+    agreement::<()>(&sdp, None, None, Vec::new()).map(drop)
+}
+
+/// Chooses what to receive of an offer: H.264 before the others, since every player has it.
+///
+/// # Errors
+/// The offer is no SDP, lacks something, or has no codec that can be passed on.
+pub fn publish(offer: &str) -> Result<Publishing, OfferError> {
+    let sdp = Sdp::parse(offer)?;
+    let (mut video, mut audio) = (None, None);
+    let mut sections = Vec::new();
+    for media in &sdp.media {
+        let codecs = media.codecs();
+        let accepted = match media.kind.as_str() {
+            "video" if video.is_none() && media.sends_media() => {
+                let choices = VideoCodec::ALL.into_iter();
+                let mut choices =
+                    choices.filter_map(|codec| Some((codec, choose_video(&codecs, codec, "42e01f")?)));
+                choices.next().map(|(codec, choice)| {
+                    let track = receive_track(media, &choice);
+                    video = Some((codec, track.clone()));
+                    Accepted { codec: choice.codec, way: Way::Receive(track) }
+                })
+            }
+            "audio" if audio.is_none() && media.sends_media() => {
+                let choices = [AudioCodec::Opus, AudioCodec::Pcmu, AudioCodec::Pcma].into_iter();
+                let mut choices = choices.filter_map(|codec| Some((codec, choose_audio(&codecs, codec)?)));
+                choices.next().map(|(codec, choice)| {
+                    let track = receive_track(media, &choice);
+                    audio = Some((codec, track.clone()));
+                    Accepted { codec: choice.codec, way: Way::Receive(track) }
+                })
+            }
+            _ => None,
+        };
+        sections.push(section(media, accepted));
+    }
+    let wants_video = sdp.media.iter().any(|media| media.kind == "video" && media.sends_media());
+    if (wants_video && video.is_none()) || (video.is_none() && audio.is_none()) {
+        let offered = names(&sdp, Media::sends_media);
+        let ours = "H264 (packetization-mode=1), VP8, VP9, AV1, OPUS, PCMU, PCMA".into();
+        return Err(OfferError::NoCommonCodec { offered, ours });
+    }
+    let (codecs, tracks) = (video.as_ref().map(|(codec, _)| *codec), audio.as_ref().map(|(codec, _)| *codec));
+    let agreement = agreement(&sdp, video.map(|(_, track)| track), audio.map(|(_, track)| track), sections)?;
+    Ok(Publishing { agreement, video: codecs, audio: tracks })
+}
+
+fn section(media: &Media, accepted: Option<Accepted>) -> Section {
+    Section {
+        kind: media.kind.clone(),
+        protocol: media.protocol.clone(),
+        mid: media.attribute("mid").map(str::to_owned),
+        accepted,
+        first_format: media.formats.first().cloned().unwrap_or_else(|| "0".into()),
+    }
+}
+
+fn agreement<T>(
+    sdp: &Sdp,
+    video: Option<T>,
+    audio: Option<T>,
+    sections: Vec<Section>,
+) -> Result<Agreement<T>, OfferError> {
     Ok(Agreement {
-        remote: remote_credentials(&sdp)?,
-        candidates: candidates(&sdp),
-        fingerprints: fingerprints(&sdp)?,
+        remote: remote_credentials(sdp)?,
+        candidates: candidates(sdp),
+        fingerprints: fingerprints(sdp)?,
         role: match sdp.anywhere("setup") {
             Some("active") => DtlsRole::Server,
             _ => DtlsRole::Client,
@@ -213,7 +315,7 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
 
 /// H.264 with the stream's profile, else constrained baseline, else any: browsers decode more than they offer.
 /// Only `packetization-mode=1` can carry fragments.
-fn choose_video(codecs: &[Codec], profile_level_id: &str) -> Option<Choice> {
+fn choose_video(codecs: &[Codec], wanted: VideoCodec, profile_level_id: &str) -> Option<Choice> {
     let profile = |codec: &Codec| {
         // RFC 6184 §8.1: baseline, level 1, where it is not said.
         codec.parameter("profile-level-id").unwrap_or("42000a").to_ascii_lowercase()
@@ -226,8 +328,20 @@ fn choose_video(codecs: &[Codec], profile_level_id: &str) -> Option<Choice> {
         id if id.starts_with("42") => 3,
         _ => 4,
     };
-    let fit = |codec: &&Codec| codec.name == "H264" && codec.parameter("packetization-mode") == Some("1");
-    let best = codecs.iter().filter(fit).min_by_key(|codec| rank(codec))?;
+    let best = match wanted {
+        VideoCodec::H264 => {
+            let fit =
+                |codec: &&Codec| codec.name == "H264" && codec.parameter("packetization-mode") == Some("1");
+            codecs.iter().filter(fit).min_by_key(|codec| rank(codec))?
+        }
+        // Of VP9 and AV1 the first profile, 8 bits, which all have.
+        other => codecs.iter().find(|codec| {
+            codec.name == other.name()
+                && ["profile-id", "profile"]
+                    .iter()
+                    .all(|key| codec.parameter(key).is_none_or(|profile| profile == "0"))
+        })?,
+    };
     let rtx = codecs.iter().find(|codec| {
         codec.name == "RTX"
             && codec.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(best.payload_type)
@@ -235,10 +349,23 @@ fn choose_video(codecs: &[Codec], profile_level_id: &str) -> Option<Choice> {
     Some(Choice { codec: best.clone(), rtx: rtx.map(|rtx| rtx.payload_type) })
 }
 
-fn choose_audio(codecs: &[Codec], audio: Option<AudioCodec>) -> Option<Choice> {
-    let name = audio?.name();
-    let codec = codecs.iter().find(|codec| codec.name == name && codec.clock_rate == 8000)?;
+fn choose_audio(codecs: &[Codec], wanted: AudioCodec) -> Option<Choice> {
+    let codec =
+        codecs.iter().find(|codec| codec.name == wanted.name() && codec.clock_rate == wanted.clock())?;
     Some(Choice { codec: codec.clone(), rtx: None })
+}
+
+fn receive_track(media: &Media, choice: &Choice) -> ReceiveTrack {
+    let codec = &choice.codec;
+    let offers = |wanted: &str| codec.feedback.iter().any(|feedback| feedback == wanted);
+    let nack = offers("nack");
+    ReceiveTrack {
+        payload_type: codec.payload_type,
+        rtx_payload_type: choice.rtx.filter(|_| nack),
+        nack,
+        transport_cc: media.extension(TRANSPORT_CC).filter(|_| offers("transport-cc")),
+        clock: codec.clock_rate,
+    }
 }
 
 fn send_track(media: &Media, choice: &Choice, ssrc: u32, rtx_ssrc: u32) -> SendTrack {
@@ -255,7 +382,20 @@ fn send_track(media: &Media, choice: &Choice, ssrc: u32, rtx_ssrc: u32) -> SendT
 }
 
 fn no_common_codec(sdp: &Sdp, tracks: &Tracks) -> OfferError {
-    let sections = sdp.media.iter().filter(|media| media.kind == "video" && media.wants_media());
+    let offered = names(sdp, Media::wants_media);
+    let ours = match (&tracks.video, tracks.audio) {
+        (Some((VideoCodec::H264, profile)), _) => {
+            format!("H264 (packetization-mode=1, profile-level-id={profile})")
+        }
+        (Some((codec, _)), _) => codec.name().into(),
+        (None, audio) => audio.map_or("nothing", AudioCodec::name).into(),
+    };
+    OfferError::NoCommonCodec { offered, ours }
+}
+
+/// The video codecs of an offer, for people.
+fn names(sdp: &Sdp, fits: fn(&Media) -> bool) -> String {
+    let sections = sdp.media.iter().filter(|media| media.kind == "video" && fits(media));
     let mut names: Vec<String> = sections
         .flat_map(Media::codecs)
         .filter(|codec| !matches!(codec.name.as_str(), "RTX" | "RED" | "ULPFEC" | "FLEXFEC-03"))
@@ -265,136 +405,14 @@ fn no_common_codec(sdp: &Sdp, tracks: &Tracks) -> OfferError {
         })
         .collect();
     names.dedup();
-    let offered = if names.is_empty() { "no video to receive".into() } else { names.join(", ") };
-    let ours = format!("H264 (packetization-mode=1, profile-level-id={})", tracks.profile_level_id);
-    OfferError::NoCommonCodec { offered, ours }
+    if names.is_empty() { "no video".into() } else { names.join(", ") }
 }
 
-/// Writes the answer for an agreement.
-pub fn answer(agreement: &Agreement, local: &Local<'_>, session: u64) -> String {
-    let mut out = String::with_capacity(2048);
-    let mids: Vec<&str> = agreement
-        .sections
-        .iter()
-        .filter(|section| section.accepted.is_some())
-        .filter_map(|section| section.mid.as_deref())
-        .collect();
-    let setup = match agreement.role {
-        DtlsRole::Client => "active",
-        DtlsRole::Server => "passive",
-    };
-    line(&mut out, format_args!("v=0"));
-    line(&mut out, format_args!("o=- {session} 1 IN IP4 0.0.0.0"));
-    line(&mut out, format_args!("s=-"));
-    line(&mut out, format_args!("t=0 0"));
-    if !mids.is_empty() {
-        line(&mut out, format_args!("a=group:BUNDLE {}", mids.join(" ")));
-    }
-    line(&mut out, format_args!("a=msid-semantic: WMS {}", local.stream));
-    line(&mut out, format_args!("a=fingerprint:sha-256 {}", local.fingerprint));
-    let mut first = true;
-    for section in &agreement.sections {
-        match &section.accepted {
-            Some(accepted) => {
-                section_head(&mut out, section, accepted, local, setup);
-                if std::mem::take(&mut first) {
-                    candidate_lines(&mut out, local.candidates);
-                }
-            }
-            None => rejected(&mut out, section),
-        }
-    }
-    out
-}
-
-/// The fragment that answers an ICE restart (RFC 9725 §4.3.2).
-pub fn restart_fragment(agreed: &Credentials, candidates: &[String], mid: &str) -> String {
-    let mut out = String::new();
-    line(&mut out, format_args!("a=ice-ufrag:{}", agreed.ufrag));
-    line(&mut out, format_args!("a=ice-pwd:{}", agreed.pwd));
-    line(&mut out, format_args!("m=video 9 UDP/TLS/RTP/SAVPF 0"));
-    line(&mut out, format_args!("a=mid:{mid}"));
-    candidate_lines(&mut out, candidates);
-    out
-}
-
-impl Agreement {
+impl<T> Agreement<T> {
     /// `mid` of the section that carries the candidates.
     pub fn first_mid(&self) -> &str {
         let section = self.sections.iter().find(|section| section.accepted.is_some());
         section.and_then(|section| section.mid.as_deref()).unwrap_or("0")
-    }
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = out.write_fmt(text);
-    out.push_str("\r\n");
-}
-
-fn candidate_lines(out: &mut String, candidates: &[String]) {
-    for candidate in candidates {
-        line(out, format_args!("a=candidate:{candidate}"));
-    }
-    line(out, format_args!("a=end-of-candidates"));
-}
-
-fn rejected(out: &mut String, section: &Section) {
-    // RFC 3264 §6: port 0; a format must be there and means nothing. 0 is one that needs no rtpmap, which strict
-    // readers miss.
-    let is_rtp = section.protocol.contains("RTP/");
-    let format = if is_rtp { "0" } else { section.first_format.as_str() };
-    line(out, format_args!("m={} 0 {} {format}", section.kind, section.protocol));
-    line(out, format_args!("c=IN IP4 0.0.0.0"));
-    line(out, format_args!("a=inactive"));
-    if let Some(mid) = &section.mid {
-        line(out, format_args!("a=mid:{mid}"));
-    }
-}
-
-fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local: &Local<'_>, setup: &str) {
-    let (codec, track) = (&accepted.codec, &accepted.track);
-    let (pt, kind) = (track.payload_type, section.kind.as_str());
-    let rtx = track.rtx_payload_type;
-    let formats = rtx.map_or_else(|| pt.to_string(), |rtx| format!("{pt} {rtx}"));
-    line(out, format_args!("m={kind} 9 {} {formats}", section.protocol));
-    line(out, format_args!("c=IN IP4 0.0.0.0"));
-    line(out, format_args!("a=rtcp:9 IN IP4 0.0.0.0"));
-    line(out, format_args!("a=ice-ufrag:{}", local.ice.ufrag));
-    line(out, format_args!("a=ice-pwd:{}", local.ice.pwd));
-    line(out, format_args!("a=ice-options:trickle"));
-    line(out, format_args!("a=setup:{setup}"));
-    if let Some(mid) = &section.mid {
-        line(out, format_args!("a=mid:{mid}"));
-    }
-    if let Some(id) = track.playout_delay {
-        line(out, format_args!("a=extmap:{id} {PLAYOUT_DELAY}"));
-    }
-    line(out, format_args!("a=sendonly"));
-    line(out, format_args!("a=msid:{} {kind}", local.stream));
-    line(out, format_args!("a=rtcp-mux"));
-    if kind == "video" {
-        line(out, format_args!("a=rtcp-rsize"));
-    }
-    let channels = if codec.name == "H264" { "" } else { "/1" };
-    line(out, format_args!("a=rtpmap:{pt} {}/{}{channels}", codec.name, codec.clock_rate));
-    for feedback in ["nack", "nack pli", "ccm fir"] {
-        if codec.feedback.iter().any(|offered| offered == feedback) {
-            line(out, format_args!("a=rtcp-fb:{pt} {feedback}"));
-        }
-    }
-    if !codec.format.is_empty() {
-        line(out, format_args!("a=fmtp:{pt} {}", codec.format));
-    }
-    if let Some(rtx) = rtx {
-        line(out, format_args!("a=rtpmap:{rtx} rtx/90000"));
-        line(out, format_args!("a=fmtp:{rtx} apt={pt}"));
-        line(out, format_args!("a=ssrc-group:FID {} {}", track.ssrc, track.rtx_ssrc));
-    }
-    // Chromium takes the first one for the track's own, whatever the group says.
-    line(out, format_args!("a=ssrc:{} cname:gatehouse", track.ssrc));
-    if rtx.is_some() {
-        line(out, format_args!("a=ssrc:{} cname:gatehouse", track.rtx_ssrc));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the negotiation with offers as browsers and others make them.
 
+use super::super::answer::{Local, answer};
 use super::*;
 
 fn offer(codecs: &str) -> String {
@@ -22,7 +23,7 @@ const CHROMIUM: &str = "a=rtpmap:96 VP8/90000\r\na=rtpmap:97 H264/90000\r\na=rtc
     a=rtpmap:100 H264/90000\r\na=fmtp:100 packetization-mode=0;profile-level-id=64001f\r\n";
 
 fn tracks(profile: &str, audio: Option<AudioCodec>) -> Tracks {
-    Tracks { profile_level_id: profile.into(), audio }
+    Tracks { video: Some((VideoCodec::H264, profile.into())), audio }
 }
 
 fn local(ice: &Credentials) -> Local<'_> {
@@ -34,14 +35,14 @@ fn the_streams_profile_is_taken_where_it_is_offered() {
     for (profile, expected) in
         [("42e01e", 97), ("42c01e", 97), ("4d0028", 99), ("640028", 97), ("f4001f", 97)]
     {
-        let agreement = negotiate(&offer(CHROMIUM), &tracks(profile, None), [1, 2, 3, 4]).unwrap();
-        assert_eq!(agreement.video.payload_type, expected, "{profile}");
+        let agreement = watch(&offer(CHROMIUM), &tracks(profile, None), [1, 2, 3, 4]).unwrap();
+        assert_eq!(agreement.video.unwrap().payload_type, expected, "{profile}");
     }
 }
 
 #[test]
 fn retransmission_and_extensions_come_along() {
-    let agreement = negotiate(&offer(CHROMIUM), &tracks("42e01f", None), [1, 2, 3, 4]).unwrap();
+    let agreement = watch(&offer(CHROMIUM), &tracks("42e01f", None), [1, 2, 3, 4]).unwrap();
     let expected = SendTrack {
         payload_type: 97,
         rtx_payload_type: Some(98),
@@ -50,7 +51,7 @@ fn retransmission_and_extensions_come_along() {
         ssrc: 1,
         rtx_ssrc: 2,
     };
-    assert_eq!(agreement.video, expected);
+    assert_eq!(agreement.video.as_ref(), Some(&expected));
     assert_eq!(agreement.role, DtlsRole::Client);
     assert_eq!(agreement.remote.ufrag, "abcd");
     assert_eq!(agreement.candidates, ["1 1 udp 1 192.0.2.1 5000 typ host"]);
@@ -59,8 +60,7 @@ fn retransmission_and_extensions_come_along() {
 
 #[test]
 fn the_answer_has_a_section_for_each_of_the_offer() {
-    let agreement =
-        negotiate(&offer(CHROMIUM), &tracks("42e01f", Some(AudioCodec::Pcma)), [1, 2, 3, 4]).unwrap();
+    let agreement = watch(&offer(CHROMIUM), &tracks("42e01f", Some(AudioCodec::Pcma)), [1, 2, 3, 4]).unwrap();
     let ice = Credentials { ufrag: "0aaaa".into(), pwd: "p".repeat(24) };
     let text = answer(&agreement, &local(&ice), 7);
     let sdp = Sdp::parse(&text).unwrap();
@@ -79,7 +79,7 @@ fn the_answer_has_a_section_for_each_of_the_offer() {
 #[test]
 fn sound_that_the_other_side_lacks_is_rejected() {
     let without = offer(CHROMIUM).replace(" 111 0 8", " 111");
-    let agreement = negotiate(&without, &tracks("42e01f", Some(AudioCodec::Pcmu)), [1, 2, 3, 4]).unwrap();
+    let agreement = watch(&without, &tracks("42e01f", Some(AudioCodec::Pcmu)), [1, 2, 3, 4]).unwrap();
     assert_eq!(agreement.audio, None);
     assert_eq!(agreement.first_mid(), "1");
     let ice = Credentials { ufrag: "0aaaa".into(), pwd: "p".repeat(24) };
@@ -91,31 +91,28 @@ fn sound_that_the_other_side_lacks_is_rejected() {
 #[test]
 fn an_active_offer_is_answered_passively() {
     let active = offer(CHROMIUM).replace("actpass", "active");
-    let agreement = negotiate(&active, &tracks("42e01f", None), [1, 2, 3, 4]).unwrap();
+    let agreement = watch(&active, &tracks("42e01f", None), [1, 2, 3, 4]).unwrap();
     assert_eq!(agreement.role, DtlsRole::Server);
 }
 
 #[test]
 fn refusals_name_what_is_wrong() {
     let vp8 = offer("a=rtpmap:96 VP8/90000\r\na=rtpmap:98 rtx/90000\r\n");
-    let error = negotiate(&vp8, &tracks("42e01f", None), [0; 4]).unwrap_err();
+    let error = watch(&vp8, &tracks("42e01f", None), [0; 4]).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("the offer has VP8,") && text.contains("H264 (packetization-mode=1"), "{text}");
     let mode_0 = offer("a=rtpmap:97 H264/90000\r\na=fmtp:97 packetization-mode=0\r\n");
-    assert!(matches!(negotiate(&mode_0, &tracks("42", None), [0; 4]), Err(OfferError::NoCommonCodec { .. })));
+    assert!(matches!(watch(&mode_0, &tracks("42", None), [0; 4]), Err(OfferError::NoCommonCodec { .. })));
     let sendonly = offer(CHROMIUM).replace("recvonly", "sendonly");
-    assert!(matches!(
-        negotiate(&sendonly, &tracks("42", None), [0; 4]),
-        Err(OfferError::NoCommonCodec { .. })
-    ));
+    assert!(matches!(watch(&sendonly, &tracks("42", None), [0; 4]), Err(OfferError::NoCommonCodec { .. })));
     for (needle, replacement, missing) in [
         ("a=ice-ufrag:abcd", "a=x:y", "ice-ufrag"),
         ("0123456789012345678901", "short", "ice-pwd"),
         ("sha-256 AB", "sha-256 ZZ", "usable fingerprint"),
     ] {
         let broken = offer(CHROMIUM).replace(needle, replacement);
-        let error = negotiate(&broken, &tracks("42e01f", None), [0; 4]).unwrap_err();
+        let error = watch(&broken, &tracks("42e01f", None), [0; 4]).unwrap_err();
         assert_eq!(error, OfferError::Missing(missing));
     }
-    assert!(matches!(negotiate("junk", &tracks("42", None), [0; 4]), Err(OfferError::Sdp(_))));
+    assert!(matches!(watch("junk", &tracks("42", None), [0; 4]), Err(OfferError::Sdp(_))));
 }

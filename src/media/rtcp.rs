@@ -1,4 +1,5 @@
-//! RTCP of a viewer: what it reports and asks for (RFC 3550, 4585, 5104), and the sender reports we send. Pure.
+//! RTCP both ways (RFC 3550, 4585, 5104): what viewers report and ask for and the sender reports they get; what
+//! publishers report, and what they are told and asked. Pure.
 
 /// Something that a viewer's RTCP says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +31,16 @@ pub enum Feedback {
         /// Since that report, in 65,536ths of a second.
         delay: u32,
     },
-    /// The viewer leaves.
+    /// A sender report: which time of the sender's clock a timestamp of a track stands for.
+    Sender {
+        /// The track's SSRC.
+        ssrc: u32,
+        /// NTP's 64 bits.
+        ntp: u64,
+        /// RTP timestamp.
+        timestamp: u32,
+    },
+    /// The other side leaves.
     Bye,
 }
 
@@ -56,7 +66,15 @@ pub fn parse(data: &[u8]) -> Vec<Feedback> {
 
 fn packet_feedback(kind: u8, count: u8, packet: &[u8], found: &mut Vec<Feedback>) {
     match (kind, count) {
-        (200, _) => reports(packet.get(28..), count, found),
+        (200, _) => {
+            if let (Some(ssrc), Some(high), Some(low), Some(timestamp)) =
+                (word(packet, 4), word(packet, 8), word(packet, 12), word(packet, 16))
+            {
+                let ntp = u64::from(high) << 32 | u64::from(low);
+                found.push(Feedback::Sender { ssrc, ntp, timestamp });
+            }
+            reports(packet.get(28..), count, found);
+        }
         (201, _) => reports(packet.get(8..), count, found),
         (203, _) => found.push(Feedback::Bye),
         (205, 1) => {
@@ -110,6 +128,70 @@ pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: 
     out
 }
 
+/// What we have received of a track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReportBlock {
+    /// The track's SSRC.
+    pub ssrc: u32,
+    /// Of the packets since the last report, in 256ths.
+    pub fraction_lost: u8,
+    /// In all, 24 bits.
+    pub lost: u32,
+    /// Rollovers and sequence number in one.
+    pub highest: u32,
+    /// In clock ticks.
+    pub jitter: u32,
+    /// The middle 32 bits of the last sender report's time; 0 if there was none.
+    pub last_report: u32,
+    /// Since that report, in 65,536ths of a second.
+    pub delay: u32,
+}
+
+/// A receiver report (RFC 3550 §6.4.2).
+pub fn receiver_report(sender: u32, blocks: &[ReportBlock]) -> Vec<u8> {
+    let blocks = &blocks[..blocks.len().min(31)];
+    let mut out = vec![0x80 | blocks.len() as u8, 201];
+    out.extend_from_slice(&(1 + 6 * blocks.len() as u16).to_be_bytes());
+    out.extend_from_slice(&sender.to_be_bytes());
+    for block in blocks {
+        let lost = u32::from(block.fraction_lost) << 24 | block.lost.min(0x7f_ffff);
+        for word in [block.ssrc, lost, block.highest, block.jitter, block.last_report, block.delay] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+    }
+    out
+}
+
+/// Asks for packets once more (RFC 4585 §6.2.1). `missing` is in order.
+pub fn nack(sender: u32, media: u32, missing: &[u16]) -> Vec<u8> {
+    let mut items: Vec<(u16, u16)> = Vec::new();
+    for &sequence in missing {
+        match items.last_mut() {
+            Some((first, mask)) if (1..=16).contains(&sequence.wrapping_sub(*first)) => {
+                *mask |= 1 << (sequence.wrapping_sub(*first) - 1);
+            }
+            _ => items.push((sequence, 0)),
+        }
+    }
+    let mut out = vec![0x81, 205];
+    out.extend_from_slice(&(2 + items.len() as u16).to_be_bytes());
+    out.extend_from_slice(&sender.to_be_bytes());
+    out.extend_from_slice(&media.to_be_bytes());
+    for (first, mask) in items {
+        out.extend_from_slice(&first.to_be_bytes());
+        out.extend_from_slice(&mask.to_be_bytes());
+    }
+    out
+}
+
+/// Asks for a key frame (RFC 4585 §6.3.1).
+pub fn picture_loss(sender: u32, media: u32) -> Vec<u8> {
+    let mut out = vec![0x81, 206, 0, 2];
+    out.extend_from_slice(&sender.to_be_bytes());
+    out.extend_from_slice(&media.to_be_bytes());
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +225,29 @@ mod tests {
             let length = usize::from(u16::from_be_bytes([report[30], report[31]]));
             assert_eq!(28 + (length + 1) * 4, report.len(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_publishers_are_sent_can_be_read() {
+        assert_eq!(parse(&picture_loss(1, 9)), [Feedback::KeyFrame { ssrc: 9 }]);
+        let expected = [
+            Feedback::Nack { ssrc: 9, sequence: 65_535, mask: 0b1000_0000_0000_0011 },
+            Feedback::Nack { ssrc: 9, sequence: 16, mask: 0 },
+        ];
+        assert_eq!(parse(&nack(1, 9, &[65_535, 0, 1, 15, 16])), expected);
+        let block = ReportBlock {
+            ssrc: 9,
+            fraction_lost: 5,
+            lost: 7,
+            highest: 8,
+            jitter: 3,
+            last_report: 4,
+            delay: 6,
+        };
+        let expected = [Feedback::Report { ssrc: 9, fraction_lost: 5, jitter: 3, last_report: 4, delay: 6 }];
+        assert_eq!(parse(&receiver_report(1, &[block])), expected);
+        let report = sender_report(9, 7 << 32 | 5, 3, 0, 0, "x");
+        assert_eq!(parse(&report), [Feedback::Sender { ssrc: 9, ntp: 7 << 32 | 5, timestamp: 3 }]);
     }
 
     proptest! {

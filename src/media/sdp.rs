@@ -174,6 +174,11 @@ impl Media {
         self.port != 0 && self.attribute("sendonly").is_none() && self.attribute("inactive").is_none()
     }
 
+    /// Whether the other side is ready to send here.
+    pub fn sends_media(&self) -> bool {
+        self.port != 0 && self.attribute("recvonly").is_none() && self.attribute("inactive").is_none()
+    }
+
     /// Its codecs in order of preference. Static payload types need no `a=rtpmap` (RFC 3551 §6).
     pub fn codecs(&self) -> Vec<Codec> {
         self.formats.iter().filter_map(|format| self.codec(format)).collect()

@@ -11,15 +11,16 @@ use rtc::crypto::RTCCryptoProvider;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::answer::restart_fragment;
 use super::dtls::Identity;
 use super::ice::Credentials;
-use super::negotiate::restart_fragment;
 use super::path::{ConnectionId, Path, Via};
-use super::peer::{Effects, NewPeer, Peer, Run};
+use super::peer::{Effects, NewPeer, Peer};
 use super::ring::Ring;
 use super::routes::{Routes, new_credentials};
 use super::socket::{Outlet, TcpSender};
 use super::stun;
+use super::viewing::Run;
 use crate::ids::SessionId;
 use crate::streams::StreamHandle;
 use crate::streams::hub::{Sink, SinkId};
@@ -30,9 +31,9 @@ use crate::streams::stream::Command;
 pub const QUEUE: usize = 8192;
 /// Messages that are taken before the time is looked at.
 const BURST: usize = 256;
-/// How often time passes: for a replay, while somebody connects, and otherwise.
+/// How often time passes: for a replay, while somebody connects or publishes, and otherwise.
 const FAST_TICK: Duration = Duration::from_millis(5);
-const CONNECTING_TICK: Duration = Duration::from_millis(20);
+const BUSY_TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// A message to a shard.
@@ -45,9 +46,13 @@ pub enum Input {
     TcpClosed(ConnectionId),
     /// Packets of a stream, by the number of its run.
     Batch(u64, SharedBatch),
-    /// A new viewer.
-    Add(Box<NewPeer>, StreamHandle),
-    /// A viewer leaves.
+    /// A new viewer of a stream.
+    Watch(Box<NewPeer>, StreamHandle),
+    /// A new publisher.
+    Publish(Box<NewPeer>),
+    /// A publisher is to send a key frame.
+    KeyFrame(SessionId),
+    /// A viewer or publisher leaves.
     Remove(SessionId),
     /// A stream has ended: its viewers with it.
     EndStream(u64),
@@ -200,7 +205,9 @@ impl Shard {
             Input::Datagram(path, data) => self.datagram(now, path, &data),
             Input::TcpOpened(id, sender) => self.outlet.add_tcp(id, sender),
             Input::TcpClosed(id) => self.outlet.remove_tcp(id),
-            Input::Add(new, handle) => self.add(now, *new, handle),
+            Input::Watch(new, handle) => self.watch(now, *new, handle),
+            Input::Publish(new) => drop(self.add(now, *new)),
+            Input::KeyFrame(session) => self.want_key_frame(session),
             Input::Remove(session) => {
                 if let Some(&peer) = self.by_session.get(&session) {
                     self.remove(peer, now, "closed");
@@ -214,14 +221,14 @@ impl Shard {
         }
     }
 
-    fn add(&mut self, now: Instant, new: NewPeer, handle: StreamHandle) {
-        let (session, stream) = (new.session, new.stream);
+    fn add(&mut self, now: Instant, new: NewPeer) -> Option<u32> {
+        let session = new.session;
         let peer = match Peer::new(new, now, &self.identity, self.provider.clone()) {
             Ok(peer) => peer,
             Err(error) => {
                 warn!(?session, "peer cannot be made: {error}");
                 self.routes.remove_session(&session);
-                return;
+                return None;
             }
         };
         self.next_peer = self.next_peer.wrapping_add(1);
@@ -230,6 +237,19 @@ impl Shard {
         self.by_session.insert(session, key);
         self.peers.insert(key, Box::new(peer));
         self.connecting = true;
+        Some(key)
+    }
+
+    fn want_key_frame(&mut self, session: SessionId) {
+        let peer = self.by_session.get(&session).and_then(|key| self.peers.get_mut(key));
+        if let Some(receiving) = peer.and_then(|peer| peer.publishes()) {
+            receiving.want_key_frame();
+        }
+    }
+
+    fn watch(&mut self, now: Instant, new: NewPeer, handle: StreamHandle) {
+        let stream = handle.number();
+        let Some(key) = self.add(now, new) else { return };
         let watched = self.streams.entry(stream).or_insert_with(|| {
             let sink = SinkId(self.number as u64);
             let batches = Arc::new(ShardSink { stream, shard: self.sender.clone() });
@@ -243,7 +263,7 @@ impl Shard {
 
     fn remove(&mut self, key: u32, now: Instant, why: &str) {
         let Some(mut peer) = self.peers.remove(&key) else { return };
-        debug!(session = ?peer.session, why, "viewer removed");
+        debug!(session = ?peer.session, why, "peer removed");
         peer.close(now, &mut self.outlet);
         self.by_ufrag.remove(&peer.ufrag);
         self.by_session.remove(&peer.session);
@@ -256,11 +276,12 @@ impl Shard {
             }
             stays
         });
-        let Some(watched) = self.streams.get_mut(&peer.stream) else { return };
+        let Some(stream) = peer.watches() else { return };
+        let Some(watched) = self.streams.get_mut(&stream) else { return };
         watched.peers.retain(|other| *other != key);
         if watched.peers.is_empty() {
             watched.handle.send_blocking(Command::Unsubscribe(watched.sink));
-            self.streams.remove(&peer.stream);
+            self.streams.remove(&stream);
         } else {
             watched.handle.send_blocking(Command::Viewers(watched.sink, watched.peers.len()));
         }
@@ -273,7 +294,8 @@ impl Shard {
             None => self.by_path.get(&(path.remote, path.via)).copied(),
         };
         let Some((key, peer)) = key.and_then(|key| Some((key, self.peers.get_mut(&key)?))) else { return };
-        let ring = self.streams.get(&peer.stream).map_or(&self.empty, |watched| &watched.ring);
+        let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
+        let ring = watched.map_or(&self.empty, |watched| &watched.ring);
         let effects = peer.input(now, path, data, ring, &mut self.outlet);
         if effects.authentic
             && self.by_path.insert((path.remote, path.via), key) != Some(key)
@@ -289,7 +311,7 @@ impl Shard {
             return self.remove(key, now, "gone");
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        let Some(watched) = self.streams.get_mut(&peer.stream) else { return };
+        let Some(watched) = peer.watches().and_then(|stream| self.streams.get_mut(&stream)) else { return };
         let mut ask = effects.ask_source;
         if effects.connected && watched.primed {
             ask |= peer.join(&watched.ring, now);
@@ -358,23 +380,25 @@ impl Shard {
     }
 
     fn tick(&mut self, now: Instant) -> Duration {
-        let (mut paced, mut connecting) = (false, false);
+        let (mut paced, mut busy) = (false, false);
+        let none = Clocks::default();
         let keys: Vec<u32> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
-            let Some(watched) = self.streams.get(&peer.stream) else { continue };
-            let effects = peer.poll(now, &watched.clocks, &mut self.outlet);
-            if peer.is_paced() {
+            let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
+            let clocks = watched.map_or(&none, |watched| &watched.clocks);
+            let effects = peer.poll(now, clocks, &mut self.outlet);
+            if let Some(watched) = watched.filter(|_| peer.is_paced()) {
                 peer.send_video(now, &watched.ring, &mut self.outlet, &mut self.run);
             }
             paced |= peer.is_paced();
-            connecting |= !peer.is_connected();
+            busy |= !peer.is_connected() || peer.publishes().is_some();
             self.apply(key, now, &effects);
         }
-        self.connecting = connecting || paced;
-        match (paced, connecting) {
+        self.connecting = busy || paced;
+        match (paced, busy) {
             (true, _) => FAST_TICK,
-            (false, true) => CONNECTING_TICK,
+            (false, true) => BUSY_TICK,
             (false, false) => IDLE_TICK,
         }
     }

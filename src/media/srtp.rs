@@ -1,4 +1,4 @@
-//! SRTP: sealing of our packets in place (RFC 3711, RFC 7714), and SRTCP both ways by rtc's context. Every index
+//! SRTP: sealing of our packets in place (RFC 3711, RFC 7714); opening, and SRTCP both ways, by rtc's context. Every index
 //! has one owner, this file's [`Session`]: nothing else may encrypt with a peer's keys.
 
 use aes::Aes128;
@@ -7,7 +7,7 @@ use hmac::{Hmac, Mac};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rtc::crypto::RTCCrypto;
 use rtc::srtp::context::Context;
-use rtc::srtp::option::srtcp_replay_protection;
+use rtc::srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc::srtp::protection_profile::ProtectionProfile;
 use sha1::Sha1;
 
@@ -188,8 +188,19 @@ pub struct Session {
     profile: Profile,
     sealer: Sealer,
     rtcp_out: Context,
-    rtcp_in: Context,
+    inbound: Context,
+    /// Of packets that were opened.
+    ssrcs: Vec<u32>,
+    /// Packets of other SSRCs that could not be opened: the context keeps a state for each of those, too.
+    strangers: usize,
 }
+
+/// Picture, sound, their retransmissions, and as many again after a change.
+const MAX_SSRCS: usize = 16;
+/// Forged or damaged packets with an SSRC of their own; then no new SSRC is taken any more.
+const MAX_STRANGERS: usize = 64;
+/// Packets that may come late: a second of 10 Mbit/s.
+const REPLAY_WINDOW: usize = 1024;
 
 impl Session {
     /// From what the DTLS exporter gave.
@@ -210,15 +221,21 @@ impl Session {
         let client = (&material[..16], &material[32..32 + salt]);
         let server = (&material[16..32], &material[32 + salt..]);
         let (local, remote) = if is_client { (client, server) } else { (server, client) };
-        let context = |keys: (&[u8], &[u8]), replay| {
-            Context::new(keys.0, keys.1, profile.of_rtc(), None, replay, crypto)
+        let context = |keys: (&[u8], &[u8]), replay, replay_rtcp| {
+            Context::new(keys.0, keys.1, profile.of_rtc(), replay, replay_rtcp, crypto)
                 .map_err(|error| SrtpError::Keys(error.to_string()))
         };
         Ok(Self {
             profile,
             sealer: Sealer::new(profile, local.0, local.1)?,
-            rtcp_out: context(local, None)?,
-            rtcp_in: context(remote, Some(srtcp_replay_protection(64)))?,
+            rtcp_out: context(local, None, None)?,
+            inbound: context(
+                remote,
+                Some(srtp_replay_protection(REPLAY_WINDOW)),
+                Some(srtcp_replay_protection(64)),
+            )?,
+            ssrcs: Vec::new(),
+            strangers: 0,
         })
     }
 
@@ -240,6 +257,25 @@ impl Session {
         self.rtcp_out.encrypt_rtcp(plain).map(|sealed| sealed.to_vec()).map_err(|_| SrtpError::Seal)
     }
 
+    /// Opens an RTP packet from outside.
+    ///
+    /// # Errors
+    /// It is forged, damaged or repeated, or of one SSRC too many.
+    pub fn open_rtp(&mut self, sealed: &[u8]) -> Result<bytes::Bytes, SrtpError> {
+        let ssrc = super::rtp::peek_ssrc(sealed).ok_or(SrtpError::Open)?;
+        let known = self.ssrcs.contains(&ssrc);
+        if !known && (self.ssrcs.len() >= MAX_SSRCS || self.strangers >= MAX_STRANGERS) {
+            return Err(SrtpError::Open);
+        }
+        let opened = self.inbound.decrypt_rtp(sealed);
+        self.strangers += usize::from(!known && opened.is_err());
+        let plain = opened.map_err(|_| SrtpError::Open)?;
+        if !known {
+            self.ssrcs.push(ssrc);
+        }
+        Ok(plain.freeze())
+    }
+
     /// Opens an RTCP compound from outside.
     ///
     /// # Errors
@@ -249,7 +285,7 @@ impl Session {
         if sealed.len() < 8 + 4 + self.profile.tag_len() {
             return Err(SrtpError::Open);
         }
-        self.rtcp_in.decrypt_rtcp(sealed).map(|plain| plain.to_vec()).map_err(|_| SrtpError::Open)
+        self.inbound.decrypt_rtcp(sealed).map(|plain| plain.to_vec()).map_err(|_| SrtpError::Open)
     }
 }
 

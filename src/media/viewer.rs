@@ -18,6 +18,27 @@ const REPLAY_PAUSE: Duration = Duration::from_secs(1);
 /// A GOP larger than this is not sent again for a key frame request.
 const REPLAY_MAX_BYTES: usize = 1 << 20;
 
+/// Which GOPs a stream's viewers may be sent once more. Cameras have nothing better to give; whoever sends a key
+/// frame when asked, does so sooner than a long GOP takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replays {
+    /// Bytes that whoever joins may be given.
+    pub joining: usize,
+    /// Bytes that whoever asks for a key frame may be given.
+    pub asking: usize,
+}
+
+impl Replays {
+    /// Of a camera.
+    pub const CAMERA: Self = Self { joining: usize::MAX, asking: REPLAY_MAX_BYTES };
+
+    /// Of a source that answers requests: a second or two of picture.
+    pub fn of_answering(repeatable: bool) -> Self {
+        let joining = 384 << 10;
+        Self { joining, asking: if repeatable { joining } else { 0 } }
+    }
+}
+
 /// What a viewer who asks for a key frame gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyFrame {
@@ -34,6 +55,7 @@ pub struct Cursor {
     state: State,
     pacing: Option<Pacing>,
     last_replay: Option<Instant>,
+    replays: Replays,
 }
 
 enum State {
@@ -53,9 +75,11 @@ struct Pacing {
 
 impl Cursor {
     /// Joins: with the cached GOP if there is one, else at the next key frame.
-    pub fn join(ring: &Ring, now: Instant) -> Self {
-        let mut cursor = Self { state: State::WaitingFrom(ring.end()), pacing: None, last_replay: None };
-        if let Some(start) = ring.gop_start() {
+    pub fn join(ring: &Ring, now: Instant, replays: Replays) -> Self {
+        let state = State::WaitingFrom(ring.end());
+        let mut cursor = Self { state, pacing: None, last_replay: None, replays };
+        let start = ring.gop_start().filter(|start| ring.bytes_from(*start) <= replays.joining);
+        if let Some(start) = start {
             cursor.replay(ring, start, now);
         }
         cursor
@@ -76,6 +100,11 @@ impl Cursor {
         self.pacing.is_some()
     }
 
+    /// Whether it has nothing to show before the next key frame.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::WaitingFrom(_))
+    }
+
     /// Drops everything up to the next key frame: this viewer cannot keep up.
     pub fn wait_for_key(&mut self, ring: &Ring) {
         self.state = State::WaitingFrom(ring.end());
@@ -91,7 +120,7 @@ impl Cursor {
             return KeyFrame::Pending;
         }
         match ring.gop_start() {
-            Some(start) if !ring.gop_damaged() && ring.bytes_from(start) <= REPLAY_MAX_BYTES => {
+            Some(start) if !ring.gop_damaged() && ring.bytes_from(start) <= self.replays.asking => {
                 self.replay(ring, start, now);
                 KeyFrame::Replayed
             }
@@ -163,7 +192,7 @@ mod tests {
     #[test]
     fn the_key_frame_goes_at_once_and_the_rest_is_paced() {
         let (ring, now) = (ring(600), Instant::now());
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         assert_eq!(cursor.due(&ring, now), 0..3);
         let half = cursor.due(&ring, now + REPLAY_TIME / 2);
         assert!((290..=310).contains(&half.end), "{half:?}");
@@ -175,7 +204,7 @@ mod tests {
     #[test]
     fn live_packets_queue_behind_the_replay() {
         let (mut ring, now) = (ring(300), Instant::now());
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         let mut sent = Vec::new();
         for step in 0..60u32 {
             ring.push(packet(300 + u64::from(step), false));
@@ -189,7 +218,7 @@ mod tests {
         let now = Instant::now();
         let mut ring = Ring::default();
         (0..5).for_each(|index| ring.push(packet(index, false)));
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         assert!(cursor.due(&ring, now).is_empty());
         ring.push(packet(5, false));
         assert!(cursor.due(&ring, now).is_empty());
@@ -201,7 +230,7 @@ mod tests {
     #[test]
     fn key_frame_requests_are_answered_from_the_cache_once_a_second() {
         let (mut ring, now) = (ring(30), Instant::now());
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         let later = now + Duration::from_secs(5);
         cursor.due(&ring, later);
         ring.touch(later);
@@ -220,7 +249,7 @@ mod tests {
     #[test]
     fn a_slow_viewer_goes_on_at_the_next_key_frame() {
         let (mut ring, now) = (ring(30), Instant::now());
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         cursor.due(&ring, now + REPLAY_TIME * 2);
         cursor.wait_for_key(&ring);
         (30..40).for_each(|index| ring.push(packet(index, false)));
@@ -232,7 +261,7 @@ mod tests {
     #[test]
     fn a_viewer_who_fell_out_of_the_ring_is_put_back() {
         let (mut ring, now) = (ring(3), Instant::now());
-        let mut cursor = Cursor::join(&ring, now);
+        let mut cursor = Cursor::join(&ring, now, Replays::CAMERA);
         cursor.due(&ring, now + REPLAY_TIME);
         (3..5000).for_each(|index| ring.push(packet(index, index % 1500 == 0)));
         assert_eq!(cursor.due(&ring, now), 4500..5000);

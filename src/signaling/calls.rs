@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::call::{Event, Reason, Side, State, Verdict, deadline, decide};
+use super::grants::{Grant, Way};
 use super::message::event;
 use super::{Call, CallRecord, Core, DeviceKey, Output};
 use crate::accounts::permissions::Action;
@@ -70,8 +71,7 @@ impl Core {
         self.next_call += 1;
         let id = self.next_call;
         let callee_devices: Vec<DeviceKey> = self.devices_of(&callee).cloned().collect();
-        let incoming = json!({ "call": id, "from": device.user, "display": self.display(&device.user),
-            "video": video, "waiting": waiting });
+        let answers_itself = if waiting { None } else { self.answers_itself(&device.user, &callee) };
         let call = Call {
             caller: device.clone(),
             callee,
@@ -83,15 +83,43 @@ impl Core {
             held_by: Vec::new(),
         };
         self.calls.insert(id, call);
-        for device in &callee_devices {
-            self.push(now, device, event("call.incoming", &incoming));
+        for ringing in &callee_devices {
+            let incoming = json!({ "call": id, "from": device.user, "display": self.display(&device.user),
+                "video": video, "waiting": waiting, "auto": answers_itself.as_ref() == Some(ringing) });
+            self.push(now, ringing, event("call.incoming", &incoming));
         }
         self.tell_presence(now, &device.user);
         Ok(json!({ "call": id, "waiting": waiting }))
     }
 
-    fn display(&self, user: &str) -> String {
+    pub(super) fn display(&self, user: &str) -> String {
         self.directory.members.get(user).map(|member| member.display.clone()).unwrap_or_default()
+    }
+
+    /// The device that takes a call without asking, if the callee has decided so: the one that was used last.
+    fn answers_itself(&self, caller: &str, callee: &str) -> Option<DeviceKey> {
+        let members = &self.directory.members;
+        let (caller, member) = (members.get(caller)?, members.get(callee)?);
+        if !member.preferences.accepts(&caller.person) {
+            return None;
+        }
+        let connected =
+            |key: &&DeviceKey| self.sessions.get(*key).is_some_and(|session| session.conn.is_some());
+        let used_at = |key: &&DeviceKey| self.sessions.get(*key).map(|session| session.used_at);
+        self.devices_of(callee).filter(connected).max_by_key(used_at).cloned()
+    }
+
+    /// While they talk, each side may publish its part of the call and watch the other's, where media goes through
+    /// the server.
+    pub(super) fn call_grants(&self, grants: &mut Vec<Grant>) {
+        for (id, call) in self.calls.iter().filter(|(_, call)| call.state != State::Ringing) {
+            for (user, other) in [(&call.caller.user, &call.callee), (&call.callee, &call.caller.user)] {
+                let grant =
+                    |of: &str, way| Grant { user: user.clone(), stream: format!("call/{id}/{of}"), way };
+                grants.push(grant(user, Way::Publish));
+                grants.push(grant(other, Way::Watch));
+            }
+        }
     }
 
     /// A call that did not come about is in the history all the same.
@@ -145,6 +173,7 @@ impl Core {
 
     fn accepted(&mut self, now: Instant, device: &DeviceKey, id: u64, state: State) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        self.grants_changed = true;
         (call.state, call.since, call.accepted_at) = (state, now, Some(now));
         let others: Vec<DeviceKey> = std::mem::replace(&mut call.callee_devices, vec![device.clone()])
             .into_iter()
@@ -233,6 +262,7 @@ impl Core {
 
     fn end(&mut self, now: Instant, id: u64, reason: Reason, message: String) {
         let Some(call) = self.calls.remove(&id) else { return };
+        self.grants_changed = true;
         let body = json!({ "call": id, "reason": reason.as_str(), "message": message, "missed": reason.is_missed() });
         for device in std::iter::once(&call.caller).chain(&call.callee_devices) {
             self.push(now, device, event("call.ended", &body));

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
+use super::grants::Grants;
 use super::{Conn, Core, Directory, Input, Member, Output};
 use crate::accounts::{AccountError, Accounts};
 
@@ -38,7 +40,7 @@ enum Command {
 pub struct Switchboard {
     commands: mpsc::Sender<Command>,
     /// It must arrive, even if the core is behind: at most one message for each socket.
-    gone: mpsc::UnboundedSender<Conn>,
+    gone: mpsc::UnboundedSender<(Conn, bool)>,
     next: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -46,7 +48,9 @@ pub struct Switchboard {
 pub struct Line {
     conn: Conn,
     commands: mpsc::Sender<Command>,
-    gone: mpsc::UnboundedSender<Conn>,
+    gone: mpsc::UnboundedSender<(Conn, bool)>,
+    /// The login has ended: nobody comes back.
+    pub for_good: bool,
     /// What to send. Closed when the socket has not kept up.
     pub outgoing: mpsc::Receiver<Outgoing>,
 }
@@ -60,20 +64,25 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let _ = self.gone.send(self.conn);
+        let _ = self.gone.send((self.conn, self.for_good));
     }
 }
 
 impl Switchboard {
-    /// Starts the task.
+    /// Starts the task. `config` is what every client is told at its beginning; what is granted goes to `grants`.
     ///
     /// # Errors
     /// The accounts cannot be read.
-    pub async fn start(accounts: Accounts, stop: CancellationToken) -> Result<Self, AccountError> {
+    pub async fn start(
+        accounts: Accounts,
+        config: Value,
+        grants: Grants,
+        stop: CancellationToken,
+    ) -> Result<Self, AccountError> {
         let (commands, received) = mpsc::channel(INPUTS);
         let (gone, lost) = mpsc::unbounded_channel();
-        let core = Core::new(Arc::new(directory(&accounts).await?), accounts.last_call().await?);
-        let driver = Driver { core, accounts, sockets: HashMap::new() };
+        let core = Core::new(Arc::new(directory(&accounts).await?), accounts.last_call().await?, config);
+        let driver = Driver { core, accounts, grants, sockets: HashMap::new() };
         tokio::spawn(driver.run(received, lost, stop));
         Ok(Self { commands, gone, next: Arc::default() })
     }
@@ -84,7 +93,14 @@ impl Switchboard {
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         let command = Command::Open { conn, user: user.to_owned(), outgoing };
         let _ = self.commands.send(command).await;
-        Line { conn, commands: self.commands.clone(), gone: self.gone.clone(), outgoing: frames }
+        let (commands, gone) = (self.commands.clone(), self.gone.clone());
+        Line { conn, commands, gone, for_good: false, outgoing: frames }
+    }
+
+    /// A picture of a stream has begun, or has ended, on its way to a user.
+    pub async fn picture(&self, user: &str, stream: &str, began: bool) {
+        let input = Input::Picture { user: user.to_owned(), stream: stream.to_owned(), began };
+        let _ = self.commands.send(Command::Input(input)).await;
     }
 }
 
@@ -96,7 +112,7 @@ async fn directory(accounts: &Accounts) -> Result<Directory, AccountError> {
             role: user.role,
             groups: user.groups,
         };
-        (user.name.to_lowercase(), Member { person, display: user.display })
+        (user.name.to_lowercase(), Member { person, display: user.display, preferences: user.preferences })
     });
     Ok(Directory { members: members.collect(), rules: (*accounts.rules()).clone() })
 }
@@ -104,6 +120,7 @@ async fn directory(accounts: &Accounts) -> Result<Directory, AccountError> {
 struct Driver {
     core: Core,
     accounts: Accounts,
+    grants: Grants,
     sockets: HashMap<Conn, mpsc::Sender<Outgoing>>,
 }
 
@@ -111,7 +128,7 @@ impl Driver {
     async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut lost: mpsc::UnboundedReceiver<Conn>,
+        mut lost: mpsc::UnboundedReceiver<(Conn, bool)>,
         stop: CancellationToken,
     ) {
         let mut changes = self.accounts.changes();
@@ -132,14 +149,14 @@ impl Driver {
                     Some(Command::Input(input)) => input,
                     None => return,
                 },
-                Some(conn) = lost.recv() => Input::Disconnected { conn },
+                Some((conn, for_good)) = lost.recv() => Input::Disconnected { conn, for_good },
                 Ok(()) = changes.changed() => {
                     self.read_directory().await;
                     continue;
                 }
                 _ = tick.tick() => Input::Tick,
             };
-            if let Input::Disconnected { conn } = input {
+            if let Input::Disconnected { conn, .. } = input {
                 self.sockets.remove(&conn);
             }
             self.handle(input);
@@ -154,7 +171,12 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
-        for output in self.core.handle(Instant::now(), input) {
+        let outputs = self.core.handle(Instant::now(), input);
+        // Before anybody is told, and comes.
+        if let Some(grants) = self.core.new_grants() {
+            self.grants.set(grants);
+        }
+        for output in outputs {
             match output {
                 Output::Send(conn, text) => self.send(conn, Outgoing::Text(text)),
                 Output::Close(conn, code, word) => {

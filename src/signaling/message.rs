@@ -72,6 +72,33 @@ pub enum Request {
         /// On hold.
         held: bool,
     },
+    /// To watch somebody's camera.
+    Watch {
+        /// Login name.
+        to: String,
+    },
+    /// Enough seen.
+    StopWatching {
+        /// Login name.
+        to: String,
+    },
+    /// The answer to somebody who wants to watch.
+    AnswerWatcher {
+        /// Login name.
+        watcher: String,
+        /// Yes.
+        allow: bool,
+    },
+    /// To be watched no more.
+    StopBeingWatched {
+        /// By whom; by anybody, if nothing is said.
+        watcher: Option<String>,
+    },
+    /// The camera that is to be published does not work here.
+    CameraFailed {
+        /// What is wrong with it.
+        code: String,
+    },
     /// SDP, candidates, what two browsers have to agree about: relayed as it is.
     Signal {
         /// Which.
@@ -167,8 +194,33 @@ fn request(kind: &str, body: Value) -> Result<Request, &'static str> {
                 Ok(Request::Signal { call, payload })
             }
         }
+        _ if kind.starts_with("watch") => watch_request(kind, body),
         _ => call_request(kind, body),
     }
+}
+
+fn watch_request(kind: &str, body: Value) -> Result<Request, &'static str> {
+    #[derive(Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Body {
+        to: String,
+        watcher: Option<String>,
+        allow: bool,
+        code: String,
+    }
+    let body: Body = read(body)?;
+    let named = |name: String| if name.is_empty() { Err("bad_body") } else { Ok(name) };
+    Ok(match kind {
+        "watch.start" => Request::Watch { to: named(body.to)? },
+        "watch.stop" => Request::StopWatching { to: named(body.to)? },
+        "watch.answer" => {
+            Request::AnswerWatcher { watcher: named(body.watcher.unwrap_or_default())?, allow: body.allow }
+        }
+        "watched.stop" => Request::StopBeingWatched { watcher: body.watcher },
+        "watched.failed" => Request::CameraFailed { code: body.code },
+        _ => return Err("unknown_type"),
+    })
 }
 
 fn call_request(kind: &str, body: Value) -> Result<Request, &'static str> {

@@ -1,17 +1,19 @@
 //! Signaling between people: who is there, who calls whom. Pure: [`Core::handle`] takes the time and what happened,
 //! and returns what is to be sent; it has no sockets, no clock and no randomness. `call` is the state machine of one
-//! call, `session` what outlives a broken connection, `message` the frames. A driver owns the one core and feeds it.
+//! call, `watch` is about people's cameras, `session` what outlives a broken connection, `message` the frames. A driver owns the one core and feeds it.
 //!
 //! Start at [`Core::handle`]; at [`driver::Switchboard`] for the task that owns the core.
 
 pub mod call;
 mod calls;
 pub mod driver;
+pub mod grants;
 pub mod message;
 mod presence;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::accounts::permissions::{Person, Rules};
+use crate::accounts::preferences::Preferences;
 use call::{Reason, State};
+use grants::Grant;
 use message::{BadFrame, Hello, Request, error, parse, reply};
 use session::{Journal, REPLAY_TIME};
 
@@ -45,6 +49,8 @@ pub struct Member {
     pub person: Person,
     /// The name for people.
     pub display: String,
+    /// What they have decided for themselves.
+    pub preferences: Preferences,
 }
 
 /// Everybody with an account, and what admins decide between them.
@@ -80,6 +86,17 @@ pub enum Input {
     Disconnected {
         /// Which.
         conn: Conn,
+        /// Its login has ended: there is nothing to come back to.
+        for_good: bool,
+    },
+    /// A picture of a stream has begun, or has ended, on its way to a user.
+    Picture {
+        /// The login name.
+        user: String,
+        /// The stream's name.
+        stream: String,
+        /// Which of the two.
+        began: bool,
     },
     /// Accounts or rules have changed.
     Directory(Arc<Directory>),
@@ -156,6 +173,8 @@ struct Session {
     /// When the socket was lost.
     lost_at: Option<Instant>,
     journal: Journal,
+    /// The last frame of a person's doing.
+    used_at: Instant,
 }
 
 /// A call that is going on.
@@ -182,13 +201,29 @@ pub struct Core {
     dnd: std::collections::BTreeSet<String>,
     calls: BTreeMap<u64, Call>,
     next_call: u64,
+    cameras: BTreeMap<String, watch::Camera>,
+    /// What every client is told at its beginning.
+    config: Value,
+    grants_changed: bool,
     outputs: Vec<Output>,
 }
 
 impl Core {
     /// Nobody is there. Numbers of calls begin after `last_call`, so that they are not given twice over restarts.
-    pub fn new(directory: Arc<Directory>, last_call: u64) -> Self {
-        Self { directory, next_call: last_call, ..Self::default() }
+    /// `config` is what every client is told at its beginning.
+    pub fn new(directory: Arc<Directory>, last_call: u64, config: Value) -> Self {
+        Self { directory, next_call: last_call, config, ..Self::default() }
+    }
+
+    /// What is granted now, if that has changed since it was last asked for.
+    pub fn new_grants(&mut self) -> Option<Vec<Grant>> {
+        if !std::mem::take(&mut self.grants_changed) {
+            return None;
+        }
+        let mut grants = Vec::new();
+        self.watch_grants(&mut grants);
+        self.call_grants(&mut grants);
+        Some(grants)
     }
 
     /// Takes what happened; returns what is to be done, in order.
@@ -196,7 +231,8 @@ impl Core {
         match input {
             Input::Connected { conn, user, secret } => self.connected(now, conn, &user, secret),
             Input::Frame { conn, text } => self.frame(now, conn, &text),
-            Input::Disconnected { conn } => self.disconnected(now, conn),
+            Input::Disconnected { conn, for_good } => self.disconnected(now, conn, for_good),
+            Input::Picture { user, stream, began } => self.picture(now, &user, &stream, began),
             Input::Directory(directory) => self.new_directory(now, directory),
             Input::Tick => self.expire(now),
         }
@@ -214,7 +250,8 @@ impl Core {
         let hellos = hellos.map(|socket| socket.since + HELLO_LIMIT);
         let sessions = self.sessions.values().filter_map(|session| Some(session.lost_at? + REPLAY_TIME));
         let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
-        hellos.chain(sessions).chain(calls).min()
+        let watches = self.cameras.values().filter_map(watch::Camera::deadline);
+        hellos.chain(sessions).chain(calls).chain(watches).min()
     }
 
     fn connected(&mut self, now: Instant, conn: Conn, user: &str, secret: u128) {
@@ -285,6 +322,7 @@ impl Core {
             && let Some(missed) = session.journal.since(now, resume.last_seq)
         {
             (session.conn, session.lost_at) = (Some(conn), None);
+            session.label = hello.label;
             let welcome = json!({ "type": "welcome", "re": id, "body": {
                 "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
             self.outputs.push(Output::Send(conn, welcome.to_string().into()));
@@ -292,20 +330,24 @@ impl Core {
         } else {
             // The device takes its own place: what it was doing is in the snapshot.
             let journal = Journal::default();
-            let session = Session { secret, label: hello.label, conn: Some(conn), lost_at: None, journal };
+            let (label, conn) = (hello.label, Some(conn));
+            let session = Session { secret, label, conn, lost_at: None, journal, used_at: now };
             self.sessions.insert(key.clone(), session);
-            self.welcome(conn, id, &key);
+            self.welcome(id, &key);
         }
+        self.watcher_connected(now, &key, true);
         if !was_online {
             self.tell_presence(now, &key.user);
         }
     }
 
-    fn welcome(&mut self, conn: Conn, id: Option<&str>, key: &DeviceKey) {
-        let secret = self.sessions.get(key).map(|session| session.secret.clone()).unwrap_or_default();
+    fn welcome(&mut self, id: Option<&str>, key: &DeviceKey) {
+        let Some(Session { secret, conn: Some(conn), .. }) = self.sessions.get(key) else { return };
+        let conn = *conn;
         let welcome = json!({ "type": "welcome", "re": id, "body": {
             "session": secret, "resumed": false, "seq": 0, "you": key.user, "dnd": self.dnd.contains(&key.user),
-            "people": self.people_for(&key.user), "calls": self.calls_of(key) } });
+            "people": self.people_for(&key.user), "calls": self.calls_of(key), "watched": self.watched_view(key),
+            "questions": self.questions(&key.user), "config": self.config } });
         self.outputs.push(Output::Send(conn, welcome.to_string().into()));
     }
 
@@ -326,6 +368,11 @@ impl Core {
     }
 
     fn act(&mut self, now: Instant, device: &DeviceKey, request: Request) -> Result<Value, &'static str> {
+        if request != Request::Ping
+            && let Some(session) = self.sessions.get_mut(device)
+        {
+            session.used_at = now;
+        }
         match request {
             Request::Hello(_) | Request::Ping => Ok(json!({})),
             Request::SetDnd(dnd) => {
@@ -352,6 +399,20 @@ impl Core {
                 self.on_call(now, device, call, call::Event::Signal, &payload)
             }
             Request::Hold { call, held } => self.on_call(now, device, call, call::Event::Hold, &json!(held)),
+            Request::Watch { to } => self.start_watching(now, device, &to),
+            Request::StopWatching { to } => {
+                self.stop_watching(now, device, &to);
+                Ok(json!({}))
+            }
+            Request::AnswerWatcher { watcher, allow } => self.answer_watcher(now, device, &watcher, allow),
+            Request::StopBeingWatched { watcher } => {
+                self.stop_being_watched(now, device, watcher.as_deref());
+                Ok(json!({}))
+            }
+            Request::CameraFailed { code } => {
+                self.camera_failed(now, device, &code);
+                Ok(json!({}))
+            }
         }
     }
 
@@ -364,13 +425,25 @@ impl Core {
         }
     }
 
-    fn disconnected(&mut self, now: Instant, conn: Conn) {
+    /// The same frame to all devices of a user.
+    fn push_all(&mut self, now: Instant, user: &str, frame: &Value) {
+        let devices: Vec<DeviceKey> = self.devices_of(user).cloned().collect();
+        for device in devices {
+            self.push(now, &device, frame.clone());
+        }
+    }
+
+    fn disconnected(&mut self, now: Instant, conn: Conn, for_good: bool) {
         let Some(socket) = self.sockets.remove(&conn) else { return };
         let Some(device) = socket.device else { return };
         if let Some(session) = self.sessions.get_mut(&device)
             && session.conn == Some(conn)
         {
             (session.conn, session.lost_at) = (None, Some(now));
+            if for_good {
+                return self.drop_session(now, &device, Reason::Withdrawn);
+            }
+            self.watcher_connected(now, &device, false);
         }
     }
 
@@ -386,6 +459,7 @@ impl Core {
             self.drop_session(now, &key, Reason::Withdrawn);
         }
         self.withdraw_calls(now);
+        self.withdraw_watches(now);
         self.tell_people(now);
     }
 
@@ -408,6 +482,7 @@ impl Core {
             self.drop_session(now, &key, Reason::Lost);
         }
         self.expire_calls(now);
+        self.expire_watches(now);
     }
 
     fn drop_session(&mut self, now: Instant, key: &DeviceKey, reason: Reason) {
@@ -417,6 +492,7 @@ impl Core {
             self.outputs.push(Output::Close(conn, CLOSE_LOGIN_ENDED, "login_ended"));
         }
         self.device_gone(now, key, reason);
+        self.watch_device_gone(now, key);
         if !self.is_online(&key.user) {
             self.dnd.remove(&key.user);
             self.tell_presence(now, &key.user);

@@ -32,7 +32,10 @@ fn directory() -> Arc<Directory> {
     ];
     let member = |(name, role): (&str, Role)| {
         let person = Person { name: name.into(), role, groups: vec![] };
-        (name.to_owned(), Member { person, display: name.to_uppercase() })
+        (
+            name.to_owned(),
+            Member { person, display: name.to_uppercase(), preferences: Preferences::default() },
+        )
     };
     Arc::new(Directory { members: people.into_iter().map(member).collect(), rules: Rules::default() })
 }
@@ -40,7 +43,7 @@ fn directory() -> Arc<Directory> {
 impl World {
     fn new() -> Self {
         Self {
-            core: Core::new(directory(), 0),
+            core: Core::new(directory(), 0, Value::Null),
             now: Instant::now(),
             sockets: BTreeMap::new(),
             names: HashMap::new(),
@@ -122,7 +125,7 @@ impl World {
 
     fn disconnect(&mut self, name: &str) {
         if let Some(conn) = self.sockets.remove(name) {
-            self.handle(Input::Disconnected { conn });
+            self.handle(Input::Disconnected { conn, for_good: false });
         }
     }
 
@@ -183,8 +186,8 @@ impl World {
 
 const ACCEPTED: &str = r#"
     > anna/a call.invite {"to":"BERT","video":true}
-    bert/desk < call.incoming {"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
-    bert/phone < call.incoming {"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
+    bert/desk < call.incoming {"auto":false,"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
+    bert/phone < call.incoming {"auto":false,"call":1,"display":"ANNA","from":"anna","video":true,"waiting":false}
     anna/a < ok {"call":1,"waiting":false}
     > bert/phone call.accept {"call":1}
     bert/desk < call.ended {"call":1,"reason":"answered_elsewhere"}
@@ -227,7 +230,7 @@ fn rejected_with_a_word() {
     World::with("anna/a bert/b").play(
         r#"
     > anna/a call.invite {"to":"bert"}
-    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    bert/b < call.incoming {"auto":false,"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
     anna/a < ok {"call":1,"waiting":false}
     > anna/a call.signal {"call":1,"payload":{}}
     anna/a < error "call_not_accepted"
@@ -247,7 +250,7 @@ fn nobody_answers_or_the_caller_gives_up() {
     World::with("anna/a bert/b").play(
         r#"
     > anna/a call.invite {"to":"bert"}
-    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    bert/b < call.incoming {"auto":false,"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
     anna/a < ok {"call":1,"waiting":false}
     > anna/a waits 29
     > anna/a waits 1
@@ -255,7 +258,7 @@ fn nobody_answers_or_the_caller_gives_up() {
     bert/b < call.ended {"call":1,"message":"","missed":true,"reason":"no_answer"}
     history anna bert no_answer
     > anna/a call.invite {"to":"bert"}
-    bert/b < call.incoming {"call":2,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    bert/b < call.incoming {"auto":false,"call":2,"display":"ANNA","from":"anna","video":false,"waiting":false}
     anna/a < ok {"call":2,"waiting":false}
     > anna/a call.hangup {"call":2}
     anna/a < call.ended {"call":2,"message":"","missed":true,"reason":"cancelled"}
@@ -295,7 +298,7 @@ fn glare_becomes_one_call() {
     World::with("anna/a bert/b").play(
         r#"
     > anna/a call.invite {"to":"bert"}
-    bert/b < call.incoming {"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    bert/b < call.incoming {"auto":false,"call":1,"display":"ANNA","from":"anna","video":false,"waiting":false}
     anna/a < ok {"call":1,"waiting":false}
     > bert/b call.invite {"to":"anna"}
     anna/a < call.accepted {"call":1,"display":"BERT","peer":"bert","polite":false,"video":false}
@@ -316,8 +319,8 @@ fn one_call_waits_the_next_finds_the_line_busy() {
     > dora/d connects
     dora/d < welcome resumed=false
     > carl/c call.invite {"to":"bert"}
-    bert/desk < call.incoming {"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
-    bert/phone < call.incoming {"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
+    bert/desk < call.incoming {"auto":false,"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
+    bert/phone < call.incoming {"auto":false,"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
     carl/c < ok {"call":2,"waiting":true}
     > dora/d call.invite {"to":"bert"}
     history dora bert no_answer

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::packet::{Batch, Clocks, MAX_PAYLOAD, Packet, SharedBatch, Track};
+use super::packet::{AudioCodec, Batch, Clock, Clocks, MAX_PAYLOAD, Packet, SharedBatch, Track};
 
 /// A frame is sent on at its end, or once it has this many packets.
 const BATCH_PACKETS: usize = 40;
@@ -20,6 +20,18 @@ pub trait Sink: Send + Sync {
 
     /// The stream cannot be watched any more: its viewers have to go.
     fn end(&self);
+}
+
+/// A packet of sound.
+pub struct Sound<'a> {
+    /// On the stream's timeline.
+    pub timestamp: u32,
+    /// The RTP marker bit.
+    pub marker: bool,
+    /// How many packets are missing just before it.
+    pub lost: u16,
+    /// The RTP payload.
+    pub payload: &'a Bytes,
 }
 
 /// Tells sinks apart.
@@ -118,10 +130,12 @@ impl Hub {
         self.push(now, packet, ripe);
     }
 
-    /// Appends sound: one sample a byte (G.711), cut where it would not fit a packet.
-    pub fn audio(&mut self, now: Instant, timestamp: u32, marker: bool, lost: u16, payload: &Bytes) {
+    /// Appends sound. G.711, one sample a byte, is cut where it would not fit a packet.
+    pub fn audio(&mut self, now: Instant, codec: AudioCodec, sound: &Sound<'_>) {
+        let Sound { timestamp, marker, lost, payload } = *sound;
         self.audio_index += u64::from(lost.min(1));
-        for (number, start) in (0..payload.len()).step_by(MAX_PAYLOAD).enumerate() {
+        let piece = if codec.is_g711() { MAX_PAYLOAD } else { payload.len().max(1) };
+        for (number, start) in (0..payload.len()).step_by(piece).enumerate() {
             self.audio_index += 1;
             let packet = Packet {
                 track: Track::Audio,
@@ -129,7 +143,7 @@ impl Hub {
                 timestamp: timestamp.wrapping_add(start as u32),
                 marker: marker && number == 0,
                 key_start: false,
-                payload: payload.slice(start..payload.len().min(start + MAX_PAYLOAD)),
+                payload: payload.slice(start..payload.len().min(start + piece)),
             };
             // Beside a picture that is under way sound waits for it, for 4 ms at the most.
             let ripe = self.pending.is_empty();
@@ -165,10 +179,10 @@ impl Hub {
     }
 
     /// The instant at which a timestamp of a track was sampled.
-    pub fn set_clock(&mut self, track: Track, timestamp: u32, at: Instant) {
+    pub fn set_clock(&mut self, track: Track, clock: Clock) {
         match track {
-            Track::Video => self.clocks.video = Some((timestamp, at)),
-            Track::Audio => self.clocks.audio = Some((timestamp, at)),
+            Track::Video => self.clocks.video = Some(clock),
+            Track::Audio => self.clocks.audio = Some(clock),
         }
     }
 
@@ -261,10 +275,13 @@ mod tests {
         hub.video(now, 2, Shaped { after_gap: true, ..shaped(false, true, 1) });
         hub.forget();
         hub.video(now, 3, shaped(true, true, 1));
-        hub.audio(now, 0, true, 0, &Bytes::from(vec![0; 2000]));
+        let payload = Bytes::from(vec![0; 2000]);
+        let sound = Sound { timestamp: 0, marker: true, lost: 0, payload: &payload };
+        hub.audio(now, AudioCodec::Pcmu, &sound);
+        hub.audio(now, AudioCodec::Opus, &sound);
         let batches = sink.0.lock().unwrap();
         let flat: Vec<u64> = batches.iter().flat_map(indexes).collect();
-        assert_eq!(flat, [1, 3, 5, 2, 3]);
+        assert_eq!(flat, [1, 3, 5, 2, 3, 4]);
     }
 
     #[test]

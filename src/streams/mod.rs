@@ -1,15 +1,17 @@
 //! Streams: everything that moves. A source (a camera, another WHEP server) is brought into shape once and fanned
 //! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
 //!
-//! `stream` is the task that owns one stream, `hub` fans out, `h264` shapes, `rtsp` and `whep` are the sources,
-//! `demo` is the simulated camera.
+//! `stream` is the task that owns one stream, `hub` fans out, `frames` and `h264` shape, `rtsp`, `whep` and
+//! `published` are the sources, `demo` is the simulated camera.
 
 pub mod backoff;
 pub mod demo;
+pub mod frames;
 pub mod h264;
 pub mod hub;
 pub mod meter;
 pub mod packet;
+pub mod published;
 pub mod reorder;
 pub mod rtsp;
 pub mod source;
@@ -25,6 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::ids::StreamId;
+use source::SourceSpec;
 use status::StreamStatus;
 use stream::{Command, Interest, StreamSpec, Task};
 
@@ -40,6 +43,8 @@ pub struct StreamHandle {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<StreamStatus>>,
     interest: Arc<Interest>,
+    answers_key_frames: bool,
+    is_published: bool,
 }
 
 impl StreamHandle {
@@ -51,6 +56,21 @@ impl StreamHandle {
     /// Tells this run of the stream from an earlier one of the same name.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether its source sends a key frame soon after it is asked for one.
+    pub fn answers_key_frames(&self) -> bool {
+        self.answers_key_frames
+    }
+
+    /// Whether it takes publishers.
+    pub fn is_published(&self) -> bool {
+        self.is_published
+    }
+
+    /// Puts a publisher in the place of whoever was there; `false` if the stream has ended.
+    pub async fn attach(&self, session: published::Session) -> bool {
+        self.commands.send(Command::Attach(Box::new(session))).await.is_ok()
     }
 
     /// How it is.
@@ -100,26 +120,33 @@ pub struct Streams {
 
 #[derive(Default)]
 struct Inner {
-    by_id: RwLock<HashMap<StreamId, (StreamSpec, StreamHandle)>>,
+    by_id: RwLock<HashMap<StreamId, Known>>,
     numbers: AtomicU64,
+}
+
+struct Known {
+    spec: StreamSpec,
+    handle: StreamHandle,
+    /// It is not configured: people have it while they publish.
+    passing: bool,
 }
 
 impl Streams {
     /// Looks a stream up.
     pub fn get(&self, id: &StreamId) -> Option<StreamHandle> {
         let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        map.get(id).map(|(_, handle)| handle.clone())
+        map.get(id).map(|known| known.handle.clone())
     }
 
-    /// Makes the streams be exactly these: adds, removes, and restarts those that changed, and only those.
+    /// Makes the configured streams be exactly these: adds, removes, and restarts those that changed, and only those.
     pub fn set(&self, specs: Vec<(StreamId, StreamSpec)>) -> Change {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         let wanted: HashMap<StreamId, StreamSpec> = specs.into_iter().collect();
         let mut change = Change::default();
-        map.retain(|id, (spec, handle)| {
-            let stays = wanted.get(id) == Some(spec);
+        map.retain(|id, known| {
+            let stays = known.passing || wanted.get(id) == Some(&known.spec);
             if !stays {
-                change.ended.push(handle.number());
+                change.ended.push(known.handle.number());
             }
             stays
         });
@@ -127,10 +154,39 @@ impl Streams {
             if let Entry::Vacant(place) = map.entry(id) {
                 change.started += 1;
                 let handle = self.spawn(place.key().clone(), spec.clone());
-                place.insert((spec, handle));
+                place.insert(Known { spec, handle, passing: false });
             }
         }
         change
+    }
+
+    /// A stream that somebody publishes for a while: as it is, or a new one.
+    pub fn passing(&self, id: &StreamId) -> StreamHandle {
+        let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        match map.entry(id.clone()) {
+            Entry::Occupied(place) => place.get().handle.clone(),
+            Entry::Vacant(place) => {
+                let spec = StreamSpec::new(SourceSpec::Published, false);
+                let handle = self.spawn(id.clone(), spec.clone());
+                place.insert(Known { spec, handle: handle.clone(), passing: true });
+                handle
+            }
+        }
+    }
+
+    /// The streams that are published for a while.
+    pub fn all_passing(&self) -> Vec<StreamId> {
+        let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        map.iter().filter(|(_, known)| known.passing).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ends a stream that was published for a while; the number of its run.
+    pub fn end_passing(&self, id: &StreamId) -> Option<u64> {
+        let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        if !map.get(id)?.passing {
+            return None;
+        }
+        map.remove(id).map(|known| known.handle.number())
     }
 
     fn spawn(&self, id: StreamId, spec: StreamSpec) -> StreamHandle {
@@ -138,8 +194,11 @@ impl Streams {
         let (sender, status) = watch::channel(Arc::new(StreamStatus::default()));
         let interest = Interest::new(Arc::new(Notify::new()));
         let shared = Interest::clone(&interest);
+        let answers_key_frames = spec.source.answers_key_frames();
+        let is_published = spec.source == SourceSpec::Published;
         tokio::spawn(Task::new(id.clone(), spec, receiver, sender, interest).run());
         let number = self.inner.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        StreamHandle { id, number, commands, status, interest: Arc::new(shared) }
+        let interest = Arc::new(shared);
+        StreamHandle { id, number, commands, status, interest, answers_key_frames, is_published }
     }
 }

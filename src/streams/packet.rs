@@ -13,15 +13,53 @@ pub const MAX_PAYLOAD: usize = 1180;
 /// Which of a stream's two tracks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Track {
-    /// H.264.
+    /// Pictures.
     Video,
-    /// G.711.
+    /// Sound.
     Audio,
 }
 
-/// G.711's two laws.
+/// What pictures are coded with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub enum VideoCodec {
+    /// What cameras send. The only one that is brought into our own shape.
+    #[default]
+    H264,
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// The RTP payload format of the Alliance for Open Media.
+    Av1,
+}
+
+impl VideoCodec {
+    /// All of them, the one that most receivers have first.
+    pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Av1];
+
+    /// The name in SDP.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::Av1 => "AV1",
+        }
+    }
+
+    /// Whether frames may be sent once more: the others number their frames, and receivers drop a number that
+    /// they have had.
+    pub fn is_replayable(self) -> bool {
+        self == Self::H264
+    }
+}
+
+/// What sound is coded with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize)]
 pub enum AudioCodec {
+    /// RFC 7587: what browsers send.
+    #[serde(rename = "opus")]
+    Opus,
     /// µ-law, static payload type 0.
     #[serde(rename = "PCMU")]
     Pcmu,
@@ -34,26 +72,43 @@ impl AudioCodec {
     /// The name in SDP (RFC 3551).
     pub fn name(self) -> &'static str {
         match self {
+            Self::Opus => "OPUS",
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
         }
+    }
+
+    /// One by its name in SDP, however it is written.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Opus, Self::Pcmu, Self::Pcma].into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+
+    /// RTP clock, in Hz: of Opus always the same, whatever it carries (RFC 7587 §4.1).
+    pub fn clock(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Pcmu | Self::Pcma => G711_CLOCK,
+        }
+    }
+
+    /// What follows the clock in SDP.
+    pub fn channels(self) -> u8 {
+        match self {
+            Self::Opus => 2,
+            Self::Pcmu | Self::Pcma => 1,
+        }
+    }
+
+    /// Whether a payload may be cut anywhere: one byte a sample.
+    pub fn is_g711(self) -> bool {
+        self != Self::Opus
     }
 }
 
 /// RTP clock of video, in Hz (RFC 6184 §8.2.1).
 pub const VIDEO_CLOCK: u32 = 90_000;
 /// RTP clock of G.711, in Hz (RFC 3551 §4.5.14).
-pub const AUDIO_CLOCK: u32 = 8_000;
-
-impl Track {
-    /// Ticks per second of its RTP timestamps.
-    pub fn clock(self) -> u32 {
-        match self {
-            Self::Video => VIDEO_CLOCK,
-            Self::Audio => AUDIO_CLOCK,
-        }
-    }
-}
+pub const G711_CLOCK: u32 = 8_000;
 
 /// A packet as a source delivers it: straight from RTP, nothing changed.
 #[derive(Clone, Debug)]
@@ -102,23 +157,34 @@ pub struct Batch {
 /// A shared batch.
 pub type SharedBatch = Arc<Batch>;
 
-/// The instant at which a timestamp was sampled, for each track.
+/// The instant at which a timestamp was sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// On the stream's timeline.
+    pub timestamp: u32,
+    /// When it was sampled.
+    pub at: Instant,
+    /// Ticks per second.
+    pub rate: u32,
+}
+
+/// The clocks of both tracks.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Clocks {
     /// Of the video track.
-    pub video: Option<(u32, Instant)>,
+    pub video: Option<Clock>,
     /// Of the audio track.
-    pub audio: Option<(u32, Instant)>,
+    pub audio: Option<Clock>,
 }
 
 impl Clocks {
     /// The timestamp of `track` at the instant `now`.
     pub fn timestamp_at(&self, track: Track, now: Instant) -> Option<u32> {
-        let (timestamp, at) = match track {
+        let Clock { timestamp, at, rate } = match track {
             Track::Video => self.video?,
             Track::Audio => self.audio?,
         };
-        let ticks = |span: Duration| (span.as_secs_f64() * f64::from(track.clock())) as u64 as u32;
+        let ticks = |span: Duration| (span.as_secs_f64() * f64::from(rate)) as u64 as u32;
         Some(match now.checked_duration_since(at) {
             Some(later) => timestamp.wrapping_add(ticks(later)),
             None => timestamp.wrapping_sub(ticks(at.duration_since(now))),
@@ -146,9 +212,14 @@ struct Last {
 }
 
 impl Timeline {
-    /// A timeline that begins at `start`, a random number by RFC 3550 §5.1.
-    pub fn new(track: Track, start: u32) -> Self {
-        Self { clock: track.clock(), offset: start, last: None, restarted: false }
+    /// A timeline of `clock` ticks per second that begins at `start`, a random number by RFC 3550 §5.1.
+    pub fn new(clock: u32, start: u32) -> Self {
+        Self { clock, offset: start, last: None, restarted: false }
+    }
+
+    /// Ticks per second.
+    pub fn clock(&self) -> u32 {
+        self.clock
     }
 
     /// The source was connected anew: its next timestamp has nothing to do with the last one.
@@ -196,7 +267,7 @@ mod tests {
     fn timeline_keeps_steps_and_bridges_jumps() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut timeline = Timeline::new(Track::Video, 1000);
+        let mut timeline = Timeline::new(VIDEO_CLOCK, 1000);
         assert_eq!(timeline.map(5_000_000, at(0)), 1000);
         assert_eq!(timeline.map(5_003_600, at(40)), 4600);
         // The camera sets its clock: time goes on by what has really passed.
@@ -213,7 +284,7 @@ mod tests {
     #[test]
     fn timeline_survives_the_wrap_and_frames_out_of_order() {
         let now = Instant::now();
-        let mut timeline = Timeline::new(Track::Audio, u32::MAX - 10);
+        let mut timeline = Timeline::new(G711_CLOCK, u32::MAX - 10);
         assert_eq!(timeline.map(u32::MAX - 5, now), u32::MAX - 10);
         assert_eq!(timeline.map(154, now), 149);
         assert_eq!(timeline.map(u32::MAX - 5, now), u32::MAX - 10);
@@ -222,7 +293,8 @@ mod tests {
     #[test]
     fn clocks_run_both_ways() {
         let now = Instant::now();
-        let clocks = Clocks { video: Some((10, now)), audio: None };
+        let clock = Clock { timestamp: 10, at: now, rate: VIDEO_CLOCK };
+        let clocks = Clocks { video: Some(clock), audio: None };
         assert_eq!(clocks.timestamp_at(Track::Video, now + Duration::from_secs(1)), Some(90_010));
         assert_eq!(clocks.timestamp_at(Track::Audio, now), None);
         let back = now.checked_sub(Duration::from_secs(1)).unwrap();

@@ -13,7 +13,7 @@ use retina::client::{
 use retina::codec::{ParametersRef, VideoParametersCodec};
 use url::Url;
 
-use super::packet::{AudioCodec, RtpIn, Track};
+use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::source::{Arrival, Offered, Secret, SourceError, Transport};
 use super::status::AudioStatus;
 
@@ -111,7 +111,7 @@ impl Described {
         let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
         let status = listed
             .map(|index| AudioStatus { codec: self.tracks[index].codec.clone(), playable: audio.is_some() });
-        Offered { parameter_sets, audio: status, audio_codec }
+        Offered { parameter_sets, video: Some(VideoCodec::H264), audio: status, audio_codec }
     }
 }
 

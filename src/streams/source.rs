@@ -1,5 +1,5 @@
-//! What can be the source of a stream, how it is described and how it fails. The adapters behind it are `rtsp`
-//! and `whep`; who starts and stops them is `stream`.
+//! What can be the source of a stream, how it is described and how it fails. The adapters behind it are `rtsp`,
+//! `whep` and `published`; who starts and stops them is `stream`.
 
 use std::time::{Instant, SystemTime};
 
@@ -7,9 +7,9 @@ use bytes::Bytes;
 use url::Url;
 
 use super::backoff::Hope;
-use super::packet::{AudioCodec, RtpIn, Track};
+use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::status::{AudioStatus, Reason};
-use super::{rtsp, whep};
+use super::{published, rtsp, whep};
 pub use crate::secret::Secret;
 
 /// How RTP travels from an RTSP camera.
@@ -41,6 +41,15 @@ pub enum SourceSpec {
         /// Sent as `Authorization: Bearer`.
         token: Option<Secret>,
     },
+    /// Whoever publishes it by WHIP: it comes by itself, and is not fetched.
+    Published,
+}
+
+impl SourceSpec {
+    /// Whether the source sends a key frame soon after it is asked for one, as browsers do and cameras do not.
+    pub fn answers_key_frames(&self) -> bool {
+        !matches!(self, Self::Rtsp { .. })
+    }
 }
 
 /// Why a source is not, or no longer, delivering.
@@ -77,6 +86,8 @@ impl SourceError {
 pub struct Offered {
     /// SPS and PPS from the SDP.
     pub parameter_sets: Vec<Bytes>,
+    /// Its pictures' codec; none if it has sound alone.
+    pub video: Option<VideoCodec>,
     /// Its sound, playable or not.
     pub audio: Option<AudioStatus>,
     /// Set if the sound is passed on.
@@ -107,6 +118,8 @@ pub enum Session {
     Rtsp(Box<rtsp::Session>),
     /// A WHEP server.
     Whep(Box<whep::Session>),
+    /// A publisher.
+    Published(Box<published::Session>),
 }
 
 impl Session {
@@ -124,6 +137,7 @@ impl Session {
                 let session = Box::pin(whep::Session::connect(url, token.as_ref())).await?;
                 Ok(Self::Whep(Box::new(session)))
             }
+            SourceSpec::Published => Err(published::gone()),
         }
     }
 
@@ -132,6 +146,7 @@ impl Session {
         match self {
             Self::Rtsp(session) => session.offered(),
             Self::Whep(session) => session.offered(),
+            Self::Published(session) => session.offered(),
         }
     }
 
@@ -143,13 +158,16 @@ impl Session {
         match self {
             Self::Rtsp(session) => session.next().await,
             Self::Whep(session) => session.next().await,
+            Self::Published(session) => session.next().await,
         }
     }
 
     /// Asks for a key frame, where that is possible: cameras give one when they like.
     pub fn request_key_frame(&mut self) {
-        if let Self::Whep(session) = self {
-            session.request_key_frame();
+        match self {
+            Self::Rtsp(_) => {}
+            Self::Whep(session) => session.request_key_frame(),
+            Self::Published(session) => session.request_key_frame(),
         }
     }
 }

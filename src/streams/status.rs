@@ -35,7 +35,7 @@ pub struct Reason {
 /// The video track.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct VideoStatus {
-    /// Always `H264` as yet.
+    /// `H264`, `VP8`, `VP9` or `AV1`.
     pub codec: &'static str,
     /// From the SPS.
     #[serde(flatten)]
@@ -86,7 +86,7 @@ pub struct StreamStatus {
     /// Since when it is in this state, as milliseconds since 1970.
     #[serde(serialize_with = "unix_ms")]
     pub since: Option<SystemTime>,
-    /// The video track, once known; kept while the source is away.
+    /// The video track, once known; kept while the source is away. None of a live stream is one of sound alone.
     pub video: Option<VideoStatus>,
     /// The audio track, once known.
     pub audio: Option<AudioStatus>,
@@ -99,7 +99,8 @@ pub struct StreamStatus {
 impl StreamStatus {
     /// Whether a viewer that joins now gets a picture.
     pub fn is_watchable(&self) -> bool {
-        self.state == State::Live && self.video.is_some() && self.problem.is_none()
+        let playable = self.video.is_some() || self.audio.as_ref().is_some_and(|audio| audio.playable);
+        self.state == State::Live && playable && self.problem.is_none()
     }
 }
 

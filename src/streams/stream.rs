@@ -10,10 +10,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::h264::shape::{Shaped, Shaper};
-use super::hub::{Hub, Sink, SinkId};
+use super::frames::Framer;
+use super::h264::shape::Shaped;
+use super::hub::{Hub, Sink, SinkId, Sound};
 use super::meter::Meter;
-use super::packet::{RtpIn, Timeline, Track};
+use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
+use super::published;
 use super::source::{Arrival, Session, SourceError, SourceSpec};
 use super::status::{Reason, State, StreamStatus, VideoStatus};
 use crate::ids::StreamId;
@@ -55,6 +57,8 @@ pub enum Command {
     Hurry,
     /// A viewer needs a key frame that the cache cannot give.
     KeyFrame,
+    /// A publisher has come.
+    Attach(Box<published::Session>),
 }
 
 /// As long as one exists, the source is wanted, whether or not there is a sink.
@@ -100,7 +104,7 @@ enum Phase {
 /// What belongs to one connection of the source.
 struct Live {
     session: Session,
-    shaper: Shaper,
+    framer: Option<Framer>,
     meter: Meter,
     started: Instant,
     last_packet: Instant,
@@ -108,6 +112,10 @@ struct Live {
     key_seen: bool,
     /// The last frame's timestamp, and how many there were.
     frames: (u32, u32),
+    /// Whether sound has come.
+    heard: bool,
+    /// A key frame was asked for and has not come yet: the request may be lost.
+    key_wanted: bool,
     /// The status says `live`.
     announced: bool,
     /// The source's wall clock against ours, from its first sender report.
@@ -117,13 +125,25 @@ struct Live {
 /// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
 /// stream at the latest, in all cameras that were seen.
 const B_FRAME_WAIT: u32 = 4;
+/// A publisher whose sound comes without a picture for this long has its camera off.
+const PICTURE_WAIT: Duration = Duration::from_millis(1500);
 
 impl Live {
     /// Whether enough has come to say that viewers may come: what could not be shown must be known before.
     fn is_known(&self) -> bool {
-        let findings = self.shaper.findings();
+        if !self.key_seen {
+            return false;
+        }
+        let Some(findings) = self.framer.as_ref().and_then(Framer::findings) else { return true };
         let never_reordered = findings.info.as_ref().and_then(|info| info.reorder_frames) == Some(0);
         never_reordered || findings.b_frames || self.frames.1 >= B_FRAME_WAIT
+    }
+
+    /// Whether it is sound alone, for good or for now.
+    fn is_sound_alone(&self, now: Instant) -> bool {
+        let patience = now.duration_since(self.started) >= PICTURE_WAIT;
+        let published = matches!(self.session, Session::Published(_));
+        self.heard && !self.key_seen && (self.framer.is_none() || (published && patience))
     }
 }
 
@@ -165,6 +185,8 @@ pub struct Task {
     audio: Timeline,
     idle_since: Option<Instant>,
     shaped: Vec<Shaped>,
+    /// What the source had when it was last connected: viewers have agreed to these.
+    codecs: Option<(Option<VideoCodec>, Option<AudioCodec>)>,
 }
 
 impl Task {
@@ -189,16 +211,18 @@ impl Task {
             viewers: Vec::new(),
             phase: Phase::Idle,
             backoff: Backoff::default(),
-            video: Timeline::new(Track::Video, rand::random()),
-            audio: Timeline::new(Track::Audio, rand::random()),
+            video: Timeline::new(VIDEO_CLOCK, rand::random()),
+            audio: Timeline::new(G711_CLOCK, rand::random()),
             idle_since: None,
             shaped: Vec::new(),
+            codecs: None,
         }
     }
 
     /// Runs until all handles are gone.
     pub async fn run(mut self) {
-        self.set_state(State::Idle, None, None);
+        let reason = self.is_published().then(|| published::gone().reason());
+        self.set_state(State::Idle, reason, None);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -219,8 +243,15 @@ impl Task {
         }
     }
 
-    /// Starts or stops the source, by who wants it.
+    fn is_published(&self) -> bool {
+        self.spec.source == SourceSpec::Published
+    }
+
+    /// Starts or stops the source, by who wants it. Publishers come and go by themselves.
     fn consider(&mut self, now: Instant) {
+        if self.is_published() {
+            return;
+        }
         let wanted = !self.spec.on_demand || self.hub.has_sinks() || self.interest.is_wanted();
         if wanted {
             self.idle_since = None;
@@ -278,22 +309,53 @@ impl Task {
     fn connected(&mut self, session: Session, now: Instant) {
         let offered = session.offered();
         let audio = offered.audio.clone();
-        let shaper = Shaper::new(&offered.parameter_sets);
+        let codecs = (offered.video, offered.audio_codec);
+        let framer = offered.video.map(|codec| Framer::new(codec, &offered.parameter_sets));
+        if self.codecs.replace(codecs).is_some_and(|before| before != codecs) {
+            // Viewers have agreed to others: they have to come anew.
+            self.hub.end();
+        }
+        let clock = codecs.1.map_or(G711_CLOCK, AudioCodec::clock);
+        if clock != self.audio.clock() {
+            self.audio = Timeline::new(clock, rand::random());
+        }
         self.phase = Phase::Live(Box::new(Live {
             session,
-            shaper,
+            framer,
             meter: Meter::default(),
             started: now,
             last_packet: now,
             key_seen: false,
             frames: (0, 0),
+            heard: false,
+            key_wanted: false,
             announced: false,
             wall_offset: None,
         }));
-        self.modify(|status| status.audio = audio);
+        self.modify(|status| {
+            status.audio = audio;
+            if codecs.0.is_none() {
+                status.video = None;
+            }
+        });
+    }
+
+    /// Another publisher, in the place of the one who was there.
+    fn attach(&mut self, session: published::Session) {
+        if matches!(self.phase, Phase::Live(_)) {
+            self.source_gone();
+        }
+        self.set_state(State::Connecting, None, None);
+        self.connected(Session::Published(Box::new(session)), Instant::now());
     }
 
     fn fail(&mut self, error: &SourceError, now: Instant) {
+        if self.is_published() {
+            info!(stream = %self.id, "the publisher is gone");
+            self.phase = Phase::Idle;
+            self.source_gone();
+            return self.set_state(State::Idle, Some(error.reason()), None);
+        }
         let lived = match &self.phase {
             Phase::Live(live) if live.announced => now.duration_since(live.started),
             _ => Duration::ZERO,
@@ -315,30 +377,41 @@ impl Task {
         live.last_packet = now;
         match packet.track {
             Track::Audio => {
-                if live.session.offered().audio_codec.is_none() {
-                    return;
-                }
+                let Some(codec) = live.session.offered().audio_codec else { return };
+                live.heard = true;
                 let timestamp = self.audio.map(packet.timestamp, now);
                 if !self.hub.has_clock(Track::Audio) {
-                    self.hub.set_clock(Track::Audio, timestamp, now);
+                    self.hub.set_clock(Track::Audio, Clock { timestamp, at: now, rate: codec.clock() });
                 }
-                self.hub.audio(now, timestamp, packet.marker, packet.lost, &packet.payload);
+                let (marker, lost, payload) = (packet.marker, packet.lost, &packet.payload);
+                self.hub.audio(now, codec, &Sound { timestamp, marker, lost, payload });
+                self.announce_sound(now);
             }
             Track::Video => self.video_packet(packet, now),
         }
     }
 
+    /// A stream of sound alone is live with its first packet; one whose picture is off, after a while.
+    fn announce_sound(&mut self, now: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        if !live.announced && live.is_sound_alone(now) {
+            live.announced = true;
+            self.publish_live(now);
+        }
+    }
+
     fn video_packet(&mut self, packet: &RtpIn, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
+        let Some(framer) = &mut live.framer else { return };
         live.meter.packet(now, packet.timestamp, packet.payload.len(), packet.lost);
         let mut shaped = std::mem::take(&mut self.shaped);
-        live.shaper.push(packet.timestamp, packet.marker, packet.lost, &packet.payload, &mut shaped);
+        framer.push(packet.timestamp, packet.marker, packet.lost, &packet.payload, &mut shaped);
         let mut key = false;
         for packet in shaped.drain(..) {
             key |= packet.key_start;
             let timestamp = self.video.map(packet.timestamp, now);
             if !self.hub.has_clock(Track::Video) {
-                self.hub.set_clock(Track::Video, timestamp, now);
+                self.hub.set_clock(Track::Video, Clock { timestamp, at: now, rate: VIDEO_CLOCK });
             }
             self.hub.video(now, timestamp, packet);
         }
@@ -347,11 +420,12 @@ impl Task {
             live.meter.key_frame(now);
         }
         live.key_seen |= key;
+        live.key_wanted &= !key;
         if live.frames.0 != packet.timestamp || live.frames.1 == 0 {
             live.frames = (packet.timestamp, live.frames.1 + 1);
         }
         let problem = problem_of(live);
-        let announce = !live.announced && live.key_seen && live.is_known();
+        let announce = !live.announced && live.is_known();
         let news = live.announced && problem != self.status.borrow().problem;
         if announce {
             live.announced = true;
@@ -385,7 +459,9 @@ impl Task {
             apart < Duration::from_secs(10)
         };
         match (sampled.filter(near), timeline.peek(timestamp)) {
-            (Some(sampled), Some(timestamp)) => self.hub.set_clock(track, timestamp, sampled),
+            (Some(at), Some(timestamp)) => {
+                self.hub.set_clock(track, Clock { timestamp, at, rate: timeline.clock() });
+            }
             (None, _) => live.wall_offset = None,
             _ => {}
         }
@@ -409,8 +485,14 @@ impl Task {
                     *until = (*until).min(self.backoff.hurried(Instant::now()));
                 }
             }
+            Command::Attach(session) => {
+                if self.is_published() {
+                    self.attach(*session);
+                }
+            }
             Command::KeyFrame => {
                 if let Phase::Live(live) = &mut self.phase {
+                    live.key_wanted = true;
                     live.session.request_key_frame();
                 }
             }
@@ -423,7 +505,18 @@ impl Task {
     }
 
     fn tick(&mut self, now: Instant) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        if live.key_wanted {
+            live.session.request_key_frame();
+        }
         let Phase::Live(live) = &self.phase else { return };
+        if self.is_published() {
+            // Whether a publisher is there is known from its connection; with all muted it sends nothing.
+            if live.announced {
+                self.publish_live(now);
+            }
+            return self.announce_sound(now);
+        }
         let silent = now.duration_since(live.last_packet);
         if silent >= STALL {
             let seconds = silent.as_secs();
@@ -433,7 +526,8 @@ impl Task {
         if live.announced {
             self.publish_live(now);
         } else if now.duration_since(live.started) >= 3 * STALL {
-            let error = match &live.shaper.findings().sps_error {
+            let findings = live.framer.as_ref().and_then(Framer::findings);
+            let error = match findings.and_then(|findings| findings.sps_error.as_ref()) {
                 Some(error) => {
                     SourceError::soon("camera_h264", format!("the camera's SPS is damaged: {error}"))
                 }
@@ -445,11 +539,13 @@ impl Task {
 
     fn publish_live(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
-        let findings = live.shaper.findings();
-        let (info, b_frames) = (findings.info.clone(), findings.b_frames);
+        let findings = live.framer.as_ref().and_then(Framer::findings);
+        let info = findings.and_then(|findings| findings.info.clone());
+        let b_frames = findings.is_some_and(|findings| findings.b_frames);
         let problem = problem_of(live);
         let measured = live.meter.measure(now);
-        let video = VideoStatus { codec: "H264", info, b_frames, measured };
+        let codec = live.session.offered().video;
+        let video = codec.map(|codec| VideoStatus { codec: codec.name(), info, b_frames, measured });
         self.modify(|status| {
             if status.state != State::Live {
                 status.since = Some(SystemTime::now());
@@ -457,7 +553,7 @@ impl Task {
             status.state = State::Live;
             status.reason = None;
             status.retry_at = None;
-            status.video = Some(video);
+            status.video = video;
             status.problem = problem;
         });
     }
@@ -487,7 +583,8 @@ impl Task {
 }
 
 fn problem_of(live: &Live) -> Option<Reason> {
-    live.shaper.findings().b_frames.then(|| Reason {
+    let findings = live.framer.as_ref().and_then(Framer::findings);
+    findings.is_some_and(|findings| findings.b_frames).then(|| Reason {
         code: "camera_b_frames",
         message: "the camera sends B-frames, which WebRTC cannot show: set its H.264 profile to Baseline, or B-frames to 0"
             .into(),

@@ -15,11 +15,13 @@ use webrtc::peer_connection::{
     register_default_interceptors,
 };
 
-use super::packet::{AudioCodec, RtpIn, Track};
+use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::reorder::Reorder;
 use super::source::{Arrival, Offered, Secret, SourceError};
 use super::status::AudioStatus;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_PCMA, MIME_TYPE_PCMU};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_VP8,
+};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
@@ -32,6 +34,10 @@ const DELETE_LIMIT: Duration = Duration::from_secs(3);
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Between two requests for a key frame.
 const KEY_FRAME_PAUSE: Duration = Duration::from_secs(1);
+/// What we call the codecs without a number of their own.
+const PT_H264: u8 = 102;
+const PT_VP8: u8 = 97;
+const PT_OPUS: u8 = 111;
 /// Packets on their way from the peer connection to the stream.
 const QUEUE: usize = 1024;
 
@@ -138,6 +144,7 @@ impl Session {
         let offer = closer.make_offer(&mut gathering).await?;
         let answer = closer.post(url, offer).await?;
         let audio_codec = audio_of(&answer);
+        let video = video_of(&answer);
         let audio = audio_codec.map(|codec| AudioStatus { codec: codec.name().into(), playable: true });
         let answer = RTCSessionDescription::answer(answer).map_err(|error| unusable(&error))?;
         closer.peer.set_remote_description(answer).await.map_err(|error| unusable(&error))?;
@@ -156,7 +163,7 @@ impl Session {
             audio: Reorder::default(),
             ready: std::collections::VecDeque::new(),
             last_request: None,
-            offered: Offered { parameter_sets: Vec::new(), audio, audio_codec },
+            offered: Offered { parameter_sets: Vec::new(), video, audio, audio_codec },
             _closer: closer,
         };
         session.sort(first.0, first.1);
@@ -274,9 +281,24 @@ impl Drop for Closer {
 
 async fn build_peer(url: &Url, handler: Handler) -> Result<Arc<dyn PeerConnection>, webrtc::error::Error> {
     let mut media = MediaEngine::default();
-    media.register_codec(h264(), RtpCodecKind::Video)?;
-    for (mime, payload_type) in [(MIME_TYPE_PCMU, 0), (MIME_TYPE_PCMA, 8)] {
-        media.register_codec(g711(mime, payload_type), RtpCodecKind::Audio)?;
+    let h264 = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+    media.register_codec(video(MIME_TYPE_H264, PT_H264, h264), RtpCodecKind::Video)?;
+    media.register_codec(video(MIME_TYPE_VP8, PT_VP8, ""), RtpCodecKind::Video)?;
+    let sounds = [
+        (MIME_TYPE_OPUS, PT_OPUS, 48_000, 2, "minptime=10;useinbandfec=1"),
+        (MIME_TYPE_PCMU, 0, 8000, 1, ""),
+        (MIME_TYPE_PCMA, 8, 8000, 1, ""),
+    ];
+    for (mime, payload_type, clock_rate, channels, format) in sounds {
+        let rtp_codec = RTCRtpCodec {
+            mime_type: mime.into(),
+            clock_rate,
+            channels,
+            sdp_fmtp_line: format.into(),
+            rtcp_feedback: Vec::new(),
+        };
+        let codec = RTCRtpCodecParameters { rtp_codec, payload_type };
+        media.register_codec(codec, RtpCodecKind::Audio)?;
     }
     let registry = register_default_interceptors(Registry::new(), &mut media)?;
     let builder = PeerConnectionBuilder::new()
@@ -302,39 +324,41 @@ fn local_address(url: &Url) -> IpAddr {
     routed.map_or(any, |address| address.ip())
 }
 
-fn h264() -> RTCRtpCodecParameters {
+fn video(mime: &str, payload_type: u8, format: &str) -> RTCRtpCodecParameters {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
     RTCRtpCodecParameters {
         rtp_codec: RTCRtpCodec {
-            mime_type: MIME_TYPE_H264.into(),
+            mime_type: mime.into(),
             clock_rate: 90_000,
             channels: 0,
-            sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f".into(),
+            sdp_fmtp_line: format.into(),
             rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
-        },
-        payload_type: 102,
-    }
-}
-
-fn g711(mime: &str, payload_type: u8) -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        rtp_codec: RTCRtpCodec {
-            mime_type: mime.into(),
-            clock_rate: 8000,
-            channels: 1,
-            sdp_fmtp_line: String::new(),
-            rtcp_feedback: Vec::new(),
         },
         payload_type,
     }
 }
 
-/// The codec of the answer's first accepted audio section: its first payload type is what will come.
+/// The payload type of the answer's first accepted section of a kind: what will come.
+fn first_type<'a>(answer: &'a str, kind: &str) -> Option<&'a str> {
+    let heads =
+        answer.lines().filter_map(|line| line.strip_prefix("m=")?.strip_prefix(kind)?.strip_prefix(' '));
+    let mut words = heads.filter(|rest| !rest.starts_with("0 ")).map(str::split_whitespace).next()?;
+    words.nth(2)
+}
+
 fn audio_of(answer: &str) -> Option<AudioCodec> {
-    let line = answer.lines().find(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 "))?;
-    match line.split_whitespace().nth(3)? {
-        "0" => Some(AudioCodec::Pcmu),
-        "8" => Some(AudioCodec::Pcma),
+    match first_type(answer, "audio")?.parse() {
+        Ok(PT_OPUS) => Some(AudioCodec::Opus),
+        Ok(0) => Some(AudioCodec::Pcmu),
+        Ok(8) => Some(AudioCodec::Pcma),
+        _ => None,
+    }
+}
+
+fn video_of(answer: &str) -> Option<VideoCodec> {
+    match first_type(answer, "video")?.parse() {
+        Ok(PT_VP8) => Some(VideoCodec::Vp8),
+        Ok(PT_H264) => Some(VideoCodec::H264),
         _ => None,
     }
 }
@@ -372,6 +396,8 @@ mod tests {
     #[test]
     fn audio_of_an_answer() {
         assert_eq!(audio_of("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 8\r\n"), Some(AudioCodec::Pcma));
+        assert_eq!(audio_of("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), Some(AudioCodec::Opus));
+        assert_eq!(video_of("m=audio 9 X 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 97 98\r\n"), Some(VideoCodec::Vp8));
         assert_eq!(audio_of("m=audio 0 UDP/TLS/RTP/SAVPF 0\r\n"), None);
         assert_eq!(audio_of("m=video 9 UDP/TLS/RTP/SAVPF 102\r\n"), None);
     }

@@ -10,6 +10,8 @@ mod chain;
 mod command_line;
 mod faults;
 mod gstreamer;
+mod publish;
+mod publisher;
 mod reload;
 mod routes;
 mod secrets;

@@ -24,6 +24,9 @@ POST /api/logout                          13.....33
 OPTIONS /whep/{*stream}                   .........
 POST /whep/{*stream}                      1.4...3.3
 GET /whep/{*stream}                       1.4...3.3
+OPTIONS /whip/{*stream}                   .........
+POST /whip/{*stream}                      134444333
+GET /whip/{*stream}                       134444333
 PATCH /session/{id}                       444444444
 DELETE /session/{id}                      444444444
 GET /session/{id}                         444444444
@@ -36,6 +39,8 @@ PUT /api/calls/seen                       13....333
 GET /api/ws                               13....333
 GET /api/me                               .........
 PUT /api/me                               13.....33
+GET /api/me/preferences                   13....333
+PUT /api/me/preferences                   13....333
 PUT /api/me/password                      13.....33
 GET /api/me/logins                        13....333
 DELETE /api/me/logins                     13....333

@@ -1,0 +1,246 @@
+//! What a publisher sends, on its way into a stream: order, retransmissions, reports. `intake` is one track of it.
+//! Takes opened packets and the time, returns RTCP in the clear; it has no socket. Start at [`Receiving::rtp`].
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::intake::Intake;
+use super::negotiate::ReceiveTrack;
+use super::rtcp::{self, Feedback};
+use super::rtp::Rtp;
+use super::twcc::Twcc;
+use crate::streams::packet::Track;
+use crate::streams::published::{Fed, Feed};
+use crate::streams::source::Arrival;
+
+/// Between two receiver reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two transport-wide feedbacks: what libwebrtc does itself at usual rates.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+/// From NTP's epoch to Unix's (RFC 5905 §6).
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// See the module.
+pub struct Receiving {
+    tracks: Vec<Intake>,
+    twcc: Option<(u8, Twcc)>,
+    feed: Feed,
+    /// Ours, in what we report.
+    sender: u32,
+    key_frame_wanted: bool,
+    next_report: Instant,
+    next_feedback: Instant,
+    ended: bool,
+}
+
+impl Receiving {
+    /// Nothing has come yet. `sender` is our SSRC.
+    pub fn new(
+        video: Option<ReceiveTrack>,
+        audio: Option<ReceiveTrack>,
+        feed: Feed,
+        now: Instant,
+        sender: u32,
+    ) -> Self {
+        let transport_id = video.iter().chain(&audio).find_map(|track| track.transport_cc);
+        let tracks = [(Track::Video, video), (Track::Audio, audio)];
+        let tracks = tracks.into_iter().filter_map(|(kind, track)| Some(Intake::new(kind, track?)));
+        Self {
+            tracks: tracks.collect(),
+            twcc: transport_id.map(|id| (id, Twcc::new(now))),
+            feed,
+            sender,
+            key_frame_wanted: false,
+            next_report: now + REPORT_INTERVAL,
+            next_feedback: now,
+            ended: false,
+        }
+    }
+
+    /// Whether the stream takes nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended || self.feed.is_closed()
+    }
+
+    /// The stream's viewers need a key frame.
+    pub fn want_key_frame(&mut self) {
+        self.key_frame_wanted = true;
+    }
+
+    /// Takes an opened RTP packet.
+    pub fn rtp(&mut self, now: Instant, plain: &Bytes) {
+        let transport_id = self.twcc.as_ref().map(|(id, _)| *id);
+        let Some(rtp) = Rtp::parse(plain, transport_id) else { return };
+        if let (Some((_, twcc)), Some(sequence)) = (&mut self.twcc, rtp.transport_sequence) {
+            twcc.record(now, sequence);
+        }
+        if let Some(track) = self.tracks.iter_mut().find(|track| track.takes(rtp.payload_type)) {
+            track.push(now, rtp);
+        }
+        self.deliver(now);
+    }
+
+    fn deliver(&mut self, now: Instant) {
+        for track in &mut self.tracks {
+            for packet in track.ripe(now) {
+                self.key_frame_wanted |= packet.lost > 0 && packet.track == Track::Video;
+                // Where the stream is behind, its numbering shows the gap.
+                match self.feed.send(Arrival::Rtp(packet)) {
+                    Fed::Taken => {}
+                    Fed::Full => track.dropped(),
+                    Fed::Ended => self.ended = true,
+                }
+            }
+        }
+    }
+
+    /// Takes an opened RTCP compound. `false` if the publisher says goodbye.
+    pub fn rtcp(&mut self, now: Instant, plain: &[u8]) {
+        for feedback in rtcp::parse(plain) {
+            let Feedback::Sender { ssrc, ntp, timestamp } = feedback else { continue };
+            let Some(track) = self.tracks.iter_mut().find(|track| track.ssrc() == Some(ssrc)) else {
+                continue;
+            };
+            track.sender_report(now, ntp);
+            let Some(at) = wall_clock(ntp) else { continue };
+            let clock = Arrival::Clock { track: track.kind(), timestamp, at, received: now };
+            self.ended |= self.feed.send(clock) == Fed::Ended;
+        }
+    }
+
+    /// What is to be sent to the publisher now: RTCP compounds in the clear.
+    pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        self.deliver(now);
+        let mut out = Vec::new();
+        if now >= self.next_report {
+            self.next_report = now + REPORT_INTERVAL;
+            let blocks: Vec<_> = self.tracks.iter_mut().filter_map(|track| track.report(now)).collect();
+            if !blocks.is_empty() {
+                out.push(rtcp::receiver_report(self.sender, &blocks));
+            }
+        }
+        if now >= self.next_feedback {
+            self.next_feedback = now + FEEDBACK_INTERVAL;
+            let media = self.tracks.iter().find_map(Intake::ssrc).unwrap_or_default();
+            let sender = self.sender;
+            let twcc = self.twcc.as_mut();
+            out.extend(twcc.and_then(|(_, twcc)| twcc.feedback(sender, media)));
+        }
+        for track in &mut self.tracks {
+            let missing = track.nack(now);
+            let Some(ssrc) = track.ssrc() else { continue };
+            if !missing.is_empty() {
+                out.push(rtcp::nack(self.sender, ssrc, &missing));
+            }
+            if track.kind() == Track::Video && std::mem::take(&mut self.key_frame_wanted) {
+                out.push(rtcp::picture_loss(self.sender, ssrc));
+            }
+        }
+        out
+    }
+}
+
+fn wall_clock(ntp: u64) -> Option<SystemTime> {
+    let seconds = (ntp >> 32).checked_sub(NTP_TO_UNIX)?;
+    let nanos = ((ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::packet::{AudioCodec, RtpIn, VideoCodec};
+    use crate::streams::published::{KeyFrames, Session};
+    use std::sync::Arc;
+
+    struct Nobody;
+
+    impl KeyFrames for Nobody {
+        fn request(&self) {}
+    }
+
+    fn packet(payload_type: u8, sequence: u16, ssrc: u32, payload: &[u8]) -> Bytes {
+        let mut data = vec![0x80, payload_type];
+        data.extend_from_slice(&sequence.to_be_bytes());
+        data.extend_from_slice(&[0, 0, 0, 1]);
+        data.extend_from_slice(&ssrc.to_be_bytes());
+        data.extend_from_slice(payload);
+        data.into()
+    }
+
+    fn track(payload_type: u8, rtx: Option<u8>) -> ReceiveTrack {
+        ReceiveTrack {
+            payload_type,
+            rtx_payload_type: rtx,
+            nack: rtx.is_some(),
+            transport_cc: None,
+            clock: 90_000,
+        }
+    }
+
+    fn next(session: &mut Session) -> Option<RtpIn> {
+        let arrival = futures::FutureExt::now_or_never(session.next())?.ok()?;
+        match arrival {
+            Arrival::Rtp(packet) => Some(packet),
+            Arrival::Clock { .. } => None,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_for_and_put_in_its_place() {
+        let now = Instant::now();
+        let (feed, mut session) =
+            Session::new(Some(VideoCodec::H264), Some(AudioCodec::Opus), Arc::new(Nobody));
+        let mut receiving = Receiving::new(Some(track(96, Some(97))), Some(track(111, None)), feed, now, 1);
+        receiving.rtp(now, &packet(96, 10, 7, b"a"));
+        receiving.rtp(now, &packet(96, 12, 7, b"c"));
+        receiving.rtp(now, &packet(111, 5, 8, b"sound"));
+        assert_eq!(next(&mut session).unwrap().payload, "a");
+        assert_eq!(next(&mut session).unwrap().track, Track::Audio);
+        assert!(next(&mut session).is_none());
+        let asked = receiving.poll(now);
+        assert_eq!(rtcp::parse(&asked[0]), [Feedback::Nack { ssrc: 7, sequence: 11, mask: 0 }]);
+        // Its retransmission, with the original number in front (RFC 4588 §4), then one that is padding alone.
+        receiving.rtp(now, &packet(97, 900, 9, &[0, 11, b'b']));
+        receiving.rtp(now, &packet(97, 901, 9, &[]));
+        let found: Vec<_> = std::iter::from_fn(|| next(&mut session)).collect();
+        assert_eq!(
+            found.iter().map(|packet| (packet.lost, &packet.payload[..])).collect::<Vec<_>>(),
+            [(0, &b"b"[..]), (0, b"c")]
+        );
+        assert!(receiving.poll(now).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_come_is_a_gap_and_a_key_frame_is_asked_for() {
+        let now = Instant::now();
+        let (feed, mut session) = Session::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut receiving = Receiving::new(Some(track(96, Some(97))), None, feed, now, 1);
+        receiving.rtp(now, &packet(96, 1, 7, b"a"));
+        receiving.rtp(now, &packet(96, 4, 7, b"d"));
+        let later = now + Duration::from_millis(300);
+        let asked: Vec<_> = receiving.poll(later).iter().flat_map(|data| rtcp::parse(data)).collect();
+        assert!(asked.contains(&Feedback::KeyFrame { ssrc: 7 }), "{asked:?}");
+        next(&mut session);
+        assert_eq!(next(&mut session).unwrap().lost, 2);
+        let later = now + Duration::from_secs(2);
+        let said = receiving.poll(later);
+        let said = said.iter().flat_map(|data| rtcp::parse(data));
+        let reports: Vec<_> = said.filter(|said| matches!(said, Feedback::Report { .. })).collect();
+        assert!(matches!(reports[..], [Feedback::Report { ssrc: 7, fraction_lost: 128, .. }]), "{reports:?}");
+        drop(session);
+        assert!(receiving.has_ended());
+    }
+
+    #[test]
+    fn a_new_ssrc_begins_anew() {
+        let now = Instant::now();
+        let (feed, mut session) = Session::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut receiving = Receiving::new(Some(track(96, None)), None, feed, now, 1);
+        receiving.rtp(now, &packet(96, 1, 7, b"a"));
+        receiving.rtp(now, &packet(96, 60_000, 8, b"b"));
+        next(&mut session);
+        assert_eq!(next(&mut session).unwrap().payload, "b");
+    }
+}

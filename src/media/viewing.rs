@@ -1,0 +1,241 @@
+//! What a viewer is sent: its two tracks, retransmissions, sender reports. Where it goes and with which keys is the
+//! peer's, [`Line`]. Start at [`Viewing::send_video`].
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::negotiate::SendTrack;
+use super::path::Path;
+use super::ring::Ring;
+use super::rtcp::{self, Feedback};
+use super::socket::Outlet;
+use super::srtp::Session;
+use super::track::OutTrack;
+use super::viewer::{Cursor, KeyFrame, Replays};
+use crate::streams::packet::{Clocks, Packet, Track};
+
+/// Between two sender reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Retransmissions for one viewer between two reports: beyond that its path cannot carry the stream anyway.
+const MAX_RESENDS: u32 = 2_000;
+/// From NTP's epoch to Unix's, in seconds (RFC 5905 §6).
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// A peer's keys and way, once it is connected.
+pub struct Line<'a> {
+    /// The keys.
+    pub srtp: &'a mut Session,
+    /// The way.
+    pub path: Path,
+}
+
+/// See the module.
+pub struct Viewing {
+    /// The run of the stream that it watches.
+    pub stream: u64,
+    video: Option<OutTrack>,
+    audio: Option<OutTrack>,
+    replays: Replays,
+    cursor: Option<Cursor>,
+    next_audio: u64,
+    next_report: Instant,
+    resends: u32,
+}
+
+impl Viewing {
+    /// Nothing has been sent.
+    pub fn new(
+        stream: u64,
+        video: Option<SendTrack>,
+        audio: Option<SendTrack>,
+        replays: Replays,
+        now: Instant,
+    ) -> Self {
+        let track = |track| OutTrack::new(track, rand::random(), rand::random());
+        Self {
+            stream,
+            video: video.map(track),
+            audio: audio.map(track),
+            replays,
+            cursor: None,
+            next_audio: 0,
+            next_report: now,
+            resends: 0,
+        }
+    }
+
+    /// Whether packets of a replay are held back.
+    pub fn is_paced(&self) -> bool {
+        self.cursor.as_ref().is_some_and(Cursor::is_paced)
+    }
+
+    /// Takes an opened RTCP compound. `true` if the source should send a key frame.
+    pub fn rtcp(
+        &mut self,
+        now: Instant,
+        plain: &[u8],
+        ring: &Ring,
+        line: &Line<'_>,
+        outlet: &mut Outlet,
+    ) -> bool {
+        let Some(ours) = self.video.as_ref().map(OutTrack::ssrc) else { return false };
+        let mut ask_source = false;
+        for feedback in rtcp::parse(plain) {
+            match feedback {
+                Feedback::Nack { ssrc, sequence, mask } if ssrc == ours => {
+                    let behind = (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| bit + 1);
+                    let missing =
+                        std::iter::once(0).chain(behind).map(|offset| sequence.wrapping_add(offset));
+                    missing.for_each(|sequence| self.resend(sequence, ring, line, outlet));
+                }
+                Feedback::KeyFrame { ssrc } if ssrc == ours => {
+                    let wanted = self.cursor.as_mut().map(|cursor| cursor.key_frame_wanted(ring, now));
+                    ask_source |= wanted == Some(KeyFrame::AskSource);
+                }
+                _ => {}
+            }
+        }
+        ask_source
+    }
+
+    fn resend(&mut self, sequence: u16, ring: &Ring, line: &Line<'_>, outlet: &mut Outlet) {
+        let Some(video) = self.video.as_mut().filter(|_| self.resends < MAX_RESENDS) else { return };
+        let Some(resend) = video.find(sequence, ring.end()) else { return };
+        let Some(packet) = ring.get(resend.index) else { return };
+        self.resends += 1;
+        let mut buffer = Vec::with_capacity(1300);
+        if video.rewrite(&mut buffer, line.srtp.sealer(), &resend, packet).is_ok() {
+            outlet.send(&line.path, &buffer);
+        }
+    }
+
+    /// Media begins: with the cached GOP if there is a fitting one. `true` if the source should send a key frame.
+    pub fn join(&mut self, ring: &Ring, now: Instant) -> bool {
+        let cursor = Cursor::join(ring, now, self.replays);
+        let waits = cursor.is_waiting();
+        self.cursor = Some(cursor);
+        waits && self.video.is_some()
+    }
+
+    /// Sends the video that is due.
+    pub fn send_video(
+        &mut self,
+        now: Instant,
+        ring: &Ring,
+        line: &Line<'_>,
+        outlet: &mut Outlet,
+        run: &mut Run,
+    ) {
+        let (Some(video), Some(cursor)) = (&mut self.video, &mut self.cursor) else { return };
+        let path = &line.path;
+        if outlet.is_congested(path) {
+            cursor.wait_for_key(ring);
+            return;
+        }
+        run.begin(outlet.max_segments());
+        for index in cursor.due(ring, now) {
+            match ring.get(index) {
+                Some(packet) => {
+                    run.room_for(packet.payload.len(), path, outlet);
+                    let written = video.write(&mut run.buffer, line.srtp.sealer(), packet);
+                    run.wrote(written.unwrap_or(0));
+                }
+                None => video.skip(),
+            }
+        }
+        run.flush(path, outlet);
+    }
+
+    /// Sends sound as it comes.
+    pub fn send_audio(&mut self, packet: &Packet, line: &Line<'_>, outlet: &mut Outlet, run: &mut Run) {
+        let Some(audio) = &mut self.audio else { return };
+        if self.next_audio != 0 && packet.index > self.next_audio {
+            audio.skip();
+        }
+        self.next_audio = packet.index + 1;
+        run.begin(1);
+        let written = audio.write(&mut run.buffer, line.srtp.sealer(), packet);
+        run.wrote(written.unwrap_or(0));
+        run.flush(&line.path, outlet);
+    }
+
+    /// Sends the reports that are due.
+    pub fn poll(&mut self, now: Instant, clocks: &Clocks, line: &mut Line<'_>, outlet: &mut Outlet) {
+        if self.next_report > now {
+            return;
+        }
+        self.next_report = now + REPORT_INTERVAL;
+        self.resends = 0;
+        for (kind, track) in [(Track::Video, self.video.as_ref()), (Track::Audio, self.audio.as_ref())] {
+            let Some(track) = track.filter(|track| track.counts().0 > 0) else { continue };
+            let Some(timestamp) = clocks.timestamp_at(kind, now) else { continue };
+            let (packets, octets) = track.counts();
+            let report =
+                rtcp::sender_report(track.ssrc(), ntp_now(), timestamp, packets, octets, "gatehouse");
+            if let Ok(sealed) = line.srtp.seal_rtcp(&report) {
+                outlet.send(&line.path, &sealed);
+            }
+        }
+    }
+}
+
+fn ntp_now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    (since.as_secs() + NTP_TO_UNIX) << 32 | fraction
+}
+
+/// Packets for one viewer that leave in one system call: equally long, but for a shorter last one.
+#[derive(Default)]
+pub struct Run {
+    buffer: Vec<u8>,
+    /// Payload and whole length of the first packet: none behind it may be longer.
+    first: Option<(usize, usize)>,
+    count: usize,
+    max: usize,
+    /// A shorter packet was the last.
+    closed: bool,
+}
+
+/// What one call may carry: the largest UDP datagram, less some.
+const MAX_RUN: usize = 63_000;
+/// More than headers and tag of any packet.
+const OVERHEAD: usize = 64;
+
+impl Run {
+    fn begin(&mut self, max: usize) {
+        self.buffer.clear();
+        (self.first, self.count, self.max, self.closed) = (None, 0, max, false);
+    }
+
+    /// Sends what is there if a packet with this payload does not fit behind it. All packets of a track are longer
+    /// than their payload by the same, so payloads compare like packets.
+    fn room_for(&mut self, payload: usize, path: &Path, outlet: &mut Outlet) {
+        let Some((first, _)) = self.first else {
+            self.first = Some((payload, 0));
+            return;
+        };
+        let full = self.count >= self.max || self.buffer.len() + payload + OVERHEAD > MAX_RUN;
+        if self.closed || payload > first || full {
+            self.flush(path, outlet);
+            self.first = Some((payload, 0));
+        } else {
+            self.closed = payload < first;
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.count += 1;
+        match &mut self.first {
+            Some((_, length)) if *length == 0 => *length = bytes,
+            Some(_) => {}
+            None => self.first = Some((0, bytes)),
+        }
+    }
+
+    fn flush(&mut self, path: &Path, outlet: &mut Outlet) {
+        if let Some((_, stride)) = self.first {
+            outlet.send_run(path, &self.buffer, stride.max(1));
+        }
+        self.begin(self.max);
+    }
+}

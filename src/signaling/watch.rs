@@ -1,0 +1,398 @@
+//! Watching somebody's camera: asking for consent, and who watches whom as long as it lasts. The picture itself goes
+//! by WHIP and WHEP; what is allowed here is handed out as [`Grant`]s, and taken back with them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::grants::{Grant, Way};
+use super::message::event;
+use super::{Core, DeviceKey};
+use crate::accounts::permissions::Action;
+use crate::accounts::preferences::Consent;
+
+/// How long somebody is asked.
+pub const ASK: Duration = Duration::from_secs(30);
+/// A watcher whose page is gone has so long to come back.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// Watchers of one person at once, asking ones among them.
+const MAX_WATCHERS: usize = 100;
+/// People who ask the same person at once.
+const MAX_ASKING: usize = 4;
+
+/// What happens at somebody's camera.
+#[derive(Debug, Default)]
+pub(super) struct Camera {
+    /// The device that publishes it.
+    device: Option<DeviceKey>,
+    /// Those that could not.
+    failed: Vec<DeviceKey>,
+    watches: Vec<Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    watcher: DeviceKey,
+    granted: bool,
+    /// Without being asked: ends when the person takes the watcher off the list.
+    by_list: bool,
+    since: Instant,
+    /// The watcher's page is gone.
+    idle_since: Option<Instant>,
+    /// Pictures on their way to this watcher's user.
+    pictures: usize,
+}
+
+impl Watch {
+    fn deadline(&self) -> Option<Instant> {
+        if self.granted { self.idle_since.map(|at| at + LINGER) } else { Some(self.since + ASK) }
+    }
+}
+
+impl Camera {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.watches.iter().filter_map(Watch::deadline).min()
+    }
+
+    fn granted(&self) -> impl Iterator<Item = &Watch> {
+        self.watches.iter().filter(|watch| watch.granted)
+    }
+}
+
+/// The stream of a person's camera.
+pub fn camera_of(user: &str) -> String {
+    format!("user/{}/camera", user.to_lowercase())
+}
+
+impl Core {
+    pub(super) fn start_watching(
+        &mut self,
+        now: Instant,
+        watcher: &DeviceKey,
+        to: &str,
+    ) -> Result<Value, &'static str> {
+        let user = to.to_lowercase();
+        if user == watcher.user || !self.may_see(&watcher.user, &user) {
+            return Err("no_such_user");
+        }
+        if !self.may_watch(&watcher.user, &user) {
+            return Err("watch_forbidden");
+        }
+        if !self.is_online(&user) {
+            return Err("callee_offline");
+        }
+        if let Some(camera) = self.cameras.get_mut(&user) {
+            if let Some(watch) = camera.watches.iter_mut().find(|watch| watch.watcher == *watcher) {
+                watch.idle_since = None;
+                let state = if watch.granted { "granted" } else { "asking" };
+                return Ok(json!({ "stream": camera_of(&user), "state": state }));
+            }
+            if camera.watches.len() >= MAX_WATCHERS {
+                return Err("too_many_watchers");
+            }
+        }
+        let by_list = self.is_listed(&watcher.user, &user);
+        if !by_list {
+            self.may_ask(&user)?;
+        }
+        let watch = Watch {
+            watcher: watcher.clone(),
+            granted: by_list,
+            by_list,
+            since: now,
+            idle_since: None,
+            pictures: 0,
+        };
+        self.cameras.entry(user.clone()).or_default().watches.push(watch);
+        if by_list {
+            self.changed_watchers(now, &user);
+            return Ok(json!({ "stream": camera_of(&user), "state": "granted" }));
+        }
+        let asked = json!({ "watcher": watcher.user, "display": self.display(&watcher.user), "seconds": ASK.as_secs() });
+        self.push_all(now, &user, &event("watch.asked", &asked));
+        Ok(json!({ "stream": camera_of(&user), "state": "asking" }))
+    }
+
+    fn may_watch(&self, watcher: &str, user: &str) -> bool {
+        self.may_to(watcher, |other| Action::WatchPerson(&other.person), user)
+    }
+
+    fn is_listed(&self, watcher: &str, user: &str) -> bool {
+        let members = &self.directory.members;
+        let (Some(watcher), Some(member)) = (members.get(watcher), members.get(user)) else { return false };
+        member.preferences.lets_watch(&watcher.person)
+    }
+
+    fn may_ask(&self, user: &str) -> Result<(), &'static str> {
+        let others = self.directory.members.get(user).map(|member| member.preferences.watched.others);
+        if others == Some(Consent::Never) {
+            return Err("watch_never");
+        }
+        if self.dnd.contains(user) {
+            return Err("callee_dnd");
+        }
+        let asking = self.cameras.get(user).map_or(0, |camera| {
+            let asking = camera.watches.iter().filter(|watch| !watch.granted);
+            asking.map(|watch| &watch.watcher.user).collect::<std::collections::BTreeSet<_>>().len()
+        });
+        if asking >= MAX_ASKING { Err("callee_busy") } else { Ok(()) }
+    }
+
+    /// The watcher has seen enough.
+    pub(super) fn stop_watching(&mut self, now: Instant, watcher: &DeviceKey, to: &str) {
+        let user = to.to_lowercase();
+        self.end_watches(now, &user, None, |watch| watch.watcher == *watcher);
+    }
+
+    /// The person answers.
+    pub(super) fn answer_watcher(
+        &mut self,
+        now: Instant,
+        device: &DeviceKey,
+        watcher: &str,
+        allow: bool,
+    ) -> Result<Value, &'static str> {
+        let watcher = watcher.to_lowercase();
+        let user = device.user.clone();
+        let camera = self.cameras.get_mut(&user).ok_or("watch_gone")?;
+        let asked = |watch: &Watch| !watch.granted && watch.watcher.user == watcher;
+        if !camera.watches.iter().any(asked) {
+            return Err("watch_gone");
+        }
+        if !allow {
+            self.end_watches(now, &user, Some("refused"), asked);
+            return Ok(json!({}));
+        }
+        camera.device.get_or_insert_with(|| device.clone());
+        let mut told = Vec::new();
+        for watch in camera.watches.iter_mut().filter(|watch| asked(watch)) {
+            (watch.granted, watch.since) = (true, now);
+            told.push(watch.watcher.clone());
+        }
+        let granted = json!({ "to": user, "stream": camera_of(&user) });
+        for watcher in told {
+            self.push(now, &watcher, event("watch.granted", &granted));
+        }
+        self.close_question(now, &user, &watcher);
+        self.changed_watchers(now, &user);
+        Ok(json!({}))
+    }
+
+    /// The person ends it: for one watcher, or for all.
+    pub(super) fn stop_being_watched(&mut self, now: Instant, device: &DeviceKey, watcher: Option<&str>) {
+        let watcher = watcher.map(str::to_lowercase);
+        self.end_watches(now, &device.user.clone(), Some("stopped"), |watch| {
+            watcher.as_ref().is_none_or(|watcher| watch.watcher.user == *watcher)
+        });
+    }
+
+    /// A device cannot publish the camera: perhaps another of the person's can.
+    pub(super) fn camera_failed(&mut self, now: Instant, device: &DeviceKey, code: &str) {
+        let user = device.user.clone();
+        let Some(camera) = self.cameras.get_mut(&user) else { return };
+        if camera.device.as_ref() != Some(device) {
+            return;
+        }
+        camera.failed.push(device.clone());
+        camera.device = None;
+        if self.pick_device(&user).is_some() {
+            return self.changed_watchers(now, &user);
+        }
+        let reason = if code == "camera_denied" { "camera_denied" } else { "camera_failed" };
+        self.end_watches(now, &user, Some(reason), |_| true);
+    }
+
+    /// The media engine tells: a picture of somebody's camera has begun or ended on its way to a user.
+    pub(super) fn picture(&mut self, now: Instant, watcher: &str, stream: &str, began: bool) {
+        let user = stream.strip_prefix("user/").and_then(|rest| rest.strip_suffix("/camera"));
+        let Some(camera) = user.and_then(|user| self.cameras.get_mut(user)) else { return };
+        let watcher = watcher.to_lowercase();
+        let sessions = &self.sessions;
+        for watch in camera.watches.iter_mut().filter(|watch| watch.watcher.user == watcher) {
+            watch.pictures = if began { watch.pictures + 1 } else { watch.pictures.saturating_sub(1) };
+            let connected = sessions.get(&watch.watcher).is_some_and(|session| session.conn.is_some());
+            watch.idle_since = (watch.pictures == 0 && !connected).then_some(now);
+        }
+    }
+
+    /// A device's socket is lost, or is back.
+    pub(super) fn watcher_connected(&mut self, now: Instant, device: &DeviceKey, connected: bool) {
+        for camera in self.cameras.values_mut() {
+            for watch in camera.watches.iter_mut().filter(|watch| watch.watcher == *device) {
+                watch.idle_since = (!connected && watch.pictures == 0).then_some(now);
+            }
+        }
+    }
+
+    /// Ends what has had its time.
+    pub(super) fn expire_watches(&mut self, now: Instant) {
+        let due: Vec<String> = self
+            .cameras
+            .iter()
+            .filter(|(_, camera)| camera.deadline().is_some_and(|at| at <= now))
+            .map(|(user, _)| user.clone())
+            .collect();
+        for user in due {
+            let late = |watch: &Watch| watch.deadline().is_some_and(|at| at <= now);
+            self.end_watches(now, &user, Some("no_answer"), |watch| late(watch) && !watch.granted);
+            self.end_watches(now, &user, None, late);
+        }
+    }
+
+    /// A device is gone for good.
+    pub(super) fn watch_device_gone(&mut self, now: Instant, device: &DeviceKey) {
+        let users: Vec<String> = self.cameras.keys().cloned().collect();
+        for user in users {
+            self.end_watches(now, &user, None, |watch| watch.watcher == *device);
+        }
+        let user = device.user.clone();
+        let Some(camera) = self.cameras.get_mut(&user) else { return };
+        camera.failed.retain(|other| other != device);
+        if camera.device.as_ref() == Some(device) {
+            camera.device = None;
+        }
+        if !self.is_online(&user) {
+            self.end_watches(now, &user, Some("lost"), |_| true);
+        } else {
+            self.changed_watchers(now, &user);
+        }
+    }
+
+    /// Ends what is not allowed any more.
+    pub(super) fn withdraw_watches(&mut self, now: Instant) {
+        let users: Vec<String> = self.cameras.keys().cloned().collect();
+        for user in users {
+            let Some(camera) = self.cameras.get(&user) else { continue };
+            let watches = camera.watches.iter();
+            let gone: Vec<DeviceKey> = watches
+                .filter(|watch| {
+                    let watcher = &watch.watcher.user;
+                    let listed = self.is_listed(watcher, &user);
+                    let never = self
+                        .directory
+                        .members
+                        .get(&user)
+                        .is_none_or(|member| member.preferences.watched.others == Consent::Never);
+                    !self.may_watch(watcher, &user) || (!listed && (watch.by_list || never))
+                })
+                .map(|watch| watch.watcher.clone())
+                .collect();
+            self.end_watches(now, &user, Some("withdrawn"), |watch| gone.contains(&watch.watcher));
+        }
+    }
+
+    /// Ends some watches of one camera; watchers are told why, unless they know.
+    fn end_watches(
+        &mut self,
+        now: Instant,
+        user: &str,
+        reason: Option<&str>,
+        which: impl Fn(&Watch) -> bool,
+    ) {
+        let Some(camera) = self.cameras.get_mut(user) else { return };
+        let mut ended = Vec::new();
+        camera.watches.retain(|watch| {
+            let ends = which(watch);
+            if ends {
+                ended.push((watch.watcher.clone(), watch.granted));
+            }
+            !ends
+        });
+        if ended.is_empty() {
+            return;
+        }
+        for (watcher, granted) in &ended {
+            if let Some(reason) = reason {
+                let body = json!({ "to": user, "reason": reason });
+                self.push(now, watcher, event("watch.ended", &body));
+            }
+            if !granted {
+                self.close_question(now, user, &watcher.user);
+            }
+        }
+        if ended.iter().any(|(_, granted)| *granted) {
+            self.changed_watchers(now, user);
+        }
+        if self.cameras.get(user).is_some_and(|camera| camera.watches.is_empty()) {
+            self.cameras.remove(user);
+        }
+    }
+
+    /// Nobody asks any more in this watcher's name.
+    fn close_question(&mut self, now: Instant, user: &str, watcher: &str) {
+        let Some(camera) = self.cameras.get(user) else { return };
+        if !camera.watches.iter().any(|watch| !watch.granted && watch.watcher.user == watcher) {
+            self.push_all(now, user, &event("watch.answered", &json!({ "watcher": watcher })));
+        }
+    }
+
+    /// Somebody has begun or ended to watch: the person is told, and one device publishes.
+    fn changed_watchers(&mut self, now: Instant, user: &str) {
+        self.grants_changed = true;
+        let wanted = self.cameras.get(user).is_some_and(|camera| camera.granted().next().is_some());
+        if wanted && self.pick_device(user).is_none() {
+            return self.end_watches(now, user, Some("camera_failed"), |watch| watch.granted);
+        }
+        let devices: Vec<DeviceKey> = self.devices_of(user).cloned().collect();
+        for device in devices {
+            let watched = self.watched_view(&device);
+            self.push(now, &device, event("watched", &watched));
+        }
+    }
+
+    /// The device that publishes: the one that does, else the one that was used last.
+    fn pick_device(&mut self, user: &str) -> Option<DeviceKey> {
+        let camera = self.cameras.get(user)?;
+        if let Some(device) = &camera.device {
+            return Some(device.clone());
+        }
+        let connected = |key: &&DeviceKey| {
+            self.sessions.get(*key).is_some_and(|session| session.conn.is_some())
+                && !camera.failed.contains(key)
+        };
+        let devices = self.devices_of(user).filter(connected);
+        let device =
+            devices.max_by_key(|key| self.sessions.get(*key).map(|session| session.used_at))?.clone();
+        self.cameras.get_mut(user)?.device = Some(device.clone());
+        Some(device)
+    }
+
+    /// Who watches a device's person, and whether this device is to publish.
+    pub(super) fn watched_view(&self, device: &DeviceKey) -> Value {
+        let camera = self.cameras.get(&device.user);
+        let mut watchers: Vec<&str> =
+            camera.into_iter().flat_map(Camera::granted).map(|watch| watch.watcher.user.as_str()).collect();
+        watchers.sort_unstable();
+        watchers.dedup();
+        let watchers: Vec<Value> =
+            watchers.into_iter().map(|user| json!({ "name": user, "display": self.display(user) })).collect();
+        let sound =
+            self.directory.members.get(&device.user).is_some_and(|member| member.preferences.watched.sound);
+        let here =
+            !watchers.is_empty() && camera.is_some_and(|camera| camera.device.as_ref() == Some(device));
+        json!({ "stream": camera_of(&device.user), "watchers": watchers, "here": here, "sound": sound })
+    }
+
+    /// Those who ask to watch a person at this moment.
+    pub(super) fn questions(&self, user: &str) -> Vec<Value> {
+        let camera = self.cameras.get(user);
+        let asking = camera.into_iter().flat_map(|camera| &camera.watches).filter(|watch| !watch.granted);
+        let asking = asking.map(|watch| {
+            json!({ "watcher": watch.watcher.user, "display": self.display(&watch.watcher.user), "seconds": ASK.as_secs() })
+        });
+        asking.collect()
+    }
+
+    pub(super) fn watch_grants(&self, grants: &mut Vec<Grant>) {
+        for (user, camera) in &self.cameras {
+            let stream = camera_of(user);
+            for watch in camera.granted() {
+                let watcher = watch.watcher.user.clone();
+                grants.push(Grant { user: watcher, stream: stream.clone(), way: Way::Watch });
+            }
+            if camera.granted().next().is_some() {
+                grants.push(Grant { user: user.clone(), stream, way: Way::Publish });
+            }
+        }
+    }
+}
