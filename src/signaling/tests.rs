@@ -1,5 +1,7 @@
 //! Transcripts of every flow, limits, and random walks that keep the invariants.
 
+mod watching;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
@@ -501,7 +503,7 @@ fn check(core: &Core, now: Instant) {
 
 proptest! {
     #[test]
-    fn random_walks_keep_the_invariants(steps in proptest::collection::vec((0usize..6, 0usize..12, 0u64..8, 0u64..40), 1..120)) {
+    fn random_walks_keep_the_invariants(steps in proptest::collection::vec((0usize..6, 0usize..18, 0u64..8, 0u64..40), 1..120)) {
         let names = ["anna/1", "anna/2", "bert/1", "carl/1", "dora/1", "gus/1"];
         let mut world = World::new();
         for (who, what, number, seconds) in steps {
@@ -518,6 +520,11 @@ proptest! {
                 8 => world.send(name, "call.hold", &json!({ "call": number, "held": seconds % 2 == 0 })),
                 9 => world.send(name, "call.connected", &json!({ "call": number })),
                 10 => world.send(name, "presence.set", &json!({ "dnd": seconds % 3 == 0 })),
+                11 | 12 => world.send(name, "watch.start", &json!({ "to": to })),
+                13 => world.send(name, "watch.answer", &json!({ "watcher": to, "allow": seconds % 4 != 0 })),
+                14 => world.send(name, "watch.stop", &json!({ "to": to })),
+                15 => world.send(name, "watched.failed", &json!({ "code": "camera_none" })),
+                16 => world.send(name, "watched.stop", &json!({})),
                 _ => world.pass(Duration::from_secs(seconds)),
             }
             check(&world.core, world.now);
@@ -528,6 +535,9 @@ proptest! {
         }
         world.pass(Duration::from_secs(200));
         prop_assert!(world.core.calls.is_empty() && world.core.sessions.is_empty() && world.core.sockets.is_empty());
+        prop_assert!(world.core.cameras.is_empty());
+        world.core.grants_changed = true;
+        prop_assert_eq!(world.core.new_grants(), Some(vec![]));
         prop_assert_eq!(world.core.next_deadline(), None);
     }
 }
