@@ -135,7 +135,7 @@ impl Rights {
         lock(&self.live).sessions.insert(session, running);
         self.tell_picture(caller, stream, way, true).await;
         // Calls have a history of their own.
-        if !stream.as_str().starts_with("call/") {
+        if !stream.as_str().starts_with("call/") && !stream.as_str().starts_with("screen/") {
             let event = Event {
                 actor: caller.actor(),
                 address: address_text(Some(address)),

@@ -11,6 +11,19 @@ use crate::signaling::CallRecord;
 /// Entries of one page.
 pub const PAGE: u32 = 100;
 
+/// Which calls are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct CallFilter {
+    /// With this user.
+    pub peer: Option<String>,
+    /// With somebody whose name, or name for people, has this in it.
+    pub search: Option<String>,
+    /// Only those that were missed and not looked at.
+    pub missed: bool,
+    /// Older than this one.
+    pub before: Option<i64>,
+}
+
 /// A call as one of the two sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CallView {
@@ -22,6 +35,8 @@ pub struct CallView {
     pub outgoing: bool,
     /// The other's login name.
     pub peer: String,
+    /// The other's name for people.
+    pub display: String,
     /// With picture.
     pub video: bool,
     /// For how long, in milliseconds; null if it was not accepted.
@@ -78,18 +93,23 @@ impl Accounts {
             .await
     }
 
-    /// Somebody's calls, the latest first: with `peer`, or all; older than `before`, or from now.
+    /// Somebody's calls, the latest first, and how many were missed in all.
     ///
     /// # Errors
     /// The database's.
     pub async fn calls(
         &self,
         user: &str,
-        peer: Option<String>,
-        before: Option<i64>,
-    ) -> Result<Vec<CallView>, AccountError> {
+        filter: CallFilter,
+    ) -> Result<(Vec<CallView>, i64), AccountError> {
         let user = user.to_owned();
-        self.database.call(move |connection| list(connection, &user, peer.as_deref(), before)).await
+        self.database
+            .call(move |connection| {
+                let sql = format!("SELECT count(*) FROM calls WHERE {MISSED}");
+                let missed = connection.query_row(&sql, [&user], |row| row.get(0))?;
+                Ok((list(connection, &user, &filter)?, missed))
+            })
+            .await
     }
 
     /// Somebody has looked at what they missed.
@@ -131,20 +151,26 @@ pub(super) fn forget_name(connection: &Connection, name: &str) -> Result<(), Acc
     Ok(())
 }
 
+/// Calls that `?1` has missed and not looked at.
+const MISSED: &str = "callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')";
+
 fn list(
     connection: &Connection,
     user: &str,
-    peer: Option<&str>,
-    before: Option<i64>,
+    filter: &CallFilter,
 ) -> Result<Vec<CallView>, AccountError> {
     let sql = format!(
-        "SELECT id, at, caller = ?1, iif(caller = ?1, callee, caller) AS peer, video, talked, reason, message,
-                callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')
-         FROM calls WHERE (caller = ?1 OR callee = ?1) AND (?2 IS NULL OR peer = ?2 COLLATE NOCASE) AND (?3 IS NULL OR id < ?3)
-         ORDER BY id DESC LIMIT {PAGE}"
+        "SELECT calls.id, at, caller = ?1, iif(caller = ?1, callee, caller) AS peer, video, talked, reason, message,
+                {MISSED}, coalesce(users.display, iif(caller = ?1, callee, caller)) AS shown
+         FROM calls LEFT JOIN users ON users.name = iif(caller = ?1, callee, caller)
+         WHERE (caller = ?1 OR callee = ?1) AND (?2 IS NULL OR peer = ?2 COLLATE NOCASE)
+           AND (?3 IS NULL OR calls.id < ?3) AND (?4 IS NULL OR instr(lower(peer || ' ' || shown), lower(?4)))
+           AND (NOT ?5 OR ({MISSED}))
+         ORDER BY calls.id DESC LIMIT {PAGE}"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![user, peer, before], |row| {
+    let CallFilter { peer, search, missed, before } = filter;
+    let rows = statement.query_map(params![user, peer, before, search, missed], |row| {
         Ok(CallView {
             id: row.get(0)?,
             at: row.get(1)?,
@@ -155,6 +181,7 @@ fn list(
             reason: row.get(6)?,
             message: row.get(7)?,
             missed: row.get(8)?,
+            display: row.get(9)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

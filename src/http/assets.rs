@@ -11,10 +11,11 @@ use super::error::ApiError;
 struct Web;
 
 /// Addresses of pages.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("", "index.html"),
     ("login", "login.html"),
     ("account", "account.html"),
+    ("people", "people.html"),
     ("admin", "admin.html"),
     ("trust", "onboarding.html"),
 ];

@@ -9,13 +9,16 @@ use serde_json::json;
 
 use super::App;
 use super::error::{ApiError, Query};
-use crate::accounts::calls::PAGE;
+use crate::accounts::calls::{CallFilter, PAGE};
 use crate::accounts::credentials::Caller;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     peer: Option<String>,
+    search: Option<String>,
+    #[serde(default)]
+    missed: bool,
     before: Option<i64>,
 }
 
@@ -25,9 +28,11 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
-    let peer = wanted.peer.filter(|peer| !peer.trim().is_empty());
-    let calls = app.accounts.calls(&caller.actor(), peer, wanted.before).await?;
-    Ok(Json(json!({ "calls": calls, "page": PAGE })).into_response())
+    let said = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let (peer, search) = (said(wanted.peer), said(wanted.search));
+    let filter = CallFilter { peer, search, missed: wanted.missed, before: wanted.before };
+    let (calls, missed) = app.accounts.calls(&caller.actor(), filter).await?;
+    Ok(Json(json!({ "calls": calls, "page": PAGE, "missed": missed })).into_response())
 }
 
 /// One has looked at what was missed.

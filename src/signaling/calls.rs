@@ -55,16 +55,16 @@ impl Core {
             return Err("already_in_call");
         }
         if !self.is_online(&callee) {
-            self.note_missed(device, &callee, video);
+            self.note_missed(now, device, &callee, video);
             return Err("callee_offline");
         }
         if self.dnd.contains(&callee) {
-            self.note_missed(device, &callee, video);
+            self.note_missed(now, device, &callee, video);
             return Err("callee_dnd");
         }
         // One call may wait while another goes on; the next one finds the line busy.
         if self.calls.values().any(|call| call.state == State::Ringing && call.callee == callee) {
-            self.note_missed(device, &callee, video);
+            self.note_missed(now, device, &callee, video);
             return Err("callee_busy");
         }
         let waiting = self.is_in_call(&callee);
@@ -118,13 +118,18 @@ impl Core {
                     |of: &str, way| Grant { user: user.clone(), stream: format!("call/{id}/{of}"), way };
                 grants.push(grant(user, Way::Publish));
                 grants.push(grant(other, Way::Watch));
+                let screen = |of: &str| format!("screen/{id}/{of}");
+                grants.push(Grant { stream: screen(user), ..grant(user, Way::Publish) });
+                grants.push(Grant { stream: screen(other), ..grant(other, Way::Watch) });
             }
         }
     }
 
     /// A call that did not come about is in the history all the same.
-    fn note_missed(&mut self, device: &DeviceKey, callee: &str, video: bool) {
+    fn note_missed(&mut self, now: Instant, device: &DeviceKey, callee: &str, video: bool) {
         self.next_call += 1;
+        let missed = json!({ "call": self.next_call, "from": device.user, "display": self.display(&device.user), "video": video });
+        self.push_all(now, callee, &event("call.missed", &missed));
         self.outputs.push(Output::Ended(CallRecord {
             call: self.next_call,
             caller: device.user.clone(),

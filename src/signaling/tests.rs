@@ -289,6 +289,7 @@ fn who_cannot_be_called() {
     > dora/d presence.set {"dnd":true}
     dora/d < ok {}
     > gus/g call.invite {"to":"dora"}
+    dora/d < call.missed {"call":2,"display":"GUS","from":"gus","video":false}
     history gus dora no_answer
     gus/g < error "callee_dnd"
 "#,
@@ -325,6 +326,8 @@ fn one_call_waits_the_next_finds_the_line_busy() {
     bert/phone < call.incoming {"auto":false,"call":2,"display":"CARL","from":"carl","video":false,"waiting":true}
     carl/c < ok {"call":2,"waiting":true}
     > dora/d call.invite {"to":"bert"}
+    bert/desk < call.missed {"call":3,"display":"DORA","from":"dora","video":false}
+    bert/phone < call.missed {"call":3,"display":"DORA","from":"dora","video":false}
     history dora bert no_answer
     dora/d < error "callee_busy"
     > bert/phone call.accept {"call":2}

@@ -2,9 +2,11 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
+import { openDesk } from "./desk.js";
+import { checkDevices } from "./device-check.js";
 import { ask, showOnce } from "./dialog.js";
 import { choose, preferred, t, use } from "./i18n.js";
-import { keepLine } from "./session.js";
+import { subjects } from "./subjects.js";
 import { sorry, when } from "./words.js";
 
 /** @typedef {import("./api.js").Me} Me */
@@ -26,7 +28,10 @@ class AccountPage {
     this.tokens = [];
     /** @type {Record<string, { good: boolean, text: string }>} */
     this.notices = {};
-    this.dropLine = () => {};
+    /** @type {import("./desk.js").Desk | null} */
+    this.desk = null;
+    /** @type {{ watched: { allow: string[], others: "ask" | "never", sound: boolean }, auto_accept: string[] } | null} */
+    this.preferences = null;
   }
 
   async run() {
@@ -40,11 +45,15 @@ class AccountPage {
       this.notices["page"] = { good: false, text: sorry(error) };
     }
     this.draw();
-    this.dropLine = keepLine();
+    if (!this.me) return;
+    this.desk = openDesk(this.me);
+    for (const name of ["people", "missed"]) this.desk.addEventListener(name, () => this.draw());
   }
 
   async #load() {
-    const [logins, tokens] = await Promise.all([api("GET", "/api/me/logins"), api("GET", "/api/me/tokens")]);
+    const paths = ["/api/me/logins", "/api/me/tokens", "/api/me/preferences"];
+    const [logins, tokens, preferences] = await Promise.all(paths.map((path) => api("GET", path)));
+    this.preferences = preferences;
     this.logins = logins.logins;
     this.current = logins.current;
     this.tokens = tokens.tokens;
@@ -101,7 +110,7 @@ class AccountPage {
   }
 
   async #logOut() {
-    this.dropLine();
+    this.desk?.close();
     await api("POST", "/api/logout").catch(() => {});
     location.replace("/login");
   }
@@ -145,7 +154,7 @@ class AccountPage {
     const me = this.me;
     document.title = `${t("bar.account")} · Gatehouse`;
     render(
-      html`${bar({ me, page: "account", changed: () => this.draw() })}
+      html`${bar({ me, page: "account", changed: () => this.draw(), missed: this.desk?.missed ?? 0 })}
         <main class="page">
           <div class="row between">
             <div>
@@ -155,7 +164,7 @@ class AccountPage {
             <button class="button" @click=${() => this.#logOut()}>${t("account.logout")}</button>
           </div>
           ${this.#notice("page")}
-          ${me ? html`${this.#profileCard(me)} ${this.#passwordCard(me)} ${this.#loginsCard()} ${this.#tokensCard()}` : nothing}
+          ${me ? html`${this.#profileCard(me)} ${this.#reachCard()} ${this.#passwordCard(me)} ${this.#loginsCard()} ${this.#tokensCard()}` : nothing}
         </main>`,
       this.root,
     );
@@ -179,6 +188,54 @@ class AccountPage {
       </div>
       <div class="row"><button class="button primary">${t("account.save")}</button>${this.#notice("profile")}</div>
     </form>`;
+  }
+
+  /** Who may watch, and whose calls are accepted at once: stored with every change. */
+  #reachCard() {
+    const chosen = this.preferences;
+    if (!chosen) return nothing;
+    const people = this.desk?.people.sorted() ?? [];
+    const groups = [...new Set(people.flatMap((person) => person.groups))].sort();
+    const roles = ["role:dispatcher", "role:member", "role:guest"];
+    const possible = ["everyone", ...roles, ...groups.map((group) => `group:${group}`), ...people.map(({ name }) => `user:${name}`)];
+    const save = () => this.#do("reach", "account.saved", () => api("PUT", "/api/me/preferences", chosen));
+    const others = (/** @type {Event} */ event) => {
+      chosen.watched.others = /** @type {HTMLSelectElement} */ (event.currentTarget).value === "never" ? "never" : "ask";
+      save();
+    };
+    const sound = (/** @type {Event} */ event) => {
+      chosen.watched.sound = /** @type {HTMLInputElement} */ (event.currentTarget).checked;
+      save();
+    };
+    return html`<section class="card form" id="reach">
+      <div class="row between"><h2>${t("account.reach")}</h2>
+        <button class="button small" @click=${() => checkDevices({ video: true })}>${t("device.check")}</button>
+      </div>
+      <div>
+        <h3>${t("account.watch")}</h3>
+        <p class="quiet">${t("account.watch.text")}</p>
+        ${subjects(chosen.watched.allow, possible, (allow) => {
+          chosen.watched.allow = allow;
+          save();
+        }, false)}
+      </div>
+      <div class="two">
+        <label class="field"><span>${t("account.watch.others")}</span>
+          <select name="others" @change=${others}>
+            ${["ask", "never"].map((what) => html`<option value=${what} ?selected=${chosen.watched.others === what}>${t(`account.watch.${what}`)}</option>`)}
+          </select></label>
+        <label class="check"><input type="checkbox" name="sound" .checked=${chosen.watched.sound} @change=${sound} /> ${t("account.watch.sound")}</label>
+      </div>
+      <div>
+        <h3>${t("account.auto")}</h3>
+        <p class="quiet">${t("account.auto.text")}</p>
+        ${subjects(chosen.auto_accept, possible, (list) => {
+          chosen.auto_accept = list;
+          save();
+        }, false)}
+      </div>
+      ${this.#notice("reach")}
+    </section>`;
   }
 
   /** @param {Me} me */

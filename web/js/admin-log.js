@@ -6,7 +6,7 @@ import { span, when } from "./words.js";
 
 /** @typedef {{ id: number, at: number, until: number | null, actor: string, address: string, action: string, target: string, detail: string }} Entry */
 
-const ACTIONS = ["login", "watch", "password", "token", "user", "group", "camera", "permissions", "log"];
+const ACTIONS = ["login", "watch", "publish", "password", "token", "user", "group", "camera", "permissions", "log"];
 
 export class LogTab {
   /** @param {import("./admin-page.js").AdminPage} page */

@@ -7,7 +7,7 @@ import { PermissionsTab } from "./admin-permissions.js";
 import { UsersTab } from "./admin-users.js";
 import { bar } from "./bar.js";
 import { preferred, t, use } from "./i18n.js";
-import { keepLine } from "./session.js";
+import { openDesk } from "./desk.js";
 import { sorry } from "./words.js";
 
 /** @typedef {import("./api.js").Me} Me */
@@ -46,7 +46,7 @@ export class AdminPage {
     await use(preferred());
     this.me = await whoAmI().catch(() => null);
     if (!this.me || this.me.must_change) return goToLogin();
-    keepLine();
+    if (this.me) openDesk(this.me).addEventListener("missed", () => this.draw());
     if (!this.me.may.administer) {
       this.error = t("error.forbidden");
       return this.draw();

@@ -102,7 +102,11 @@ export function needsLogin(error) {
   return true;
 }
 
-export function goToLogin() {
+/** @param {"" | "ended"} [why] what whoever comes there should read */
+export function goToLogin(why = "") {
   const here = location.pathname + location.hash;
-  location.replace(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
+  const query = new URLSearchParams();
+  if (here !== "/") query.set("next", here);
+  if (why) query.set("why", why);
+  location.replace(query.size > 0 ? `/login?${query}` : "/login");
 }

@@ -11,17 +11,18 @@ const THEMES = ["auto", "light", "dark"];
 /**
  * @param {object} options
  * @param {Me | null} options.me
- * @param {"wall" | "admin" | "account" | "login" | "trust"} options.page
+ * @param {"wall" | "people" | "admin" | "account" | "login" | "trust"} options.page
  * @param {() => void} options.changed draws the page anew, after a change of language or theme
  * @param {unknown} [options.left] what the page puts beside the brand
  * @param {unknown} [options.right] what the page puts before theme and language
+ * @param {number} [options.missed] missed calls
  */
-export function bar({ me, page, changed, left = nothing, right = nothing }) {
+export function bar({ me, page, changed, left = nothing, right = nothing, missed = 0 }) {
   return html`<header class="bar">
     <a class="brand" href="/" aria-label="Gatehouse"><img src="/favicon.svg" alt="" /><span>Gatehouse</span></a>
     ${me && !me.must_change
       ? html`<nav class="nav" aria-label=${t("bar.nav")}>
-          ${link("/", "app.cameras", page === "wall")}
+          ${link("/", "app.cameras", page === "wall")} ${link(missed ? "/people#history" : "/people", "bar.people", page === "people", missed)}
           ${me.may.administer ? link("/admin", "bar.admin", page === "admin") : nothing}
         </nav>`
       : nothing}
@@ -40,9 +41,11 @@ export function bar({ me, page, changed, left = nothing, right = nothing }) {
  * @param {string} href
  * @param {string} text
  * @param {boolean} current
+ * @param {number} [count]
  */
-function link(href, text, current) {
-  return html`<a href=${href} aria-current=${current ? "page" : nothing}>${t(text)}</a>`;
+function link(href, text, current, count = 0) {
+  const badge = count > 0 ? html` <span class="badge" aria-label=${t("bar.missed", { count })}>${count}</span>` : nothing;
+  return html`<a href=${href} aria-current=${current ? "page" : nothing}>${t(text)}${badge}</a>`;
 }
 
 /**
@@ -80,4 +83,5 @@ function nextTheme(changed) {
 async function otherLanguage(changed) {
   await choose(language() === "zh" ? "en" : "zh");
   changed();
+  document.dispatchEvent(new Event("language"));
 }

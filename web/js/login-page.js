@@ -82,6 +82,7 @@ class LoginPage {
     render(
       html`${bar({ me: this.me, page: "login", changed: () => this.draw() })}
         <main class="page narrow">
+          ${new URLSearchParams(location.search).get("why") === "ended" && !this.me ? html`<p class="notice warn" role="status">${t("login.ended")}</p>` : nothing}
           ${window.isSecureContext ? nothing : html`<p class="notice warn" role="alert">${t("login.insecure")}</p>`}
           <form class="card form" @submit=${(/** @type {SubmitEvent} */ event) => this.#send(event)}>
             ${this.me ? this.#changeFields() : this.#loginFields()}

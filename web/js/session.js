@@ -1,4 +1,4 @@
-// The page's line to the server: it tells at once when the login has ended.
+// The page's line to the server: this tab's name, and what to do when the login has ended.
 import { goToLogin, whoAmI } from "./api.js";
 import { SignalingClient } from "./signaling-client.js";
 
@@ -19,33 +19,51 @@ function device() {
   }
 }
 
-/** Keeps the line open as long as the page lives, or until the function that is returned is called. */
-export function keepLine() {
+/** What people call this device: browser and system. */
+function label() {
+  const agent = navigator.userAgent;
+  const names = [["Edg/", "Edge"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
+  const systems = [["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]];
+  const find = (/** @type {string[][]} */ list) => list.find(([mark]) => agent.includes(mark ?? ""))?.[1];
+  return [find(names), find(systems)].filter(Boolean).join(" · ");
+}
+
+/**
+ * Keeps the line open as long as the page lives, or until `stop` is called.
+ * @param {{ welcome?: (body: any) => void, event?: (frame: any) => void, state?: (state: string) => void }} tell
+ */
+export function openLine(tell = {}) {
   const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/ws`;
-  let line = new SignalingClient(address, { device: device(), label: "" });
+  const fresh = () => new SignalingClient(address, { device: device(), label: label() });
+  const session = { line: fresh(), stop: () => session.line.stop() };
   const begin = () => {
+    const { line } = session;
+    const detail = (/** @type {Event} */ event) => (event instanceof CustomEvent ? event.detail : undefined);
+    line.addEventListener("welcome", (event) => tell.welcome?.(detail(event)));
+    line.addEventListener("event", (event) => tell.event?.(detail(event)));
     line.addEventListener("end", (event) => {
-      const code = event instanceof CustomEvent ? event.detail : 0;
-      if (code === LOGIN_ENDED) return goToLogin();
+      if (detail(event) === LOGIN_ENDED) return goToLogin("ended");
       // A copy of this tab has taken its name: this one takes another.
       try {
         sessionStorage.removeItem("gatehouse.device");
       } catch {
         // Without storage each page has a name of its own anyway.
       }
-      line = new SignalingClient(address, { device: device(), label: "" });
+      session.line = fresh();
       begin();
     });
     line.addEventListener("state", async () => {
+      tell.state?.(line.state);
       // A socket that is refused does not say why.
       if (line.state !== "waiting" || line.failures < DOUBT) return;
       const me = await whoAmI().catch(() => undefined);
-      if (me === null) goToLogin();
+      if (me === null) goToLogin("ended");
     });
     line.start();
   };
-  begin();
-  window.addEventListener("pagehide", () => line.stop());
-  window.addEventListener("pageshow", (event) => event.persisted && line.start());
-  return () => line.stop();
+  // What is told refers to what is returned: not before.
+  queueMicrotask(begin);
+  window.addEventListener("pagehide", () => session.line.stop());
+  window.addEventListener("pageshow", (event) => event.persisted && session.line.start());
+  return session;
 }

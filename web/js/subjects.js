@@ -1,5 +1,5 @@
 // A list of those to whom something is allowed, as chips that can be added and removed.
-import { html } from "../vendor/lit-html/lit-html.js";
+import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { t } from "./i18n.js";
 
 /** Words for `everyone`, `role:…`, `group:…`, `user:…`. @param {string} subject */
@@ -15,8 +15,9 @@ export function subjectWords(subject) {
  * @param {string[]} chosen
  * @param {string[]} possible
  * @param {(chosen: string[]) => void} changed
+ * @param {boolean} [admins] whether administrators are always among them
  */
-export function subjects(chosen, possible, changed) {
+export function subjects(chosen, possible, changed, admins = true) {
   const left = possible.filter((subject) => !chosen.includes(subject));
   const add = (/** @type {Event} */ event) => {
     const select = /** @type {HTMLSelectElement} */ (event.currentTarget);
@@ -25,7 +26,7 @@ export function subjects(chosen, possible, changed) {
     if (subject) changed([...chosen, subject]);
   };
   return html`<div class="chips">
-      <span class="chip">${t("subject.role", { role: t("role.admin") })}</span>
+      ${admins ? html`<span class="chip">${t("subject.role", { role: t("role.admin") })}</span>` : nothing}
       ${chosen.map(
         (subject) => html`<span class="chip">${subjectWords(subject)}
           <button type="button" aria-label=${t("subject.remove", { name: subjectWords(subject) })} @click=${() => changed(chosen.filter((other) => other !== subject))}>×</button>

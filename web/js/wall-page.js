@@ -5,7 +5,9 @@ import { listCameras, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
 import { CameraTile } from "./camera-tile.js";
 import { preferred, t, use } from "./i18n.js";
-import { keepLine } from "./session.js";
+import { openDesk } from "./desk.js";
+import { PersonTile } from "./person-tile.js";
+import { onWall, toggleOnWall } from "./wall-people.js";
 import { remember, setting } from "./settings.js";
 
 /** @typedef {import("./api.js").Camera} Camera */
@@ -28,12 +30,18 @@ class Wall {
     this.enlarged = "";
     this.layout = Number(setting("layout", "4"));
     if (!LAYOUTS.includes(this.layout)) this.layout = 4;
-    /** @type {Map<string, CameraTile>} */
+    /** @type {import("./desk.js").Desk | null} */
+    this.desk = null;
+    /** By what they show. @type {Map<string, CameraTile | PersonTile>} */
     this.tiles = new Map();
     this.grid = document.createElement("div");
     this.grid.className = "grid";
     this.grid.addEventListener("enlarge", (event) => {
-      if (event.target instanceof CameraTile) this.#toggleEnlarged(event.target);
+      if (event.target instanceof CameraTile || event.target instanceof PersonTile) this.#toggleEnlarged(event.target);
+    });
+    this.grid.addEventListener("remove-person", (event) => {
+      if (event.target instanceof PersonTile) toggleOnWall(event.target.name);
+      this.draw();
     });
     document.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -43,7 +51,11 @@ class Wall {
     this.draw();
     // Whoever is not logged in may still see public cameras: what they get decides.
     this.me = await whoAmI().catch(() => null);
-    if (this.me && !this.me.must_change) keepLine();
+    if (this.me && !this.me.must_change) {
+      const desk = openDesk(this.me);
+      this.desk = desk;
+      for (const name of ["people", "change"]) desk.addEventListener(name, () => this.draw());
+    }
     for (;;) {
       if (!document.hidden) await this.#refresh();
       await new Promise((resolve) => setTimeout(resolve, INTERVAL));
@@ -72,8 +84,8 @@ class Wall {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: Math.sqrt(this.layout), ArrowUp: -Math.sqrt(this.layout) }[
       event.key
     ];
-    if (step && tile instanceof CameraTile) {
-      const shown = [...this.grid.querySelectorAll("gh-camera-tile")];
+    if (step && (tile instanceof CameraTile || tile instanceof PersonTile)) {
+      const shown = [...this.grid.children];
       const next = shown[shown.indexOf(tile) + step];
       if (next instanceof HTMLElement) {
         event.preventDefault();
@@ -82,9 +94,17 @@ class Wall {
     }
   }
 
-  /** @param {CameraTile} tile */
+  /** What is on the wall: cameras, then people. @returns {{ key: string, camera?: Camera, person?: string }[]} */
+  get #shown() {
+    const cameras = (this.cameras ?? []).map((camera) => ({ key: `camera/${camera.id}`, camera }));
+    const there = this.desk?.people;
+    const people = there?.known ? onWall().filter((name) => there.get(name)?.may_watch) : [];
+    return [...cameras, ...people.map((person) => ({ key: `user/${person}`, person }))];
+  }
+
+  /** @param {CameraTile | PersonTile} tile */
   #toggleEnlarged(tile) {
-    const id = tile.camera?.id ?? "";
+    const id = tile instanceof PersonTile ? `user/${tile.name}` : `camera/${tile.camera?.id}`;
     this.enlarged = this.enlarged === id ? "" : id;
     this.draw();
     if (this.tiles.has(id)) tile.focus();
@@ -109,18 +129,20 @@ class Wall {
   draw() {
     /** @type {Camera[]} */
     const cameras = this.cameras ?? [];
-    const pages = Math.max(1, Math.ceil(cameras.length / this.layout));
+    const shown = this.#shown;
+    const pages = Math.max(1, Math.ceil(shown.length / this.layout));
     this.page = Math.min(Math.max(0, this.page), pages - 1);
-    if (!cameras.some((camera) => camera.id === this.enlarged)) this.enlarged = "";
+    if (!shown.some(({ key }) => key === this.enlarged)) this.enlarged = "";
     const live = cameras.filter((camera) => camera.state === "live" && !camera.problem).length;
     document.title = `${t("app.cameras")} · Gatehouse`;
-    this.#drawTiles(cameras);
+    this.#drawTiles(shown);
     render(
       html`
         ${bar({
           me: this.me,
           page: "wall",
           changed: () => this.draw(),
+          missed: this.desk?.missed ?? 0,
           left: this.cameras ? html`<span class="summary">${t("wall.summary", { live, total: cameras.length })}</span>` : nothing,
           right: html`${pages > 1 && !this.enlarged ? this.#pager(pages) : nothing}
           ${this.enlarged
@@ -128,7 +150,7 @@ class Wall {
             : this.#layouts()}`,
         })}
         ${this.offline ? html`<div class="banner" role="alert">${t("app.offline")}</div>` : nothing}
-        <main class="stage">${this.cameras && cameras.length === 0 ? this.#empty() : this.grid}</main>
+        <main class="stage">${this.cameras && shown.length === 0 ? this.#empty() : this.grid}</main>
       `,
       this.root,
     );
@@ -172,32 +194,36 @@ class Wall {
     </div>`;
   }
 
-  /** Puts the tiles that belong on the screen there, and touches the others as little as possible. @param {Camera[]} cameras */
-  #drawTiles(cameras) {
+  /**
+   * Puts the tiles that belong on the screen there, and touches the others as little as possible.
+   * @param {{ key: string, camera?: Camera, person?: string }[]} all
+   */
+  #drawTiles(all) {
     const first = this.page * this.layout;
-    const shown = this.enlarged
-      ? cameras.filter((camera) => camera.id === this.enlarged)
-      : cameras.slice(first, first + this.layout);
+    const shown = this.enlarged ? all.filter(({ key }) => key === this.enlarged) : all.slice(first, first + this.layout);
     // One or two cameras on a wall of four look lost: the layout is what fits, up to the chosen one.
     const fitting = LAYOUTS.find((layout) => layout >= shown.length) ?? this.layout;
     this.grid.dataset.layout = String(this.enlarged ? 1 : Math.min(this.layout, fitting));
-    const wanted = new Set(shown.map((camera) => camera.id));
-    for (const [id, tile] of this.tiles) {
-      if (!wanted.has(id)) {
+    const wanted = new Set(shown.map(({ key }) => key));
+    for (const [key, tile] of this.tiles) {
+      if (!wanted.has(key)) {
         tile.remove();
-        this.tiles.delete(id);
+        this.tiles.delete(key);
       }
     }
-    shown.forEach((camera, place) => {
-      let tile = this.tiles.get(camera.id);
+    shown.forEach(({ key, camera, person }, place) => {
+      const enlarged = key === this.enlarged;
+      let tile = this.tiles.get(key);
       if (!tile) {
-        tile = new CameraTile();
-        tile.dataset.camera = camera.id;
-        this.tiles.set(camera.id, tile);
+        tile = camera ? new CameraTile() : new PersonTile();
+        if (camera) tile.dataset.camera = camera.id;
+        else tile.dataset.person = person;
+        this.tiles.set(key, tile);
       }
       // Moving an element stops its video: only where the order has changed.
       if (this.grid.children[place] !== tile) this.grid.insertBefore(tile, this.grid.children[place] ?? null);
-      tile.update(camera, { active: true, enlarged: camera.id === this.enlarged });
+      if (tile instanceof CameraTile && camera) tile.update(camera, { active: true, enlarged });
+      if (tile instanceof PersonTile && person && this.desk) tile.update(this.desk, person, { enlarged });
     });
   }
 }

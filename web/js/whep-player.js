@@ -31,7 +31,8 @@
 /**
  * @typedef {object} PlayerOptions
  * @property {string} [token] sent as `Authorization: Bearer`
- * @property {RTCConfiguration} [rtc] for the peer connection; ICE servers of the endpoint's `Link` headers are added
+ * @property {RTCConfiguration} [rtc] for the peer connection
+ * @property {boolean} [calm] a stream whose picture may be off: only the connection says whether it plays
  */
 
 const FIRST_RETRY = 500;
@@ -284,6 +285,11 @@ class Session {
       if (now - this.disconnectedAt > DISCONNECTED_LIMIT) return this.tell("lost");
     } else {
       this.disconnectedAt = 0;
+    }
+    if (this.options.calm) {
+      if (peer.connectionState === "connected") this.tell("playing");
+      else if (now - this.opened > MEDIA_LIMIT) this.tell("lost");
+      return;
     }
     const frames = this.video.getVideoPlaybackQuality().totalVideoFrames;
     if (frames !== this.frames) {

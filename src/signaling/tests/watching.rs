@@ -253,9 +253,13 @@ fn both_sides_of_a_call_may_go_through_the_server_while_it_lasts() {
     world.send("bert/desk", "call.accept", &json!({ "call": 1 }));
     let expected = [
         "anna Publish call/1/anna",
+        "anna Publish screen/1/anna",
         "anna Watch call/1/bert",
+        "anna Watch screen/1/bert",
         "bert Publish call/1/bert",
+        "bert Publish screen/1/bert",
         "bert Watch call/1/anna",
+        "bert Watch screen/1/anna",
     ];
     assert_eq!(world.grants(), expected);
     world.send("anna/a", "call.hangup", &json!({ "call": 1 }));

@@ -1,0 +1,427 @@
+// The media of one accepted call: first from browser to browser, and through the server (WHIP out, WHEP in) where that
+// does not work. What rings and who may is `calls`; how it looks is `call-view`.
+import { openForCall, openScreen, toSpeaker } from "./devices.js";
+import { PeerLink } from "./peer-link.js";
+import { WhepPlayer } from "./whep-player.js";
+import { WhipPublisher } from "./whip-publisher.js";
+
+/** @typedef {import("./peer-link.js").Slot} Slot */
+/** @typedef {import("./whip-publisher.js").Quality} Quality */
+
+/** Without a connection between the browsers for so long, the call goes through the server. */
+const DIRECT_LIMIT = 4_000;
+/** …and so long after one was lost, while ICE looks for another way. */
+const RESTART_LIMIT = 5_000;
+
+/** @type {Slot[]} */
+const SLOTS = ["audio", "camera", "screen"];
+
+/**
+ * Events: `change`, and `fail` when there is no way at all.
+ */
+export class Call extends EventTarget {
+  /**
+   * @param {object} options
+   * @param {number} options.id
+   * @param {string} options.me login names
+   * @param {string} options.peer
+   * @param {string} options.display
+   * @param {boolean} options.video
+   * @param {boolean} options.polite
+   * @param {{ ice_servers: RTCIceServer[], media: "auto" | "peer" | "server" }} options.config
+   * @param {(payload: object) => void} options.send to the other side
+   * @param {() => void} options.connected the server is told once
+   */
+  constructor(options) {
+    super();
+    this.options = options;
+    this.id = options.id;
+    this.peer = options.peer;
+    this.display = options.display;
+    this.since = 0;
+    /** @type {"connecting" | "connected" | "lost"} */
+    this.state = "connecting";
+    /** @type {"peer" | "server"} */
+    this.route = "peer";
+    /** @type {Record<Slot, MediaStreamTrack | null>} */
+    this.local = { audio: null, camera: null, screen: null };
+    /** What the other side says that it sends. */
+    this.remote = { audio: true, camera: options.video, screen: false };
+    this.muted = false;
+    /** By oneself, by the other. */
+    this.held = { here: false, there: false };
+    /** Why there is no camera or sound of one's own: a code, or empty. */
+    this.problem = "";
+    /** @type {Quality} */
+    this.quality = "auto";
+    /** 0 (bad) to 3 (good), or null while it is not known. @type {number | null} */
+    this.bars = null;
+    /** How loud the other side is, 0 to 1. */
+    this.level = 0;
+    this.face = videoElement();
+    this.board = videoElement();
+    this.mirror = videoElement();
+    this.mirror.muted = true;
+    /** @type {PeerLink | null} */
+    this.link = null;
+    /** What came before the link was there. @type {object[]} */
+    this.early = [];
+    /** @type {Partial<Record<"face" | "board", WhepPlayer>>} */
+    this.players = {};
+    /** @type {Partial<Record<"face" | "board", WhipPublisher>>} */
+    this.publishers = {};
+    this.ended = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.patience = undefined;
+    this.leaving = new AbortController();
+    this.looking = setInterval(() => this.#look(), 250);
+    this.looks = 0;
+    /** @type {{ lost: number, packets: number } | null} */
+    this.counted = null;
+  }
+
+  /** @param {{ again?: boolean }} [how] again: this page has lost its part of the call, and takes it up */
+  async start({ again = false } = {}) {
+    const { signal } = this.leaving;
+    window.addEventListener("online", () => this.link?.restart(), { signal });
+    // @ts-ignore Not all browsers have it: Wi-Fi to mobile data, without being offline in between.
+    navigator.connection?.addEventListener?.("change", () => this.link?.restart(), { signal });
+    if (again) this.options.send({ again: true });
+    if (this.options.config.media === "server") this.#goServer();
+    else this.#openLink();
+    toSpeaker(this.face);
+    try {
+      const { stream, problem } = await openForCall(this.options.video);
+      this.problem = problem;
+      if (this.ended) return stream.getTracks().forEach((track) => track.stop());
+      await this.#use("audio", stream.getAudioTracks()[0] ?? null);
+      await this.#use("camera", stream.getVideoTracks()[0] ?? null);
+    } catch (error) {
+      this.problem = error instanceof Error && "code" in error ? String(error.code) : "media_busy";
+    }
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /**
+   * Another track of one's own in a slot.
+   * @param {Slot} slot
+   * @param {MediaStreamTrack | null} track
+   */
+  async #use(slot, track) {
+    const before = this.local[slot];
+    this.local[slot] = track;
+    if (before && before !== track) before.stop();
+    if (track) {
+      if (slot === "audio") track.enabled = !this.muted;
+      // Pulled out, taken away by the system, or "stop sharing" of the browser's own bar.
+      track.addEventListener("ended", () => this.local[slot] === track && this.#gone(slot));
+    }
+    if (slot === "camera") this.mirror.srcObject = track ? new MediaStream([track]) : null;
+    await this.#send(slot);
+  }
+
+  /** @param {Slot} slot */
+  async #gone(slot) {
+    await this.#use(slot, null);
+    if (slot !== "screen") await this.renew(slot);
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  /** Puts a slot's track on its way, whichever that is. @param {Slot} slot */
+  async #send(slot) {
+    const track = this.held.here ? null : this.local[slot];
+    await this.link?.setTrack(slot, track);
+    if (this.route !== "server") return;
+    if (slot === "screen") {
+      if (track && !this.publishers.board) this.publishers.board = this.#publish("screen", "board");
+      if (!track) {
+        this.publishers.board?.stop();
+        delete this.publishers.board;
+      }
+      await this.publishers.board?.setTrack("video", track);
+    } else {
+      await this.publishers.face?.setTrack(slot === "audio" ? "audio" : "video", track);
+    }
+  }
+
+  #tellMedia() {
+    const has = (/** @type {Slot} */ slot) => Boolean(this.local[slot]) && !this.held.here;
+    this.options.send({ media: { audio: has("audio") && !this.muted, camera: has("camera"), screen: has("screen") } });
+  }
+
+  /** Opens the chosen device of a slot anew. @param {"audio" | "camera"} slot */
+  async renew(slot) {
+    try {
+      const { open } = await import("./devices.js");
+      const stream = await open({ audio: slot === "audio", video: slot === "camera" });
+      const [track] = stream.getTracks();
+      if (this.ended) track?.stop();
+      else await this.#use(slot, track ?? null);
+      this.problem = "";
+    } catch (error) {
+      this.problem = error instanceof Error && "code" in error ? String(error.code) : "media_busy";
+    }
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  toggleMute() {
+    this.muted = !this.muted;
+    if (this.local.audio) this.local.audio.enabled = !this.muted;
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  async toggleCamera() {
+    if (!this.local.camera) return this.renew("camera");
+    await this.#use("camera", null);
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  async toggleScreen() {
+    const track = this.local.screen ? null : await openScreen();
+    if (!track && !this.local.screen) return;
+    await this.#use("screen", track);
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  /** @param {Quality} quality */
+  async setQuality(quality) {
+    this.quality = quality;
+    await this.link?.setQuality(quality);
+    await this.publishers.face?.setQuality(quality);
+    this.#changed();
+  }
+
+  /** @param {boolean} held */
+  async hold(held) {
+    this.held.here = held;
+    this.face.muted = held;
+    for (const slot of SLOTS) await this.#send(slot);
+    this.#tellMedia();
+    this.#changed();
+  }
+
+  /** @param {boolean} held */
+  heldThere(held) {
+    this.held.there = held;
+    this.#changed();
+  }
+
+  /** Something of the other side's. @param {any} payload */
+  signal(payload) {
+    if (this.ended || typeof payload !== "object" || payload === null) return;
+    if (payload.route === "server") return this.#goServer();
+    if (payload.media) return this.#heard(payload.media);
+    if (payload.again) {
+      // The other page begins anew: so does the connection.
+      this.#tellMedia();
+      if (this.route === "server") this.options.send({ route: "server" });
+      else this.#openLink();
+      return;
+    }
+    if (this.route !== "peer") return;
+    if (this.link) this.link.signal(payload);
+    else this.early.push(payload);
+  }
+
+  /** @param {{ audio?: boolean, camera?: boolean, screen?: boolean }} media */
+  #heard(media) {
+    this.remote = { audio: media.audio === true, camera: media.camera === true, screen: media.screen === true };
+    if (this.route === "server") this.#playBoard();
+    this.#changed();
+  }
+
+  #openLink() {
+    this.link?.close();
+    const { config, polite, send } = this.options;
+    const link = new PeerLink({ first: !polite, rtc: { iceServers: config.ice_servers }, send });
+    this.link = link;
+    const face = new MediaStream();
+    this.face.srcObject = face;
+    this.board.srcObject = null;
+    link.addEventListener("track", (event) => {
+      const { slot, track } = /** @type {CustomEvent} */ (event).detail;
+      if (slot === "screen") this.board.srcObject = new MediaStream([track]);
+      else face.addTrack(track);
+      playAll(this.face, this.board);
+    });
+    link.addEventListener("state", () => this.link === link && this.#linkChanged());
+    for (const slot of SLOTS) link.setTrack(slot, this.held.here ? null : this.local[slot]);
+    link.setQuality(this.quality);
+    for (const payload of this.early.splice(0)) link.signal(payload);
+    this.#await(DIRECT_LIMIT);
+  }
+
+  #linkChanged() {
+    const state = this.link?.state;
+    if (state === "connected") {
+      clearTimeout(this.patience);
+      this.patience = undefined;
+      this.#connected();
+    } else if ((state === "disconnected" || state === "failed") && this.state === "connected") {
+      this.state = "lost";
+      this.link?.restart();
+      this.#await(RESTART_LIMIT);
+      this.#changed();
+    } else if (state === "failed") {
+      this.#fallBack();
+    }
+  }
+
+  /** @param {number} limit */
+  #await(limit) {
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => this.#fallBack(), limit);
+  }
+
+  #fallBack() {
+    if (this.ended || this.route === "server") return;
+    if (this.options.config.media === "peer") {
+      // There is no other way. One that was there may come back; one that never was will not.
+      if (this.since === 0) this.dispatchEvent(new Event("fail"));
+      return;
+    }
+    this.options.send({ route: "server" });
+    this.#goServer();
+  }
+
+  /** Each side publishes its part and watches the other's. */
+  #goServer() {
+    if (this.route === "server" || this.ended) return;
+    this.route = "server";
+    clearTimeout(this.patience);
+    this.link?.close();
+    this.link = null;
+    this.publishers.face = this.#publish("call", "face");
+    for (const slot of SLOTS) this.#send(slot);
+    this.players.face = this.#play("call", this.face);
+    this.#playBoard();
+    if (this.state === "connected") this.state = "lost";
+    this.#changed();
+  }
+
+  /**
+   * @param {"call" | "screen"} what
+   * @param {"face" | "board"} place
+   */
+  #publish(what, place) {
+    const rtc = { iceServers: this.options.config.ice_servers };
+    const publisher = new WhipPublisher(`/whip/${what}/${this.id}/${this.options.me}`, { rtc });
+    publisher.quality = place === "face" ? this.quality : "auto";
+    publisher.tracks = {
+      audio: place === "face" && !this.held.here ? this.local.audio : null,
+      video: this.held.here ? null : place === "face" ? this.local.camera : this.local.screen,
+    };
+    publisher.start();
+    return publisher;
+  }
+
+  /**
+   * @param {"call" | "screen"} what
+   * @param {HTMLVideoElement} element
+   */
+  #play(what, element) {
+    const rtc = { iceServers: this.options.config.ice_servers };
+    const player = new WhepPlayer(element, `/whep/${what}/${this.id}/${this.peer}`, { calm: true, rtc });
+    player.addEventListener("state", () => {
+      if (player !== this.players.face) return;
+      if (player.state === "playing") this.#connected();
+      else if (this.state === "connected") this.state = "lost";
+      this.#changed();
+    });
+    player.start();
+    return player;
+  }
+
+  #playBoard() {
+    if (this.remote.screen && !this.players.board) this.players.board = this.#play("screen", this.board);
+    if (!this.remote.screen) {
+      this.players.board?.stop();
+      delete this.players.board;
+    }
+  }
+
+  #connected() {
+    if (this.ended) return;
+    this.state = "connected";
+    if (this.since === 0) {
+      this.since = Date.now();
+      this.options.connected();
+    }
+    this.#changed();
+  }
+
+  /** The connection by which the other side is heard. */
+  get receiving() {
+    return this.route === "peer" ? this.link?.peer : this.players.face?.session?.peer;
+  }
+
+  async #look() {
+    const peer = this.receiving;
+    if (!peer) return;
+    const audio = peer.getReceivers().find(({ track }) => track.kind === "audio");
+    const level = audio?.getSynchronizationSources?.()[0]?.audioLevel ?? 0;
+    this.looks += 1;
+    const due = this.looks % 8 === 0;
+    if (due) this.bars = await this.#measure(peer);
+    if (due || Math.abs(level - this.level) > 0.01) {
+      this.level = level;
+      this.dispatchEvent(new Event("meter"));
+    }
+  }
+
+  /** @param {RTCPeerConnection} peer */
+  async #measure(peer) {
+    let [lost, packets, roundTrip] = [0, 0, 0];
+    for (const entry of (await peer.getStats()).values()) {
+      if (entry.type === "inbound-rtp") {
+        lost += entry.packetsLost ?? 0;
+        packets += entry.packetsReceived ?? 0;
+      }
+      if (entry.type === "candidate-pair" && entry.nominated) roundTrip = Math.max(roundTrip, entry.currentRoundTripTime ?? 0);
+    }
+    const before = this.counted;
+    this.counted = { lost, packets };
+    if (!before) return this.bars;
+    const expected = lost - before.lost + packets - before.packets;
+    const share = expected > 0 ? Math.max(0, lost - before.lost) / expected : 0;
+    if (this.state !== "connected") return 0;
+    if (share > 0.08 || roundTrip > 0.6) return 1;
+    return share > 0.02 || roundTrip > 0.25 ? 2 : 3;
+  }
+
+  /** Frees everything; the server is told by whoever calls this. */
+  end() {
+    if (this.ended) return;
+    this.ended = true;
+    clearInterval(this.looking);
+    clearTimeout(this.patience);
+    this.leaving.abort();
+    this.link?.close();
+    for (const publisher of Object.values(this.publishers)) publisher.stop();
+    for (const player of Object.values(this.players)) player.stop();
+    for (const slot of SLOTS) this.local[slot]?.stop();
+    for (const element of [this.face, this.board, this.mirror]) element.srcObject = null;
+  }
+}
+
+function videoElement() {
+  const video = document.createElement("video");
+  video.autoplay = true;
+  video.playsInline = true;
+  return video;
+}
+
+/** @param {HTMLVideoElement[]} elements */
+function playAll(...elements) {
+  for (const element of elements) element.play().catch(() => {});
+}

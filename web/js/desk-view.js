@@ -1,0 +1,185 @@
+// What people see of each other on every page: who calls, the call, who watches, who wants to. It lies over the page
+// and leaves it alone.
+import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
+import { CallView } from "./call-view.js";
+import * as icons from "./icons.js";
+import { has, t } from "./i18n.js";
+
+/** Words that one may send with a refusal. */
+const WORDS = ["call.reject.later", "call.reject.meeting", "call.reject.where"];
+/** The summary of a call that ended well goes away by itself. */
+const SUMMARY = 2_500;
+
+export class DeskView {
+  /** @param {import("./desk.js").Desk} desk */
+  constructor(desk) {
+    this.desk = desk;
+    this.root = document.createElement("div");
+    this.root.className = "desk";
+    this.callView = new CallView(desk, () => this.draw());
+    /** The incoming call that has had the focus. */
+    this.focused = 0;
+    /** The incoming call whose words are shown. */
+    this.wordsOf = 0;
+    /** @type {object | null} */
+    this.summarized = null;
+    document.body.append(this.root);
+    desk.addEventListener("change", () => this.draw());
+    document.addEventListener("language", () => this.draw());
+    // Questions run out.
+    setInterval(() => this.desk.watched.questions.length > 0 && this.draw(), 1_000);
+    document.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.key !== "Escape" || this.wordsOf === 0) return;
+    this.wordsOf = 0;
+    this.draw();
+  }
+
+  draw() {
+    const { calls, watched } = this.desk;
+    this.#summarize();
+    // Before the sentences are there, there is nothing to say.
+    if (!has("call.accept")) return;
+    render(
+      html`
+        ${this.callView.draw()}
+        <div class="desk-cards" aria-live="assertive">
+          ${[...calls.incoming.values()].map((call) => (calls.byItself ? nothing : this.#incoming(call)))}
+          ${calls.rejoinable.map((call) => this.#rejoin(call))}
+          ${watched.questions.map((question) => this.#question(question))}
+          ${this.#over()} ${this.#beingWatched()}
+        </div>
+      `,
+      this.root,
+    );
+    this.#focus();
+  }
+
+  /** Whoever is called can answer by the keyboard at once; a call that is there keeps the focus. */
+  #focus() {
+    const { calls } = this.desk;
+    const ringing = [...calls.incoming.keys()].at(-1) ?? 0;
+    if (ringing === this.focused) return;
+    this.focused = ringing;
+    if (ringing && !calls.current) /** @type {HTMLElement | null} */ (this.root.querySelector("[data-accept]"))?.focus();
+  }
+
+  /** @param {import("./calls.js").Incoming} call */
+  #incoming({ id, display, video, waiting }) {
+    const { calls } = this.desk;
+    const busy = Boolean(calls.current);
+    const said = t(video ? "call.incoming.video" : "call.incoming.sound", { name: display });
+    return html`<section class="desk-card ringing" role="alertdialog" aria-label=${said} data-incoming=${id}>
+      <div class="desk-who"><span class="avatar" aria-hidden="true">${initial(display)}</span>
+        <div><h2>${display}</h2><p>${t(waiting || busy ? "call.incoming.waiting" : video ? "call.wants.video" : "call.wants.sound")}</p></div>
+      </div>
+      ${this.wordsOf === id
+        ? html`<div class="desk-words">
+            ${WORDS.map((key) => html`<button class="button small" @click=${() => this.#reject(id, t(key))}>${t(key)}</button>`)}
+            <form @submit=${(/** @type {SubmitEvent} */ event) => this.#rejectWith(id, event)}>
+              <input type="text" name="message" maxlength="200" aria-label=${t("call.reject.own")} placeholder=${t("call.reject.own")} />
+              <button class="button small">${t("call.reject.send")}</button>
+            </form>
+          </div>`
+        : nothing}
+      <div class="desk-actions">
+        ${video
+          ? html`<button class="button go" data-accept @click=${() => calls.accept(id, { video: true })}>${icons.camera} ${t(busy ? "call.hold_accept" : "call.accept.video")}</button>
+              <button class="button" @click=${() => calls.accept(id, { video: false })}>${icons.phone} ${t("call.accept.sound")}</button>`
+          : html`<button class="button go" data-accept @click=${() => calls.accept(id, { video: false })}>${icons.phone} ${t(busy ? "call.hold_accept" : "call.accept")}</button>`}
+        <button class="button stop" data-reject @click=${() => this.#reject(id)}>${icons.hangUp} ${t("call.reject")}</button>
+        <button class="button" aria-expanded=${String(this.wordsOf === id)} @click=${() => this.#toggleWords(id)}>${t("call.reject.words")}</button>
+      </div>
+    </section>`;
+  }
+
+  /** @param {number} id */
+  #toggleWords(id) {
+    this.wordsOf = this.wordsOf === id ? 0 : id;
+    this.draw();
+  }
+
+  /** @param {number} id @param {string} [message] */
+  #reject(id, message = "") {
+    this.wordsOf = 0;
+    this.desk.calls.reject(id, message);
+  }
+
+  /** @param {number} id @param {SubmitEvent} event */
+  #rejectWith(id, event) {
+    event.preventDefault();
+    const data = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
+    this.#reject(id, String(data.get("message") ?? "").trim());
+  }
+
+  /** @param {import("./calls.js").Rejoinable} call */
+  #rejoin(call) {
+    const { calls } = this.desk;
+    return html`<section class="desk-card" role="alertdialog" aria-label=${t("call.rejoin.title", { name: call.display })}>
+      <h2>${t("call.rejoin.title", { name: call.display })}</h2>
+      <div class="desk-actions">
+        <button class="button go" data-rejoin @click=${() => calls.rejoin(call)}>${t("call.rejoin")}</button>
+        <button class="button stop" @click=${() => calls.leave(call)}>${t("call.hangup")}</button>
+      </div>
+    </section>`;
+  }
+
+  /** @param {import("./watched.js").Question} question */
+  #question({ watcher, display, until }) {
+    const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
+    const title = t("watch.asked", { name: display });
+    return html`<section class="desk-card" role="alertdialog" aria-label=${title} data-question=${watcher}>
+      <div class="desk-who"><span class="avatar" aria-hidden="true">${initial(display)}</span>
+        <div><h2>${title}</h2><p>${t("watch.asked.text", { seconds })}</p></div>
+      </div>
+      <div class="desk-actions">
+        <button class="button go" data-allow @click=${() => this.desk.watched.answer(watcher, true)}>${t("watch.allow")}</button>
+        <button class="button stop" data-refuse @click=${() => this.desk.watched.answer(watcher, false)}>${t("watch.refuse")}</button>
+      </div>
+    </section>`;
+  }
+
+  #beingWatched() {
+    const { watched } = this.desk;
+    if (watched.watchers.length === 0) return nothing;
+    const names = watched.watchers.map(({ display }) => display).join(", ");
+    return html`<section class="desk-card watched" role="status" data-watched>
+      <span class="live-dot" aria-hidden="true"></span>
+      <p>${t(watched.here ? "watch.watched" : "watch.watched.elsewhere", { names })}</p>
+      <button class="button small stop" data-stop @click=${() => watched.end()}>${t("watch.stop")}</button>
+    </section>`;
+  }
+
+  #summarize() {
+    const { over } = this.desk.calls;
+    if (over === this.summarized) return;
+    this.summarized = over;
+    if (!over || !["hangup", "cancelled"].includes(over.code)) return;
+    setTimeout(() => this.desk.calls.over === over && this.desk.calls.putAway(), SUMMARY);
+  }
+
+  #over() {
+    const { calls, people } = this.desk;
+    const over = calls.over;
+    if (!over) return nothing;
+    const key = `call.over.${over.code}`;
+    const again = !["hangup", "no_such_user", "call_forbidden", "withdrawn", "already_in_call"].includes(over.code);
+    const may = people.get(over.peer)?.may_call ?? false;
+    return html`<section class="desk-card" role="status" data-over=${over.code}>
+      <h2>${over.display}</h2>
+      <p>${has(key) ? t(key) : t("call.over.other", { code: over.code })}${over.message ? html` “${over.message}”` : nothing}</p>
+      <div class="desk-actions">
+        ${again && may ? html`<button class="button go" @click=${() => calls.invite(over.peer, over.video)}>${t("call.again")}</button>` : nothing}
+        <button class="button" @click=${() => calls.putAway()}>${t("dialog.close")}</button>
+      </div>
+    </section>`;
+  }
+}
+
+/** @param {string} name */
+export function initial(name) {
+  return [...name.trim()][0]?.toUpperCase() ?? "?";
+}

@@ -1,0 +1,115 @@
+// What a page knows and does between people, wherever one is: the line to the server, who is there, calls, being
+// watched. One for each page; `openDesk` makes it, and puts its dialogs on the page.
+import { api } from "./api.js";
+import { Calls } from "./calls.js";
+import { DeskView } from "./desk-view.js";
+import { People } from "./people.js";
+import { openLine } from "./session.js";
+import { Watched } from "./watched.js";
+
+/** @typedef {import("./api.js").Me} Me */
+
+/**
+ * Events: `people` when somebody comes, goes or changes; `watch` for what concerns watching others; `fresh` when the
+ * server has forgotten what this page was doing; `missed` when the number of missed calls may have changed; `change`
+ * for everything that is shown everywhere.
+ */
+export class Desk extends EventTarget {
+  /** @param {Me} me */
+  constructor(me) {
+    super();
+    this.me = me;
+    this.people = new People();
+    /** @type {{ ice_servers: RTCIceServer[], media: "auto" | "peer" | "server" }} */
+    this.config = { ice_servers: [], media: "auto" };
+    this.dnd = false;
+    this.missed = 0;
+    this.connected = false;
+    const session = openLine({
+      welcome: (body) => this.#welcome(body),
+      event: (frame) => this.#event(frame),
+      state: (state) => this.#state(state),
+    });
+    this.session = session;
+    this.calls = new Calls(this);
+    this.watched = new Watched(this);
+    for (const part of [this.calls, this.watched]) part.addEventListener("change", () => this.#tell("change"));
+    this.calls.addEventListener("missed", () => this.countMissed());
+    // Leaving ends what is spoken: the browser asks first.
+    window.addEventListener("beforeunload", (event) => {
+      if (this.calls.calls.size > 0) event.preventDefault();
+    });
+    window.addEventListener("pagehide", () => {
+      for (const call of this.calls.calls.values()) call.end();
+    });
+  }
+
+  /** The line, as it is now: another one takes its place when a copy of this tab has taken its name. */
+  get line() {
+    return this.session.line;
+  }
+
+  /** @param {string} name */
+  #tell(name) {
+    this.dispatchEvent(new Event(name));
+  }
+
+  /** @param {any} body */
+  #welcome(body) {
+    this.config = body.config;
+    this.dnd = body.dnd;
+    this.people.set(body.people);
+    this.calls.welcome(body);
+    this.watched.welcome(body);
+    this.#tell("people");
+    this.#tell("fresh");
+    this.countMissed();
+  }
+
+  /** @param {{ type: string, body: any }} frame */
+  #event(frame) {
+    const { type, body } = frame;
+    if (type === "people") this.people.set(body.people);
+    if (type === "presence") this.people.update(body);
+    if (type === "people" || type === "presence") this.#tell("people");
+    else if (type?.startsWith("call.")) this.calls.event(type, body);
+    else if (type === "watch.granted" || type === "watch.ended") this.dispatchEvent(new CustomEvent("watch", { detail: frame }));
+    else if (type?.startsWith("watch")) this.watched.event(type, body);
+  }
+
+  /** @param {string} state */
+  #state(state) {
+    this.connected = state === "open";
+    this.#tell("change");
+  }
+
+  async countMissed() {
+    try {
+      this.missed = (await api("GET", "/api/calls?missed=true")).missed;
+      this.#tell("missed");
+      this.#tell("change");
+    } catch {
+      // It is shown at the next occasion.
+    }
+  }
+
+  /** @param {boolean} dnd */
+  async setDnd(dnd) {
+    this.dnd = dnd;
+    this.#tell("change");
+    await this.line.request("presence.set", { dnd }).catch(() => {});
+  }
+
+  /** Ends everything, before a logout. */
+  close() {
+    for (const call of this.calls.calls.values()) call.end();
+    this.session.stop();
+  }
+}
+
+/** @param {Me} me */
+export function openDesk(me) {
+  const desk = new Desk(me);
+  new DeskView(desk);
+  return desk;
+}

@@ -1,0 +1,139 @@
+// One's own camera as others watch it: the questions of those who want to, who does now, and the publishing, once,
+// however many they are. How it looks is `desk-view`.
+import { isBlocked, open } from "./devices.js";
+import { play } from "./tones.js";
+import { WhipPublisher } from "./whip-publisher.js";
+
+/** The camera goes out so long after the last watcher has left. */
+const LINGER = 4_000;
+
+/** @typedef {{ watcher: string, display: string, until: number }} Question */
+
+/** Events: `change`. */
+export class Watched extends EventTarget {
+  /** @param {import("./desk.js").Desk} desk */
+  constructor(desk) {
+    super();
+    this.desk = desk;
+    /** @type {Question[]} */
+    this.questions = [];
+    /** @type {{ name: string, display: string }[]} */
+    this.watchers = [];
+    /** Whether this page is the one that publishes. */
+    this.here = false;
+    /** @type {WhipPublisher | null} */
+    this.publisher = null;
+    /** @type {MediaStream | null} */
+    this.stream = null;
+    this.opening = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.leaving = undefined;
+  }
+
+  /** Whether the camera is on for others. */
+  get live() {
+    return this.publisher !== null;
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** @param {any} welcome */
+  welcome(welcome) {
+    this.questions = welcome.questions.map(question);
+    this.#set(welcome.watched);
+  }
+
+  /** @param {string} type @param {any} body */
+  event(type, body) {
+    if (type === "watch.asked") {
+      this.questions = [...this.questions.filter(({ watcher }) => watcher !== body.watcher), question(body)];
+      play("notice");
+    } else if (type === "watch.answered") {
+      this.questions = this.questions.filter(({ watcher }) => watcher !== body.watcher);
+    } else if (type === "watched") {
+      this.#set(body);
+    }
+    this.#changed();
+  }
+
+  /** @param {{ stream: string, watchers: { name: string, display: string }[], here: boolean, sound: boolean }} state */
+  #set({ stream, watchers, here, sound }) {
+    const more = watchers.length > this.watchers.length;
+    this.watchers = watchers;
+    this.here = here;
+    if (more) play("notice");
+    clearTimeout(this.leaving);
+    if (here) this.#publish(stream, sound);
+    else if (this.publisher && watchers.length > 0) this.#stop();
+    else if (this.publisher) this.leaving = setTimeout(() => this.#stop(), LINGER);
+    this.#changed();
+  }
+
+  /**
+   * @param {string} stream
+   * @param {boolean} sound
+   */
+  async #publish(stream, sound) {
+    if (this.publisher || this.opening) return;
+    this.opening = true;
+    try {
+      this.stream = await open({ audio: sound, video: true }).catch((error) => {
+        // A camera without a microphone is a camera.
+        if (sound && error.code === "media_none") return open({ audio: false, video: true });
+        throw error;
+      });
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "media_busy";
+      const denied = code === "media_blocked" || (await isBlocked("camera"));
+      await this.desk.line.request("watched.failed", { code: denied ? "camera_denied" : code }).catch(() => {});
+      return;
+    } finally {
+      this.opening = false;
+    }
+    if (!this.here) return this.#stop();
+    const publisher = new WhipPublisher(`/whip/${stream}`, { rtc: { iceServers: this.desk.config.ice_servers } });
+    this.publisher = publisher;
+    publisher.tracks = { audio: this.stream.getAudioTracks()[0] ?? null, video: this.stream.getVideoTracks()[0] ?? null };
+    // Pulled out: those who watch are told, or another device takes over.
+    publisher.tracks.video?.addEventListener("ended", () => {
+      this.#stop();
+      this.desk.line.request("watched.failed", { code: "media_none" }).catch(() => {});
+    });
+    publisher.start();
+    this.#changed();
+  }
+
+  #stop() {
+    clearTimeout(this.leaving);
+    this.publisher?.stop();
+    this.publisher = null;
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.stream = null;
+    this.#changed();
+  }
+
+  /**
+   * @param {string} watcher
+   * @param {boolean} allow
+   */
+  async answer(watcher, allow) {
+    this.questions = this.questions.filter((question) => question.watcher !== watcher);
+    this.#changed();
+    await this.desk.line.request("watch.answer", { watcher, allow }).catch(() => {});
+  }
+
+  /** Nobody watches any more, from this moment: the camera goes out here before the server hears of it. */
+  async end() {
+    this.#stop();
+    this.watchers = [];
+    this.#changed();
+    await this.desk.line.request("watched.stop").catch(() => {});
+  }
+}
+
+/** @param {{ watcher: string, display: string, seconds: number }} asked @returns {Question} */
+function question({ watcher, display, seconds }) {
+  return { watcher, display, until: Date.now() + seconds * 1000 };
+}
