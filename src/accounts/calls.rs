@@ -97,11 +97,7 @@ impl Accounts {
     ///
     /// # Errors
     /// The database's.
-    pub async fn calls(
-        &self,
-        user: &str,
-        filter: CallFilter,
-    ) -> Result<(Vec<CallView>, i64), AccountError> {
+    pub async fn calls(&self, user: &str, filter: CallFilter) -> Result<(Vec<CallView>, i64), AccountError> {
         let user = user.to_owned();
         self.database
             .call(move |connection| {
@@ -154,11 +150,7 @@ pub(super) fn forget_name(connection: &Connection, name: &str) -> Result<(), Acc
 /// Calls that `?1` has missed and not looked at.
 const MISSED: &str = "callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')";
 
-fn list(
-    connection: &Connection,
-    user: &str,
-    filter: &CallFilter,
-) -> Result<Vec<CallView>, AccountError> {
+fn list(connection: &Connection, user: &str, filter: &CallFilter) -> Result<Vec<CallView>, AccountError> {
     let sql = format!(
         "SELECT calls.id, at, caller = ?1, iif(caller = ?1, callee, caller) AS peer, video, talked, reason, message,
                 {MISSED}, coalesce(users.display, iif(caller = ?1, callee, caller)) AS shown

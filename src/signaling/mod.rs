@@ -30,6 +30,9 @@ use session::{Journal, REPLAY_TIME};
 
 /// A connection has this long to say hello.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// A device without a socket is taken to be there for so long: pages are reloaded, networks changed. Its calls and
+/// its frames wait for longer.
+const AWAY: Duration = Duration::from_secs(5);
 /// Devices of one user.
 const MAX_DEVICES: usize = 8;
 /// A client's frames per second, sustained, and at once.
@@ -175,6 +178,8 @@ struct Session {
     journal: Journal,
     /// The last frame of a person's doing.
     used_at: Instant,
+    /// It has been without a socket for so long that nobody is taken to be there.
+    away: bool,
 }
 
 /// A call that is going on.
@@ -248,7 +253,7 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Instant> {
         let hellos = self.sockets.values().filter(|socket| socket.device.is_none());
         let hellos = hellos.map(|socket| socket.since + HELLO_LIMIT);
-        let sessions = self.sessions.values().filter_map(|session| Some(session.lost_at? + REPLAY_TIME));
+        let sessions = self.sessions.values().filter_map(Session::deadline);
         let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
         let watches = self.cameras.values().filter_map(watch::Camera::deadline);
         hellos.chain(sessions).chain(calls).chain(watches).min()
@@ -303,10 +308,10 @@ impl Core {
             return self.refuse(conn, id, "not_allowed");
         }
         let of_user = self.sessions.keys().filter(|other| other.user == key.user && **other != key).count();
-        if of_user >= MAX_DEVICES {
+        let secret = format!("{:032x}", socket.secret);
+        if of_user >= MAX_DEVICES && !self.make_room(now, &key.user) {
             return self.refuse(conn, id, "too_many_devices");
         }
-        let secret = format!("{:032x}", socket.secret);
         let was_online = self.is_online(&key.user);
         let old = self.sessions.get(&key).and_then(|session| session.conn);
         if let Some(old) = old {
@@ -321,7 +326,7 @@ impl Core {
             && session.secret == resume.session
             && let Some(missed) = session.journal.since(now, resume.last_seq)
         {
-            (session.conn, session.lost_at) = (Some(conn), None);
+            (session.conn, session.lost_at, session.away) = (Some(conn), None, false);
             session.label = hello.label;
             let welcome = json!({ "type": "welcome", "re": id, "body": {
                 "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
@@ -331,7 +336,7 @@ impl Core {
             // The device takes its own place: what it was doing is in the snapshot.
             let journal = Journal::default();
             let (label, conn) = (hello.label, Some(conn));
-            let session = Session { secret, label, conn, lost_at: None, journal, used_at: now };
+            let session = Session { secret, label, conn, lost_at: None, journal, used_at: now, away: false };
             self.sessions.insert(key.clone(), session);
             self.welcome(id, &key);
         }
@@ -339,6 +344,15 @@ impl Core {
         if !was_online {
             self.tell_presence(now, &key.user);
         }
+    }
+
+    /// Lets the device go that has been without a socket for the longest time: a tab that was closed.
+    fn make_room(&mut self, now: Instant, user: &str) -> bool {
+        let lost = self.devices_of(user).filter_map(|key| Some((self.sessions.get(key)?.lost_at?, key)));
+        let Some((_, key)) = lost.min() else { return false };
+        let key = key.clone();
+        self.drop_session(now, &key, Reason::Lost);
+        true
     }
 
     fn welcome(&mut self, id: Option<&str>, key: &DeviceKey) {
@@ -475,6 +489,20 @@ impl Core {
             self.sockets.remove(&conn);
             self.outputs.push(Output::Close(conn, CLOSE_NO_HELLO, "no_hello"));
         }
+        let gone_away =
+            |session: &Session| !session.away && session.lost_at.is_some_and(|at| now >= at + AWAY);
+        let away: Vec<DeviceKey> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| gone_away(session))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in away {
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.away = true;
+            }
+            self.tell_presence(now, &key.user);
+        }
         let lost = |session: &Session| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
         let gone: Vec<DeviceKey> =
             self.sessions.iter().filter(|(_, session)| lost(session)).map(|(key, _)| key.clone()).collect();
@@ -497,6 +525,13 @@ impl Core {
             self.dnd.remove(&key.user);
             self.tell_presence(now, &key.user);
         }
+    }
+}
+
+impl Session {
+    /// When something is due because nobody is there.
+    fn deadline(&self) -> Option<Instant> {
+        self.lost_at.map(|at| at + if self.away { REPLAY_TIME } else { AWAY })
     }
 }
 

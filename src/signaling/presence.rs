@@ -9,9 +9,14 @@ use super::{Core, DeviceKey, Member};
 use crate::accounts::permissions::{Action, Scopes, Who, may};
 
 impl Core {
-    /// A user is there as long as one of their devices has a session, with a connection or for a minute without.
+    /// A user is there as long as one of their devices has a connection, or had one a moment ago.
     pub(super) fn is_online(&self, user: &str) -> bool {
-        self.devices_of(user).next().is_some()
+        self.present_devices(user).next().is_some()
+    }
+
+    /// The devices at which somebody may be.
+    fn present_devices<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a DeviceKey> {
+        self.devices_of(user).filter(|key| self.sessions.get(key).is_some_and(|session| !session.away))
     }
 
     /// The devices of a user.
@@ -47,7 +52,7 @@ impl Core {
             "groups": member.person.groups,
             "state": state,
             "dnd": self.dnd.contains(user),
-            "devices": self.devices_of(user).filter_map(|key| Some(&self.sessions.get(key)?.label)).collect::<Vec<_>>(),
+            "devices": self.present_devices(user).filter_map(|key| Some(&self.sessions.get(key)?.label)).collect::<Vec<_>>(),
             "may_call": self.may_to(viewer, |other| Action::Call(&other.person), user),
             "may_watch": self.may_to(viewer, |other| Action::WatchPerson(&other.person), user),
         }))

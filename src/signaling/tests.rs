@@ -479,6 +479,9 @@ fn devices_are_limited_in_number() {
     assert_eq!(world.log(), "anna/9 < error \"too_many_devices\"\n");
     world.connect("anna/8", false);
     assert!(world.log().contains("welcome"), "one that was here may come back");
+    world.disconnect("anna/3");
+    world.connect("anna/9", false);
+    assert!(world.log().contains("anna/9 < welcome"), "a tab that was closed makes room");
 }
 
 /// What must be true at any time.

@@ -1,6 +1,7 @@
 // The call as it is seen: the other side large, oneself small, what one can do below. It can be made small to go on
 // working beside it.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { playAll } from "./call.js";
 import { canShareScreen, choose, chosen, followDevices, list, toSpeaker } from "./devices.js";
 import * as icons from "./icons.js";
 import { has, t } from "./i18n.js";
@@ -40,6 +41,7 @@ export class CallView {
       return nothing;
     }
     const name = current.display;
+    queueMicrotask(() => playAll(current.face, current.board, current.mirror, current.voice));
     return html`<section class="call ${this.small ? "small" : ""}" role="dialog" aria-label=${t("call.with", { name })} data-call=${current.id} data-state=${current.state} data-route=${current.route}>
       <div class="call-stage ${current.remote.screen ? "sharing" : ""}">
         <div class="call-board" ?hidden=${!current.remote.screen}>${current.board}</div>
@@ -153,7 +155,7 @@ export class CallView {
   #settings(call) {
     const pick = (/** @type {DeviceKind} */ kind) => async (/** @type {Event} */ event) => {
       choose(kind, /** @type {HTMLSelectElement} */ (event.currentTarget).value);
-      if (kind === "speaker") await toSpeaker(call.face);
+      if (kind === "speaker") await toSpeaker(call.voice);
       else if (kind === "microphone") await call.renew("audio");
       else if (call.local.camera) await call.renew("camera");
       this.redraw();

@@ -59,6 +59,8 @@ export class Call extends EventTarget {
     /** How loud the other side is, 0 to 1. */
     this.level = 0;
     this.face = videoElement();
+    /** The other's sound: a <video> is silent as long as it has no picture. */
+    this.voice = new Audio();
     this.board = videoElement();
     this.mirror = videoElement();
     this.mirror.muted = true;
@@ -89,7 +91,7 @@ export class Call extends EventTarget {
     if (again) this.options.send({ again: true });
     if (this.options.config.media === "server") this.#goServer();
     else this.#openLink();
-    toSpeaker(this.face);
+    toSpeaker(this.voice);
     try {
       const { stream, problem } = await openForCall(this.options.video);
       this.problem = problem;
@@ -204,7 +206,7 @@ export class Call extends EventTarget {
   /** @param {boolean} held */
   async hold(held) {
     this.held.here = held;
-    this.face.muted = held;
+    this.voice.muted = held;
     for (const slot of SLOTS) await this.#send(slot);
     this.#tellMedia();
     this.#changed();
@@ -245,14 +247,12 @@ export class Call extends EventTarget {
     const { config, polite, send } = this.options;
     const link = new PeerLink({ first: !polite, rtc: { iceServers: config.ice_servers }, send });
     this.link = link;
-    const face = new MediaStream();
-    this.face.srcObject = face;
-    this.board.srcObject = null;
+    for (const element of [this.face, this.board, this.voice]) element.srcObject = null;
     link.addEventListener("track", (event) => {
       const { slot, track } = /** @type {CustomEvent} */ (event).detail;
-      if (slot === "screen") this.board.srcObject = new MediaStream([track]);
-      else face.addTrack(track);
-      playAll(this.face, this.board);
+      const element = { audio: this.voice, camera: this.face, screen: this.board }[/** @type {Slot} */ (slot)];
+      element.srcObject = new MediaStream([track]);
+      playAll(this.face, this.board, this.voice);
     });
     link.addEventListener("state", () => this.link === link && this.#linkChanged());
     for (const slot of SLOTS) link.setTrack(slot, this.held.here ? null : this.local[slot]);
@@ -331,7 +331,8 @@ export class Call extends EventTarget {
    */
   #play(what, element) {
     const rtc = { iceServers: this.options.config.ice_servers };
-    const player = new WhepPlayer(element, `/whep/${what}/${this.id}/${this.peer}`, { calm: true, rtc });
+    const options = what === "call" ? { calm: true, rtc, audio: this.voice } : { calm: true, rtc };
+    const player = new WhepPlayer(element, `/whep/${what}/${this.id}/${this.peer}`, options);
     player.addEventListener("state", () => {
       if (player !== this.players.face) return;
       if (player.state === "playing") this.#connected();
@@ -368,8 +369,7 @@ export class Call extends EventTarget {
   async #look() {
     const peer = this.receiving;
     if (!peer) return;
-    const audio = peer.getReceivers().find(({ track }) => track.kind === "audio");
-    const level = audio?.getSynchronizationSources?.()[0]?.audioLevel ?? 0;
+    const level = await loudness(peer);
     this.looks += 1;
     const due = this.looks % 8 === 0;
     if (due) this.bars = await this.#measure(peer);
@@ -410,8 +410,17 @@ export class Call extends EventTarget {
     for (const publisher of Object.values(this.publishers)) publisher.stop();
     for (const player of Object.values(this.players)) player.stop();
     for (const slot of SLOTS) this.local[slot]?.stop();
-    for (const element of [this.face, this.board, this.mirror]) element.srcObject = null;
+    for (const element of [this.face, this.board, this.mirror, this.voice]) element.srcObject = null;
   }
+}
+
+/** How loud a connection's sound is at this moment, 0 to 1. @param {RTCPeerConnection} peer */
+export async function loudness(peer) {
+  const audio = peer.getReceivers().find(({ track }) => track.kind === "audio");
+  for (const entry of (await audio?.getStats())?.values() ?? []) {
+    if (entry.type === "inbound-rtp") return entry.audioLevel ?? 0;
+  }
+  return 0;
 }
 
 function videoElement() {
@@ -421,7 +430,7 @@ function videoElement() {
   return video;
 }
 
-/** @param {HTMLVideoElement[]} elements */
-function playAll(...elements) {
-  for (const element of elements) element.play().catch(() => {});
+/** Goes on with elements that were moved on the page: that stops them. @param {HTMLMediaElement[]} elements */
+export function playAll(...elements) {
+  for (const element of elements) if (element.srcObject && element.paused) element.play().catch(() => {});
 }

@@ -78,8 +78,7 @@ export class PersonWatch extends EventTarget {
     this.player = player;
     player.addEventListener("state", () => {
       if (this.player !== player) return;
-      if (player.state === "playing") this.#become("playing", "");
-      else if (player.state !== "stalled") this.#become("connecting", "");
+      this.#become(player.state === "playing" ? "playing" : "connecting", "");
     });
     this.#become("connecting", "");
     player.start();

@@ -32,6 +32,7 @@
  * @typedef {object} PlayerOptions
  * @property {string} [token] sent as `Authorization: Bearer`
  * @property {RTCConfiguration} [rtc] for the peer connection
+ * @property {HTMLAudioElement} [audio] plays the sound instead: a <video> is silent as long as it has no picture
  * @property {boolean} [calm] a stream whose picture may be off: only the connection says whether it plays
  */
 
@@ -222,12 +223,14 @@ class Session {
     const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...this.options.rtc });
     this.peer = peer;
     const stream = new MediaStream();
+    const { audio } = this.options;
+    const sound = audio ? new MediaStream() : stream;
     peer.addTransceiver("video", { direction: "recvonly" });
     peer.addTransceiver("audio", { direction: "recvonly" });
     peer.ontrack = (event) => {
       // Cameras are watched live: as little buffer as the network allows.
       event.receiver.jitterBufferTarget = 0;
-      stream.addTrack(event.track);
+      (event.track.kind === "audio" ? sound : stream).addTrack(event.track);
     };
     const offer = await peer.createOffer();
     await peer.setLocalDescription(offer);
@@ -239,6 +242,10 @@ class Session {
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
     // Refused while the page is not visible, and when the element is replaced: autoplay does the rest.
     this.video.play().catch(() => {});
+    if (audio) {
+      audio.srcObject = sound;
+      audio.play().catch(() => {});
+    }
     this.opened = performance.now();
     this.watch = setInterval(() => this.#look(), 250);
   }

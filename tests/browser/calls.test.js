@@ -1,0 +1,346 @@
+// Calls between people in real browsers: ringing, answering, every way in which it ends, media by both routes.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { accept, call, fakeBrowser, hears, incoming, loudest, over, person, press, seeAndHear, seesGreen, silent, talking, there } from "./people.js";
+import { PASSWORD, gatehouse, openPage, until } from "./support.js";
+
+/** What a socket that is cut, a page that is left and a stream that has ended may log. */
+const expected = /Failed to load resource|WebSocket connection/;
+
+describe("between people", () => {
+  let server;
+  let first;
+  let second;
+  before(async () => {
+    server = await gatehouse();
+    for (const name of ["anna", "bert", "carl"]) server.addUser(name);
+    [first, second] = await Promise.all([fakeBrowser(), fakeBrowser()]);
+  });
+  after(async () => {
+    await Promise.all([first.close(), second.close()]);
+    await server.stop();
+  });
+
+  /** Two people, each in a browser of their own, who do not know what the last test has left. */
+  async function two(t, options = {}) {
+    const [anna, bert] = await Promise.all([person(first, server, "anna"), person(second, server, "bert", options)]);
+    const close = () => Promise.all([anna.close(), bert.close()]);
+    t.after(close);
+    return { anna, bert, a: anna.page, b: bert.page };
+  }
+
+  test("a call: it rings, is accepted, both see and hear each other, and hang up", async (t) => {
+    const { anna, bert, a, b } = await two(t, { path: "/" });
+    await call(a, "bert");
+    await a.locator("[data-calling]").getByText("It rings…").waitFor();
+    await incoming(b);
+    assert.match(await b.title(), /anna is calling|Gatehouse/);
+    await until("the title tells of it", async () => /anna is calling/.test(await b.title()));
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await seeAndHear(a, b);
+    await a.locator("[data-route-shown]").getByText("direct").waitFor();
+    await a.locator('[data-person="bert"][data-state="in_call"]').waitFor({ state: "attached" });
+    await a.locator("[data-hangup]").click();
+    await Promise.all([silent(a), silent(b)]);
+    await over(b, "hangup");
+    assert.equal(await b.evaluate(() => document.querySelectorAll(".call").length), 0);
+    await a.goto(`${server.url}/people#history`);
+    await a.locator("[data-past]").first().getByText(/called · with picture · 0:/).waitFor();
+    anna.check(expected);
+    bert.check(expected);
+  });
+
+  test("mute: the level falls on the other side; the camera goes off and on", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await seeAndHear(a, b);
+    await a.locator("[data-tool=mute]").click();
+    await b.locator(".call-note").getByText("The other side is muted").waitFor();
+    await until("nothing is heard", async () => (await loudest(b, 2_500)) < 0.001);
+    await a.locator("[data-tool=mute]").click();
+    await hears(b);
+    await a.locator("[data-tool=camera]").click();
+    await b.locator(".call-faceless").waitFor();
+    assert.equal(await a.evaluate(() => globalThis.desk.calls.current.local.camera), null, "the camera is let go");
+    await a.locator("[data-tool=camera]").click();
+    await b.locator(".call-faceless").waitFor({ state: "detached" });
+    await seesGreen(b, ".call-face video");
+    await a.locator("[data-hangup]").click();
+  });
+
+  test("a screen is shared beside the camera", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await a.locator("[data-tool=screen]").click();
+    await b.locator(".call-stage.sharing").waitFor();
+    await until("the screen is seen", () => b.locator(".call-board video").evaluate((video) => video.videoWidth > 0 && video.getVideoPlaybackQuality().totalVideoFrames > 3));
+    await seesGreen(b, ".call-face video");
+    await a.locator("[data-tool=screen]").click();
+    await b.locator(".call-stage:not(.sharing)").waitFor();
+    await a.locator("[data-hangup]").click();
+  });
+
+  test("rings on two devices and stops on one when the other answers", async (t) => {
+    const { a, b } = await two(t);
+    const tablet = await person(first, server, "bert", { path: "/account" });
+    await call(a, "bert");
+    await Promise.all([incoming(b), incoming(tablet.page)]);
+    await accept(tablet.page);
+    await b.locator("[data-incoming]").waitFor({ state: "detached" });
+    await Promise.all([talking(a), talking(tablet.page)]);
+    assert.equal(await b.locator(".call").count(), 0);
+    await tablet.page.locator("[data-hangup]").click();
+    await silent(a);
+    await tablet.close();
+  });
+
+  test("rejected with a word, given up, missed with a badge, called back", async (t) => {
+    const { a, b } = await two(t);
+    await press(a, "bert", "call-sound");
+    await incoming(b);
+    await b.getByRole("button", { name: "With a word…" }).click();
+    await b.locator("[name=message]").fill("nicht jetzt / 现在不行");
+    await b.keyboard.press("Enter");
+    await over(a, "rejected");
+    await a.getByText("现在不行").waitFor();
+    await a.getByRole("button", { name: "Call again" }).click();
+    await incoming(b);
+    await a.locator("[data-cancel]").click();
+    await b.locator("[data-incoming]").waitFor({ state: "detached" });
+    await b.locator("[data-missed]").getByText("1").waitFor();
+    await b.getByRole("link", { name: /Calls/ }).click();
+    const missed = b.locator('[data-past][data-missed="true"]').first();
+    await missed.getByText("missed").waitFor();
+    await b.locator("nav.tabs [data-missed]").waitFor({ state: "detached" });
+    await missed.getByRole("button", { name: "Call back" }).click();
+    await incoming(a);
+    await accept(a);
+    await Promise.all([talking(a), talking(b)]);
+    await a.locator("[data-hangup]").click();
+  });
+
+  test("busy, do not disturb, not there", async (t) => {
+    const { a, b } = await two(t);
+    const carl = await person(first, server, "carl");
+    const admin = await person(first, server, "admin");
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    // A second call waits; the third finds the line busy.
+    await call(carl.page, "bert");
+    await carl.page.locator("[data-calling]").getByText("In another call").waitFor();
+    await b.locator("[data-incoming]").getByText("while you are in a call").waitFor();
+    await call(admin.page, "bert");
+    await over(admin.page, "callee_busy");
+    // Hold the first, talk to the second, and back.
+    await b.getByRole("button", { name: "Hold and accept" }).click();
+    await talking(carl.page);
+    await a.getByText("The other side has put the call on hold").waitFor();
+    await seeAndHear(carl.page, b);
+    await b.locator(".call-note").getByRole("button", { name: "Take up again" }).click();
+    await carl.page.getByText("The other side has put the call on hold").waitFor();
+    await seeAndHear(a, b);
+    await b.locator("[data-hangup]").click();
+    await silent(a);
+    await carl.page.locator("[data-hangup]").click();
+    await b.locator("#dnd").check();
+    await a.locator('[data-person="bert"][data-state="dnd"]').waitFor();
+    await call(a, "bert");
+    await over(a, "callee_dnd");
+    await b.locator("#dnd").uncheck();
+    await a.locator('[data-person="bert"][data-state="free"]').waitFor();
+    await bye(b);
+    await until("he is seen to be gone", async () => (await a.locator('[data-person="bert"]').getAttribute("data-state")) === "offline");
+    assert.equal(await a.locator('[data-person="bert"] [data-call-video]').isDisabled(), true);
+    await carl.close();
+    await admin.close();
+  });
+
+  /** Logs out by the page. */
+  async function bye(page) {
+    await page.goto(`${server.url}/account`);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.waitForURL("**/login");
+  }
+
+  test("opposite calls at the same moment become one", async (t) => {
+    const { a, b } = await two(t);
+    await Promise.all([a, b].map((page) => page.evaluate(() => void globalThis.desk.calls.invite(globalThis.desk.me.name === "anna" ? "bert" : "anna", true))));
+    await Promise.all([talking(a), talking(b)]);
+    await seeAndHear(a, b);
+    assert.deepEqual(await Promise.all([a, b].map((page) => page.evaluate(() => globalThis.desk.calls.calls.size))), [1, 1]);
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+  });
+
+  test("without a direct way the call goes through the server, by itself", async (t) => {
+    const { anna, bert, a, b } = await two(t);
+    // As behind a firewall: no candidate of the other browser is ever of use. The server's are in its answers.
+    for (const page of [a, b]) await page.evaluate(() => { RTCPeerConnection.prototype.addIceCandidate = async () => {}; });
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a, "server"), talking(b, "server")]);
+    await seeAndHear(a, b);
+    await a.locator("[data-route-shown]").getByText("via server").waitFor();
+    await a.locator("[data-tool=mute]").click();
+    await until("nothing is heard", async () => (await loudest(b, 2_500)) < 0.001);
+    await a.locator("[data-tool=screen]").click();
+    await until("the screen is seen", () => b.locator(".call-board video").evaluate((video) => video.videoWidth > 0 && video.getVideoPlaybackQuality().totalVideoFrames > 3));
+    // The other page is loaded anew: it joins by the same route.
+    b.once("dialog", (dialog) => dialog.accept());
+    await b.reload();
+    await b.locator("[data-rejoin]").click();
+    await talking(b, "server");
+    await seesGreen(b, ".call-face video");
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+    await until("nothing is left on the server", async () => (await server.api("GET", "/api/cameras")).cameras.every(({ viewers }) => viewers === 0));
+    anna.check(expected);
+    bert.check(expected);
+  });
+
+  test("a direct connection that is lost and does not come back goes on through the server", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await seeAndHear(a, b);
+    await a.evaluate(() => {
+      const { link } = globalThis.desk.calls.current;
+      link.peer.close();
+      link.closed = true;
+    });
+    await Promise.all([talking(a, "server"), talking(b, "server")]);
+    await seeAndHear(a, b);
+    await b.locator("[data-hangup]").click();
+    await silent(a);
+  });
+
+  test("signaling that is cut in mid-call does not end it, and what was missed arrives", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await seeAndHear(a, b);
+    const id = await b.locator(".call").getAttribute("data-call");
+    await b.evaluate(() => {
+      globalThis.frames = globalThis.desk.people;
+      globalThis.desk.line.socket.close(4999);
+    });
+    // While the line is down: what anna does now must be told to bert later.
+    await a.locator("[data-tool=mute]").click();
+    await b.locator(".call-note").getByText("The other side is muted").waitFor();
+    await there(b);
+    assert.equal(await b.evaluate(() => globalThis.frames === globalThis.desk.people), true, "resumed, not begun anew");
+    assert.equal(await b.locator(".call").getAttribute("data-call"), id);
+    await talking(b);
+    await a.locator("[data-tool=mute]").click();
+    await hears(b);
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+  });
+
+  test("a page that is reloaded offers to rejoin", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    for (const page of [a, b]) {
+      page.once("dialog", (dialog) => dialog.accept());
+      await page.reload();
+      await page.locator("[data-rejoin]").click();
+      await Promise.all([talking(a), talking(b)]);
+      await seeAndHear(a, b);
+    }
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+  });
+
+  test("an intercom accepts by itself, and says so", async (t) => {
+    const { a, b } = await two(t);
+    await b.goto(`${server.url}/account`);
+    await b.locator("#reach select").last().selectOption("user:anna");
+    await b.locator("#reach .notice.good").waitFor();
+    await there(b);
+    await call(a, "bert");
+    await Promise.all([talking(a), talking(b)]);
+    await b.locator("[data-auto]").getByText("anna").waitFor();
+    await seeAndHear(a, b);
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+    await b.locator("#reach .chip button").last().click();
+    await b.locator("#reach .notice.good").waitFor();
+  });
+
+  test("devices that the browser denies: what is wrong and what helps is said", async () => {
+    const denied = await fakeBrowser(["--deny-permission-prompts"]);
+    const table = [
+      ["NotAllowedError", "media_blocked", "Click the icon at the left of the address"],
+      ["NotFoundError", "media_none", "Plug one in"],
+      ["NotReadableError", "media_busy", "Another program may be using it"],
+    ];
+    const opened = await openPage(denied, server, { user: "anna" });
+    await opened.page.addInitScript(() => {
+      navigator.mediaDevices.getUserMedia = async () => {
+        throw new DOMException("x", globalThis.problem ?? "NotFoundError");
+      };
+    });
+    await opened.page.goto(`${server.url}/people`);
+    for (const [name, code, words] of table) {
+      await opened.page.evaluate((name) => { globalThis.problem = name; }, name);
+      await opened.page.getByRole("button", { name: "Camera and microphone" }).click();
+      await opened.page.locator(`[data-problem=${code}]`).getByText(words).waitFor();
+      await opened.page.keyboard.press("Escape");
+    }
+    opened.check();
+    await denied.close();
+  });
+
+  test("the check before the first call shows and measures, and only then it rings", async () => {
+    const bert = await person(second, server, "bert");
+    const anna = await openPage(first, server, { user: "anna" });
+    await anna.page.goto(`${server.url}/people`);
+    await there(anna.page);
+    await call(anna.page, "bert");
+    await until("one sees oneself", () => anna.page.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
+    await until("the bar moves", async () => (await anna.page.locator("[data-level]").evaluate((meter) => meter.value)) > 0.01);
+    assert.equal(await bert.page.locator("[data-incoming]").count(), 0);
+    await anna.page.locator("[data-go]").click();
+    await incoming(bert.page);
+    await bert.page.locator("[data-reject]").click();
+    await over(anna.page, "rejected");
+    await anna.close();
+    await bert.close();
+  });
+});
+
+test("calls that always go through the server", async () => {
+  const server = await gatehouse('[calls]\nmedia = "server"\n');
+  for (const name of ["anna", "bert"]) server.user(["add", name, "--role", "member"], `${PASSWORD}\n`);
+  const chromium = await fakeBrowser();
+  const [anna, bert] = await Promise.all(["anna", "bert"].map((name) => person(chromium, server, name)));
+  await press(anna.page, "bert", "call-sound");
+  await incoming(bert.page);
+  await accept(bert.page);
+  await Promise.all([talking(anna.page, "server"), talking(bert.page, "server")]);
+  await hears(anna.page);
+  await hears(bert.page);
+  assert.equal(await bert.page.evaluate(() => globalThis.desk.calls.current.local.camera), null, "sound only");
+  // A picture can be added to what began with sound alone.
+  await anna.page.locator("[data-tool=camera]").click();
+  await seesGreen(bert.page, ".call-face video");
+  await chromium.close();
+  await server.stop();
+});

@@ -1,0 +1,101 @@
+// What the tests of calls and watching share: browsers with a camera and a microphone that are not there, and what is
+// seen and heard.
+import { browser, openPage, until } from "./support.js";
+
+const FLAGS = [
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
+  "--allow-loopback-in-peer-connection",
+  "--auto-select-desktop-capture-source=Entire screen",
+];
+
+/** A browser whose camera is green, whose microphone beeps, and that finds others on this machine. */
+export const fakeBrowser = (more = []) => browser({ args: [...FLAGS, ...more] });
+
+/** Somebody's page, with the device check done. */
+export async function person(chromium, server, user, { path = "/people", ...options } = {}) {
+  const opened = await openPage(chromium, server, { user, ...options });
+  await opened.page.addInitScript(() => localStorage.setItem("gatehouse.checked-devices", "1"));
+  await opened.page.goto(server.url + path);
+  await there(opened.page);
+  return { ...opened, user };
+}
+
+/** Waits until a page's line is open and it knows who is there. */
+export const there = (page) => page.waitForFunction(() => globalThis.desk?.people.known && globalThis.desk.connected);
+
+/** Presses a button beside somebody's name. */
+export const press = (page, name, button) => page.locator(`[data-person="${name}"] [data-${button}]:enabled`).click();
+
+/** Calls with picture, by the page. */
+export const call = (page, name) => press(page, name, "call-video");
+
+export const incoming = (page) => page.locator("[data-incoming]").waitFor();
+export const accept = (page) => page.locator("[data-accept]").click();
+
+/** Waits until a page is in a call whose media flows, and goes this way. */
+export const talking = (page, route = "peer") =>
+  page.locator(`.call[data-state="connected"][data-route="${route}"]`).waitFor();
+
+/** Waits until no call is seen any more. */
+export const silent = (page) => page.locator(".call").waitFor({ state: "detached" });
+
+/** Waits for the summary of a call that ended for this reason. */
+export const over = (page, code) => page.locator(`[data-over="${code}"]`).waitFor();
+
+/** Waits until an element shows new pictures, and that they are green. */
+export async function seesGreen(page, selector) {
+  await until(`${selector} shows the other's camera`, () =>
+    page.locator(selector).evaluate(async (video) => {
+      if (video.videoWidth === 0) return false;
+      const before = video.getVideoPlaybackQuality().totalVideoFrames;
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      if (video.getVideoPlaybackQuality().totalVideoFrames === before) return false;
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+      const context = canvas.getContext("2d");
+      context.drawImage(video, 0, 0);
+      const [red, green, blue] = context.getImageData(video.videoWidth * 0.2, video.videoHeight * 0.5, 1, 1).data;
+      return green > 90 && red < 90 && blue < 90;
+    }),
+  );
+}
+
+/** The loudest that the other side is within some time. */
+export const loudest = (page, ms) =>
+  page.evaluate(async (ms) => {
+    const audio = globalThis.desk.calls.current.receiving?.getReceivers().find(({ track }) => track.kind === "audio");
+    const end = Date.now() + ms;
+    let loudest = 0;
+    while (Date.now() < end) {
+      for (const entry of (await audio?.getStats())?.values() ?? []) loudest = Math.max(loudest, entry.audioLevel ?? 0);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return loudest;
+  }, ms);
+
+/** Waits until the other side is heard. */
+export const hears = (page) => until("the other side is heard", async () => (await loudest(page, 300)) > 0.01);
+
+/** Both see and hear each other. */
+export async function seeAndHear(...pages) {
+  await Promise.all(pages.map(async (page) => {
+    await seesGreen(page, ".call-face video");
+    await hears(page);
+  }));
+}
+
+/** Sums of the statistics of a page's publisher or link. */
+export const sent = (page, where) =>
+  page.evaluate(async (where) => {
+    const desk = globalThis.desk;
+    const peer = where === "watched" ? desk.watched.publisher?.peer : desk.calls.current?.publishers.face?.peer;
+    let [bytes, streams, pli] = [0, 0, 0];
+    for (const entry of (await peer?.getStats())?.values() ?? []) {
+      if (entry.type !== "outbound-rtp" || entry.kind !== "video") continue;
+      bytes += entry.bytesSent;
+      pli += entry.pliCount;
+      streams += 1;
+    }
+    return { bytes, streams, pli };
+  }, where);
