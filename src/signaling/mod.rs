@@ -502,6 +502,7 @@ impl Core {
                 session.away = true;
             }
             self.tell_presence(now, &key.user);
+            self.publisher_away(now, &key);
         }
         let lost = |session: &Session| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
         let gone: Vec<DeviceKey> =

@@ -163,7 +163,12 @@ impl Core {
             self.end_watches(now, &user, Some("refused"), asked);
             return Ok(json!({}));
         }
-        camera.device.get_or_insert_with(|| device.clone());
+        // The one that answers publishes, unless another is at it already.
+        let sessions = &self.sessions;
+        let at_it = |key: &DeviceKey| sessions.get(key).is_some_and(|session| session.conn.is_some());
+        if !camera.device.as_ref().is_some_and(at_it) {
+            camera.device = Some(device.clone());
+        }
         let mut told = Vec::new();
         for watch in camera.watches.iter_mut().filter(|watch| asked(watch)) {
             (watch.granted, watch.since) = (true, now);
@@ -251,10 +256,23 @@ impl Core {
         if camera.device.as_ref() == Some(device) {
             camera.device = None;
         }
-        if !self.is_online(&user) {
+        let connected =
+            |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
+        if !self.devices_of(&user).any(connected) {
             self.end_watches(now, &user, Some("lost"), |_| true);
         } else {
             self.changed_watchers(now, &user);
+        }
+    }
+
+    /// A device has been without a socket for a while: if it is the one that publishes, another one takes over.
+    pub(super) fn publisher_away(&mut self, now: Instant, device: &DeviceKey) {
+        let publishes =
+            self.cameras.get(&device.user).is_some_and(|camera| camera.device.as_ref() == Some(device));
+        let connected =
+            |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
+        if publishes && self.devices_of(&device.user).any(connected) {
+            self.changed_watchers(now, &device.user.clone());
         }
     }
 
@@ -343,7 +361,9 @@ impl Core {
     /// The device that publishes: the one that does, else the one that was used last.
     fn pick_device(&mut self, user: &str) -> Option<DeviceKey> {
         let camera = self.cameras.get(user)?;
-        if let Some(device) = &camera.device {
+        if let Some(device) = &camera.device
+            && self.sessions.get(device).is_some_and(|session| !session.away)
+        {
             return Some(device.clone());
         }
         let connected = |key: &&DeviceKey| {

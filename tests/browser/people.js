@@ -15,7 +15,17 @@ export const fakeBrowser = (more = []) => browser({ args: [...FLAGS, ...more] })
 /** Somebody's page, with the device check done. */
 export async function person(chromium, server, user, { path = "/people", ...options } = {}) {
   const opened = await openPage(chromium, server, { user, ...options });
-  await opened.page.addInitScript(() => localStorage.setItem("gatehouse.checked-devices", "1"));
+  await opened.page.addInitScript(() => {
+    localStorage.setItem("gatehouse.checked-devices", "1");
+    // All connections of the page, for what they have carried.
+    const peers = (globalThis.peers = []);
+    globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...args) {
+        super(...args);
+        peers.push(this);
+      }
+    };
+  });
   await opened.page.goto(server.url + path);
   await there(opened.page);
   return { ...opened, user };
@@ -85,17 +95,20 @@ export async function seeAndHear(...pages) {
   }));
 }
 
-/** Sums of the statistics of a page's publisher or link. */
-export const sent = (page, where) =>
-  page.evaluate(async (where) => {
-    const desk = globalThis.desk;
-    const peer = where === "watched" ? desk.watched.publisher?.peer : desk.calls.current?.publishers.face?.peer;
-    let [bytes, streams, pli] = [0, 0, 0];
-    for (const entry of (await peer?.getStats())?.values() ?? []) {
-      if (entry.type !== "outbound-rtp" || entry.kind !== "video") continue;
-      bytes += entry.bytesSent;
-      pli += entry.pliCount;
-      streams += 1;
+/** What all connections of a page have carried of video: bytes out and in, and how many streams go out. */
+export const carried = (page) =>
+  page.evaluate(async () => {
+    const sums = { sent: 0, received: 0, outgoing: 0 };
+    for (const peer of globalThis.peers) {
+      if (peer.connectionState === "closed") continue;
+      for (const entry of (await peer.getStats()).values()) {
+        if (entry.kind !== "video") continue;
+        if (entry.type === "outbound-rtp") {
+          sums.sent += entry.bytesSent;
+          sums.outgoing += 1;
+        }
+        if (entry.type === "inbound-rtp") sums.received += entry.bytesReceived;
+      }
     }
-    return { bytes, streams, pli };
-  }, where);
+    return sums;
+  });

@@ -110,7 +110,7 @@ class AccountPage {
   }
 
   async #logOut() {
-    this.desk?.close();
+    this.desk?.leave();
     await api("POST", "/api/logout").catch(() => {});
     location.replace("/login");
   }

@@ -100,10 +100,11 @@ export class Desk extends EventTarget {
     await this.line.request("presence.set", { dnd }).catch(() => {});
   }
 
-  /** Ends everything, before a logout. */
-  close() {
-    for (const call of this.calls.calls.values()) call.end();
-    this.session.stop();
+  /** Ends everything, before a logout. The server closes the line with the login: then it knows that nobody comes back. */
+  leave() {
+    for (const call of this.calls.calls.values()) this.calls.hangUp(call);
+    this.watched.stop();
+    this.session.leaving = true;
   }
 }
 

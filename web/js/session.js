@@ -35,14 +35,19 @@ function label() {
 export function openLine(tell = {}) {
   const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/ws`;
   const fresh = () => new SignalingClient(address, { device: device(), label: label() });
-  const session = { line: fresh(), stop: () => session.line.stop() };
+  const session = {
+    line: fresh(),
+    /** Whether the end of the login is this page's own doing. */
+    leaving: false,
+    stop: () => session.line.stop(),
+  };
   const begin = () => {
     const { line } = session;
     const detail = (/** @type {Event} */ event) => (event instanceof CustomEvent ? event.detail : undefined);
     line.addEventListener("welcome", (event) => tell.welcome?.(detail(event)));
     line.addEventListener("event", (event) => tell.event?.(detail(event)));
     line.addEventListener("end", (event) => {
-      if (detail(event) === LOGIN_ENDED) return goToLogin("ended");
+      if (detail(event) === LOGIN_ENDED) return session.leaving || goToLogin("ended");
       // A copy of this tab has taken its name: this one takes another.
       try {
         sessionStorage.removeItem("gatehouse.device");

@@ -66,8 +66,8 @@ export class Watched extends EventTarget {
     if (more) play("notice");
     clearTimeout(this.leaving);
     if (here) this.#publish(stream, sound);
-    else if (this.publisher && watchers.length > 0) this.#stop();
-    else if (this.publisher) this.leaving = setTimeout(() => this.#stop(), LINGER);
+    else if (this.publisher && watchers.length > 0) this.stop();
+    else if (this.publisher) this.leaving = setTimeout(() => this.stop(), LINGER);
     this.#changed();
   }
 
@@ -92,20 +92,21 @@ export class Watched extends EventTarget {
     } finally {
       this.opening = false;
     }
-    if (!this.here) return this.#stop();
+    if (!this.here) return this.stop();
     const publisher = new WhipPublisher(`/whip/${stream}`, { rtc: { iceServers: this.desk.config.ice_servers } });
     this.publisher = publisher;
     publisher.tracks = { audio: this.stream.getAudioTracks()[0] ?? null, video: this.stream.getVideoTracks()[0] ?? null };
     // Pulled out: those who watch are told, or another device takes over.
     publisher.tracks.video?.addEventListener("ended", () => {
-      this.#stop();
+      this.stop();
       this.desk.line.request("watched.failed", { code: "media_none" }).catch(() => {});
     });
     publisher.start();
     this.#changed();
   }
 
-  #stop() {
+  /** The camera goes out here; what the server knows of it stays. */
+  stop() {
     clearTimeout(this.leaving);
     this.publisher?.stop();
     this.publisher = null;
@@ -126,7 +127,7 @@ export class Watched extends EventTarget {
 
   /** Nobody watches any more, from this moment: the camera goes out here before the server hears of it. */
   async end() {
-    this.#stop();
+    this.stop();
     this.watchers = [];
     this.#changed();
     await this.desk.line.request("watched.stop").catch(() => {});

@@ -265,3 +265,26 @@ fn both_sides_of_a_call_may_go_through_the_server_while_it_lasts() {
     world.send("anna/a", "call.hangup", &json!({ "call": 1 }));
     assert!(world.grants().is_empty());
 }
+
+#[test]
+fn a_publisher_whose_page_is_gone_is_followed_by_another_device() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ASKED);
+    world.play(GRANTED);
+    world.disconnect("bert/phone");
+    world.play(
+        r#"
+    > anna/a waits 4
+    > anna/a waits 1
+    bert/desk < watched {"here":true,"sound":true,"stream":"user/bert/camera","watchers":[{"display":"ANNA","name":"anna"}]}
+"#,
+    );
+    // And one that answers somebody else in the meantime publishes itself.
+    let mut world = World::with("anna/a carl/c bert/desk bert/phone");
+    world.play(ASKED);
+    world.play(GRANTED);
+    world.disconnect("bert/phone");
+    world.send("carl/c", "watch.start", &json!({ "to": "bert" }));
+    world.send("bert/desk", "watch.answer", &json!({ "watcher": "carl", "allow": true }));
+    assert!(world.log().contains(r#"bert/desk < watched {"here":true"#));
+}
