@@ -1,8 +1,13 @@
-//! What anybody can send to the port: SDP, STUN, RTCP. `cargo +nightly fuzz run network`
+//! What anybody can send to the port: SDP, STUN, RTP, RTCP, frames of signaling. `cargo +nightly fuzz run network`
 #![no_main]
 
-use gatehouse::media::negotiate::{Tracks, negotiate};
+use bytes::Bytes;
+use gatehouse::media::negotiate::{self, Tracks};
+use gatehouse::media::rtp::Rtp;
 use gatehouse::media::{rtcp, sdp, stun};
+use gatehouse::signaling::message;
+use gatehouse::streams::frames::Framer;
+use gatehouse::streams::packet::VideoCodec;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -11,9 +16,17 @@ fuzz_target!(|data: &[u8]| {
     if let Some(message) = stun::Incoming::parse(data) {
         let _ = (message.username(), message.use_candidate(), message.is_controlled());
     }
+    let bytes = Bytes::copy_from_slice(data);
+    let _ = Rtp::parse(&bytes, Some(5));
+    for codec in VideoCodec::ALL {
+        let mut out = Vec::new();
+        Framer::new(codec, &[]).push(1, true, 0, &bytes, &mut out);
+    }
     if let Ok(text) = std::str::from_utf8(data) {
+        let _ = message::parse(text);
         let _ = sdp::Sdp::parse_fragment(text);
-        let tracks = Tracks { profile_level_id: "42e01f".into(), audio: None };
-        let _ = negotiate(text, &tracks, [1, 2, 3, 4]);
+        let tracks = Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio: None };
+        let _ = negotiate::watch(text, &tracks, [1, 2, 3, 4]);
+        let _ = negotiate::publish(text);
     }
 });

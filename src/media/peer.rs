@@ -319,10 +319,9 @@ impl Peer {
         if let (Media::In(receiving), Some(srtp), Some(path)) =
             (&mut self.media, &mut self.srtp, self.ice.selected())
         {
-            for report in receiving.poll(now) {
-                if let Ok(sealed) = srtp.seal_rtcp(&report) {
-                    outlet.send(&path, &sealed);
-                }
+            let report = receiving.poll(now);
+            if let Some(Ok(sealed)) = report.map(|report| srtp.seal_rtcp(&report)) {
+                outlet.send(&path, &sealed);
             }
         }
         if let Media::In(receiving) = &self.media {

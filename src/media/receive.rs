@@ -109,35 +109,38 @@ impl Receiving {
         }
     }
 
-    /// What is to be sent to the publisher now: RTCP compounds in the clear.
-    pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+    /// What is to be sent to the publisher now: an RTCP compound in the clear, reduced in nothing.
+    pub fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.deliver(now);
-        let mut out = Vec::new();
+        let mut blocks = Vec::new();
         if now >= self.next_report {
             self.next_report = now + REPORT_INTERVAL;
-            let blocks: Vec<_> = self.tracks.iter_mut().filter_map(|track| track.report(now)).collect();
-            if !blocks.is_empty() {
-                out.push(rtcp::receiver_report(self.sender, &blocks));
-            }
+            blocks = self.tracks.iter_mut().filter_map(|track| track.report(now)).collect();
         }
+        let mut feedback = Vec::new();
         if now >= self.next_feedback {
             self.next_feedback = now + FEEDBACK_INTERVAL;
             let media = self.tracks.iter().find_map(Intake::ssrc).unwrap_or_default();
             let sender = self.sender;
             let twcc = self.twcc.as_mut();
-            out.extend(twcc.and_then(|(_, twcc)| twcc.feedback(sender, media)));
+            feedback.extend(twcc.and_then(|(_, twcc)| twcc.feedback(sender, media)).unwrap_or_default());
         }
         for track in &mut self.tracks {
             let missing = track.nack(now);
             let Some(ssrc) = track.ssrc() else { continue };
             if !missing.is_empty() {
-                out.push(rtcp::nack(self.sender, ssrc, &missing));
+                feedback.extend(rtcp::nack(self.sender, ssrc, &missing));
             }
             if track.kind() == Track::Video && std::mem::take(&mut self.key_frame_wanted) {
-                out.push(rtcp::picture_loss(self.sender, ssrc));
+                feedback.extend(rtcp::picture_loss(self.sender, ssrc));
             }
         }
-        out
+        if blocks.is_empty() && feedback.is_empty() {
+            return None;
+        }
+        let mut out = rtcp::receiver_report(self.sender, &blocks, "gatehouse");
+        out.extend(feedback);
+        Some(out)
     }
 }
 
@@ -199,8 +202,8 @@ mod tests {
         assert_eq!(next(&mut session).unwrap().payload, "a");
         assert_eq!(next(&mut session).unwrap().track, Track::Audio);
         assert!(next(&mut session).is_none());
-        let asked = receiving.poll(now);
-        assert_eq!(rtcp::parse(&asked[0]), [Feedback::Nack { ssrc: 7, sequence: 11, mask: 0 }]);
+        let asked = receiving.poll(now).unwrap();
+        assert_eq!(rtcp::parse(&asked), [Feedback::Nack { ssrc: 7, sequence: 11, mask: 0 }]);
         // Its retransmission, with the original number in front (RFC 4588 §4), then one that is padding alone.
         receiving.rtp(now, &packet(97, 900, 9, &[0, 11, b'b']));
         receiving.rtp(now, &packet(97, 901, 9, &[]));
@@ -209,7 +212,7 @@ mod tests {
             found.iter().map(|packet| (packet.lost, &packet.payload[..])).collect::<Vec<_>>(),
             [(0, &b"b"[..]), (0, b"c")]
         );
-        assert!(receiving.poll(now).is_empty());
+        assert!(receiving.poll(now).is_none());
     }
 
     #[test]
@@ -220,13 +223,12 @@ mod tests {
         receiving.rtp(now, &packet(96, 1, 7, b"a"));
         receiving.rtp(now, &packet(96, 4, 7, b"d"));
         let later = now + Duration::from_millis(300);
-        let asked: Vec<_> = receiving.poll(later).iter().flat_map(|data| rtcp::parse(data)).collect();
+        let asked = rtcp::parse(&receiving.poll(later).unwrap());
         assert!(asked.contains(&Feedback::KeyFrame { ssrc: 7 }), "{asked:?}");
         next(&mut session);
         assert_eq!(next(&mut session).unwrap().lost, 2);
         let later = now + Duration::from_secs(2);
-        let said = receiving.poll(later);
-        let said = said.iter().flat_map(|data| rtcp::parse(data));
+        let said = rtcp::parse(&receiving.poll(later).unwrap()).into_iter();
         let reports: Vec<_> = said.filter(|said| matches!(said, Feedback::Report { .. })).collect();
         assert!(matches!(reports[..], [Feedback::Report { ssrc: 7, fraction_lost: 128, .. }]), "{reports:?}");
         drop(session);

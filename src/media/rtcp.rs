@@ -116,6 +116,13 @@ pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: 
     for word in [timestamp, packets, octets] {
         out.extend_from_slice(&word.to_be_bytes());
     }
+    description(&mut out, ssrc, cname);
+    out
+}
+
+/// Appends a CNAME, which each compound has to have.
+fn description(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
+    let start = out.len();
     let cname = &cname.as_bytes()[..cname.len().min(64)];
     // Type, length, text, and at least one zero up to the next word.
     let items = (2 + cname.len() + 1).next_multiple_of(4);
@@ -124,8 +131,7 @@ pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: 
     out.extend_from_slice(&ssrc.to_be_bytes());
     out.extend_from_slice(&[1, cname.len() as u8]);
     out.extend_from_slice(cname);
-    out.resize(28 + 8 + items, 0);
-    out
+    out.resize(start + 8 + items, 0);
 }
 
 /// What we have received of a track.
@@ -147,8 +153,8 @@ pub struct ReportBlock {
     pub delay: u32,
 }
 
-/// A receiver report (RFC 3550 §6.4.2).
-pub fn receiver_report(sender: u32, blocks: &[ReportBlock]) -> Vec<u8> {
+/// A receiver report with a CNAME, which any compound may begin with (RFC 3550 §6.4.2).
+pub fn receiver_report(sender: u32, blocks: &[ReportBlock], cname: &str) -> Vec<u8> {
     let blocks = &blocks[..blocks.len().min(31)];
     let mut out = vec![0x80 | blocks.len() as u8, 201];
     out.extend_from_slice(&(1 + 6 * blocks.len() as u16).to_be_bytes());
@@ -159,6 +165,7 @@ pub fn receiver_report(sender: u32, blocks: &[ReportBlock]) -> Vec<u8> {
             out.extend_from_slice(&word.to_be_bytes());
         }
     }
+    description(&mut out, sender, cname);
     out
 }
 
@@ -245,7 +252,7 @@ mod tests {
             delay: 6,
         };
         let expected = [Feedback::Report { ssrc: 9, fraction_lost: 5, jitter: 3, last_report: 4, delay: 6 }];
-        assert_eq!(parse(&receiver_report(1, &[block])), expected);
+        assert_eq!(parse(&receiver_report(1, &[block], "gatehouse")), expected);
         let report = sender_report(9, 7 << 32 | 5, 3, 0, 0, "x");
         assert_eq!(parse(&report), [Feedback::Sender { ssrc: 9, ntp: 7 << 32 | 5, timestamp: 3 }]);
     }

@@ -22,11 +22,6 @@ pub struct Rtp {
     pub payload: Bytes,
 }
 
-/// The SSRC of a packet that has not been opened yet.
-pub fn peek_ssrc(data: &[u8]) -> Option<u32> {
-    word(data, 8)
-}
-
 impl Rtp {
     /// Reads a packet. `transport_id` is the id of the extension with the transport-wide number.
     pub fn parse(data: &Bytes, transport_id: Option<u8>) -> Option<Self> {
@@ -82,7 +77,8 @@ fn half(data: &[u8], at: usize) -> Option<u16> {
     data.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-fn word(data: &[u8], at: usize) -> Option<u32> {
+/// Four bytes at a place, such as the SSRC of a packet that has not been opened yet.
+pub fn word(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 

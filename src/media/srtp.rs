@@ -189,7 +189,7 @@ pub struct Session {
     sealer: Sealer,
     rtcp_out: Context,
     inbound: Context,
-    /// Of packets that were opened.
+    /// Of packets that were opened, RTP and RTCP.
     ssrcs: Vec<u32>,
     /// Packets of other SSRCs that could not be opened: the context keeps a state for each of those, too.
     strangers: usize,
@@ -262,18 +262,29 @@ impl Session {
     /// # Errors
     /// It is forged, damaged or repeated, or of one SSRC too many.
     pub fn open_rtp(&mut self, sealed: &[u8]) -> Result<bytes::Bytes, SrtpError> {
-        let ssrc = super::rtp::peek_ssrc(sealed).ok_or(SrtpError::Open)?;
+        let ssrc = super::rtp::word(sealed, 8).ok_or(SrtpError::Open)?;
+        let known = self.admit(ssrc)?;
+        let opened = self.inbound.decrypt_rtp(sealed);
+        self.learn(ssrc, known, opened.is_ok());
+        opened.map(bytes::BytesMut::freeze).map_err(|_| SrtpError::Open)
+    }
+
+    /// Whether an SSRC is known. The context keeps a state for each that it is asked about, so it is not asked about
+    /// any number of them.
+    fn admit(&self, ssrc: u32) -> Result<bool, SrtpError> {
         let known = self.ssrcs.contains(&ssrc);
         if !known && (self.ssrcs.len() >= MAX_SSRCS || self.strangers >= MAX_STRANGERS) {
             return Err(SrtpError::Open);
         }
-        let opened = self.inbound.decrypt_rtp(sealed);
-        self.strangers += usize::from(!known && opened.is_err());
-        let plain = opened.map_err(|_| SrtpError::Open)?;
-        if !known {
-            self.ssrcs.push(ssrc);
+        Ok(known)
+    }
+
+    fn learn(&mut self, ssrc: u32, known: bool, opened: bool) {
+        match (known, opened) {
+            (true, _) => {}
+            (false, true) => self.ssrcs.push(ssrc),
+            (false, false) => self.strangers += 1,
         }
-        Ok(plain.freeze())
     }
 
     /// Opens an RTCP compound from outside.
@@ -285,7 +296,11 @@ impl Session {
         if sealed.len() < 8 + 4 + self.profile.tag_len() {
             return Err(SrtpError::Open);
         }
-        self.inbound.decrypt_rtcp(sealed).map(|plain| plain.to_vec()).map_err(|_| SrtpError::Open)
+        let ssrc = super::rtp::word(sealed, 4).ok_or(SrtpError::Open)?;
+        let known = self.admit(ssrc)?;
+        let opened = self.inbound.decrypt_rtcp(sealed);
+        self.learn(ssrc, known, opened.is_ok());
+        opened.map(|plain| plain.to_vec()).map_err(|_| SrtpError::Open)
     }
 }
 

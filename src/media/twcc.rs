@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_micros(250);
 /// Ticks in the unit of the reference time, 64 ms.
 const REFERENCE: i64 = 256;
-/// Packets in one feedback: some 100 ms of 20 Mbit/s.
-const MAX_PACKETS: i64 = 512;
+/// Packets in one feedback: 50 ms of 40 Mbit/s, and less than a datagram.
+const MAX_PACKETS: i64 = 256;
 
 /// See the module.
 pub struct Twcc {

@@ -57,7 +57,7 @@ pub struct Member {
 }
 
 /// Everybody with an account, and what admins decide between them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Directory {
     /// By login name in lower case.
     pub members: BTreeMap<String, Member>,
@@ -210,6 +210,7 @@ pub struct Core {
     /// What every client is told at its beginning.
     config: Value,
     grants_changed: bool,
+    news: presence::News,
     outputs: Vec<Output>,
 }
 
@@ -256,7 +257,7 @@ impl Core {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
         let watches = self.cameras.values().filter_map(watch::Camera::deadline);
-        hellos.chain(sessions).chain(calls).chain(watches).min()
+        hellos.chain(sessions).chain(calls).chain(watches).chain(self.news.deadline()).min()
     }
 
     fn connected(&mut self, now: Instant, conn: Conn, user: &str, secret: u128) {
@@ -332,15 +333,19 @@ impl Core {
                 "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
             self.outputs.push(Output::Send(conn, welcome.to_string().into()));
             self.outputs.extend(missed.into_iter().map(|text| Output::Send(conn, text)));
+            let people = self.people_event(self.role_of(&key.user));
+            self.outputs.push(Output::Send(conn, people));
         } else {
             // The device takes its own place: what it was doing is in the snapshot.
             let journal = Journal::default();
             let (label, conn) = (hello.label, Some(conn));
             let session = Session { secret, label, conn, lost_at: None, journal, used_at: now, away: false };
             self.sessions.insert(key.clone(), session);
+            self.watcher_anew(now, &key);
             self.welcome(id, &key);
         }
         self.watcher_connected(now, &key, true);
+        self.look_for_publisher(now, &key.user);
         if !was_online {
             self.tell_presence(now, &key.user);
         }
@@ -357,12 +362,16 @@ impl Core {
 
     fn welcome(&mut self, id: Option<&str>, key: &DeviceKey) {
         let Some(Session { secret, conn: Some(conn), .. }) = self.sessions.get(key) else { return };
-        let conn = *conn;
+        let (conn, secret) = (*conn, secret.clone());
+        let people = self.people_for(self.role_of(&key.user));
         let welcome = json!({ "type": "welcome", "re": id, "body": {
             "session": secret, "resumed": false, "seq": 0, "you": key.user, "dnd": self.dnd.contains(&key.user),
-            "people": self.people_for(&key.user), "calls": self.calls_of(key), "watched": self.watched_view(key),
+            "calls": self.calls_of(key), "watched": self.watched_view(key),
             "questions": self.questions(&key.user), "config": self.config } });
-        self.outputs.push(Output::Send(conn, welcome.to_string().into()));
+        // People are JSON already, and many.
+        let text = welcome.to_string();
+        let text = text.replacen(r#""body":{"#, &format!(r#""body":{{"people":{people},"#), 1);
+        self.outputs.push(Output::Send(conn, text.into()));
     }
 
     fn answer(&mut self, now: Instant, device: &DeviceKey, id: Option<&str>, request: Request) {
@@ -462,7 +471,10 @@ impl Core {
     }
 
     fn new_directory(&mut self, now: Instant, directory: Arc<Directory>) {
-        self.directory = directory;
+        let before = std::mem::replace(&mut self.directory, directory);
+        if before == self.directory {
+            return;
+        }
         let gone: Vec<DeviceKey> = self
             .sessions
             .keys()
@@ -474,7 +486,8 @@ impl Core {
         }
         self.withdraw_calls(now);
         self.withdraw_watches(now);
-        self.tell_people(now);
+        self.new_preferences(now, &before);
+        self.tell_people();
     }
 
     /// Ends what has had its time.
@@ -502,7 +515,7 @@ impl Core {
                 session.away = true;
             }
             self.tell_presence(now, &key.user);
-            self.publisher_away(now, &key);
+            self.look_for_publisher(now, &key.user);
         }
         let lost = |session: &Session| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
         let gone: Vec<DeviceKey> =
@@ -512,6 +525,7 @@ impl Core {
         }
         self.expire_calls(now);
         self.expire_watches(now);
+        self.flush_presence(now);
     }
 
     fn drop_session(&mut self, now: Instant, key: &DeviceKey, reason: Reason) {

@@ -1,12 +1,36 @@
 //! Who is there, and who may know: people as others see them, and telling those others when it changes.
+//!
+//! What one person sees of another depends on the two roles alone. So what has changed in a moment is put together
+//! once for each role, and sent to all of that role: with 1,000 people online this is what the time would go into.
 
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::message::event;
-use super::{Core, DeviceKey, Member};
-use crate::accounts::permissions::{Action, Scopes, Who, may};
+use super::{Core, DeviceKey, Member, Output};
+use crate::accounts::permissions::{Action, Person, Role, Scopes, Who, may};
+
+/// Changes of so long are told together.
+const GATHER: Duration = Duration::from_millis(150);
+
+/// What has changed and is not told yet.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Login names, in lower case.
+    users: BTreeSet<String>,
+    due: Option<Instant>,
+    /// Everybody as each role sees them, until something changes.
+    snapshots: BTreeMap<Role, Arc<str>>,
+}
+
+impl News {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}
 
 impl Core {
     /// A user is there as long as one of their devices has a connection, or had one a moment ago.
@@ -36,8 +60,15 @@ impl Core {
         self.may_to(who, |other| Action::SeePerson(&other.person), whom)
     }
 
-    fn view(&self, viewer: &str, user: &str) -> Option<Value> {
+    /// A user as a role sees them; nothing if it does not.
+    fn view(&self, role: Role, user: &str) -> Option<Value> {
         let member = self.directory.members.get(user)?;
+        // Nobody has this name: it is about somebody else.
+        let viewer = Person { name: String::new(), role, groups: Vec::new() };
+        let may = |action| may(&self.directory.rules, Who::Person(&viewer, Scopes::ALL), action);
+        if !may(Action::SeePerson(&member.person)) {
+            return None;
+        }
         let state = if !self.is_online(user) {
             "offline"
         } else if self.is_in_call(user) {
@@ -53,39 +84,74 @@ impl Core {
             "state": state,
             "dnd": self.dnd.contains(user),
             "devices": self.present_devices(user).filter_map(|key| Some(&self.sessions.get(key)?.label)).collect::<Vec<_>>(),
-            "may_call": self.may_to(viewer, |other| Action::Call(&other.person), user),
-            "may_watch": self.may_to(viewer, |other| Action::WatchPerson(&other.person), user),
+            "may_call": may(Action::Call(&member.person)),
+            "may_watch": may(Action::WatchPerson(&member.person)),
         }))
     }
 
-    /// Everybody whom a user may see, themselves left out.
-    pub(super) fn people_for(&self, viewer: &str) -> Vec<Value> {
-        let others =
-            self.directory.members.keys().filter(|user| *user != viewer && self.may_see(viewer, user));
-        others.filter_map(|user| self.view(viewer, user)).collect()
+    /// Everybody whom a role sees, as JSON.
+    pub(super) fn people_for(&mut self, role: Role) -> Arc<str> {
+        if let Some(known) = self.news.snapshots.get(&role) {
+            return known.clone();
+        }
+        let people: Vec<Value> =
+            self.directory.members.keys().filter_map(|user| self.view(role, user)).collect();
+        let text: Arc<str> = Value::Array(people).to_string().into();
+        self.news.snapshots.insert(role, text.clone());
+        text
     }
 
-    /// Tells all who may know how a user is now.
+    /// All who may know are told soon how a user is now.
     pub(super) fn tell_presence(&mut self, now: Instant, user: &str) {
-        let viewers: Vec<DeviceKey> = self
-            .sessions
-            .keys()
-            .filter(|key| key.user != user && self.may_see(&key.user, user))
-            .cloned()
-            .collect();
-        for viewer in viewers {
-            if let Some(view) = self.view(&viewer.user, user) {
-                self.push(now, &viewer, event("presence", &view));
+        self.news.users.insert(user.to_owned());
+        self.news.due.get_or_insert(now + GATHER);
+        self.news.snapshots.clear();
+    }
+
+    /// Tells what has changed, if it is time.
+    pub(super) fn flush_presence(&mut self, now: Instant) {
+        if self.news.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.news.due = None;
+        let users = std::mem::take(&mut self.news.users);
+        for (role, conns) in self.connected_by_role() {
+            let views: Vec<Value> = users.iter().filter_map(|user| self.view(role, user)).collect();
+            if views.is_empty() {
+                continue;
             }
+            // Without a number: whoever misses it gets everybody anew when they resume.
+            let text: Arc<str> = event("presence", &json!({ "people": views })).to_string().into();
+            self.outputs.extend(conns.into_iter().map(|conn| Output::Send(conn, text.clone())));
         }
     }
 
     /// Tells everybody anew whom they may see.
-    pub(super) fn tell_people(&mut self, now: Instant) {
-        let viewers: Vec<DeviceKey> = self.sessions.keys().cloned().collect();
-        for viewer in viewers {
-            let people = json!({ "people": self.people_for(&viewer.user) });
-            self.push(now, &viewer, event("people", &people));
+    pub(super) fn tell_people(&mut self) {
+        self.news.snapshots.clear();
+        for (role, conns) in self.connected_by_role() {
+            let text = self.people_event(role);
+            self.outputs.extend(conns.into_iter().map(|conn| Output::Send(conn, text.clone())));
         }
+    }
+
+    /// The event with everybody.
+    pub(super) fn people_event(&mut self, role: Role) -> Arc<str> {
+        format!(r#"{{"type":"people","body":{{"people":{}}}}}"#, self.people_for(role)).into()
+    }
+
+    /// The role of somebody who is in the directory.
+    pub(super) fn role_of(&self, user: &str) -> Role {
+        self.directory.members.get(user).map_or(Role::Guest, |member| member.person.role)
+    }
+
+    fn connected_by_role(&self) -> BTreeMap<Role, Vec<super::Conn>> {
+        let mut found: BTreeMap<Role, Vec<super::Conn>> = BTreeMap::new();
+        for (key, session) in &self.sessions {
+            if let Some(conn) = session.conn {
+                found.entry(self.role_of(&key.user)).or_default().push(conn);
+            }
+        }
+        found
     }
 }

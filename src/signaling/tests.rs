@@ -425,21 +425,40 @@ fn rights_that_end_end_calls_and_sockets() {
 #[test]
 fn presence_is_told_to_whom_it_may_concern() {
     let mut world = World::with("anna/a gus/g");
-    let conn = |world: &World, name: &str| world.sockets[name];
-    let told = |world: &World, outputs: &[Output], name: &str| {
-        outputs.iter().any(|output| matches!(output, Output::Send(to, text) if *to == conn(world, name) && text.contains("presence")))
-    };
+    world.pass(Duration::from_secs(1));
     world.next += 1;
     let socket = Conn(world.next);
     world.names.insert(socket, "carl/c".into());
     world.core.handle(world.now, Input::Connected { conn: socket, user: "carl".into(), secret: 9 });
     let hello = json!({ "type": "hello", "body": { "device": "c" } }).to_string();
-    let outputs = world.core.handle(world.now, Input::Frame { conn: socket, text: hello });
-    assert!(told(&world, &outputs, "anna/a"));
-    assert!(!told(&world, &outputs, "gus/g"), "a guest sees no members");
-    let people = world.core.people_for("gus");
-    let names: Vec<_> = people.iter().map(|person| person["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["dora"]);
+    world.core.handle(world.now, Input::Frame { conn: socket, text: hello });
+    // With whatever else changes in this moment.
+    world.send("anna/a", "presence.set", &json!({ "dnd": true }));
+    world.now = world.core.next_deadline().unwrap();
+    let outputs = world.core.handle(world.now, Input::Tick);
+    let told = |name: &str| -> Vec<String> {
+        let conn = world.sockets[name];
+        let texts = outputs.iter().filter_map(|output| match output {
+            Output::Send(to, text) if *to == conn => Some(serde_json::from_str::<Value>(text).unwrap()),
+            _ => None,
+        });
+        let people = texts.filter(|frame| frame["type"] == "presence" && frame["seq"].is_null());
+        people
+            .flat_map(|frame| frame["body"]["people"].as_array().unwrap().clone())
+            .map(|person| person["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(told("anna/a"), ["anna", "carl"]);
+    assert!(told("gus/g").is_empty(), "a guest sees no members");
+    assert_eq!(world.seen_by(Role::Guest), ["dora"]);
+}
+
+impl World {
+    /// The names of those whom a role sees.
+    fn seen_by(&mut self, role: Role) -> Vec<String> {
+        let people: Vec<Value> = serde_json::from_str(&self.core.people_for(role)).unwrap();
+        people.iter().map(|person| person["name"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 #[test]

@@ -37,8 +37,10 @@ struct Watch {
     /// Without being asked: ends when the person takes the watcher off the list.
     by_list: bool,
     since: Instant,
-    /// The watcher's page is gone.
+    /// The watcher's page is gone, or is a new one that has not asked for this.
     idle_since: Option<Instant>,
+    /// The device's page has asked for it, and not only one before it.
+    claimed: bool,
     /// Pictures on their way to this watcher's user.
     pictures: usize,
 }
@@ -83,7 +85,7 @@ impl Core {
         }
         if let Some(camera) = self.cameras.get_mut(&user) {
             if let Some(watch) = camera.watches.iter_mut().find(|watch| watch.watcher == *watcher) {
-                watch.idle_since = None;
+                (watch.idle_since, watch.claimed) = (None, true);
                 let state = if watch.granted { "granted" } else { "asking" };
                 return Ok(json!({ "stream": camera_of(&user), "state": state }));
             }
@@ -101,11 +103,18 @@ impl Core {
             by_list,
             since: now,
             idle_since: None,
+            claimed: true,
             pictures: 0,
         };
         self.cameras.entry(user.clone()).or_default().watches.push(watch);
         if by_list {
             self.changed_watchers(now, &user);
+            let camera = self.cameras.get(&user);
+            let goes_on =
+                camera.is_some_and(|camera| camera.watches.iter().any(|watch| watch.watcher == *watcher));
+            if !goes_on {
+                return Err("camera_failed");
+            }
             return Ok(json!({ "stream": camera_of(&user), "state": "granted" }));
         }
         let asked = json!({ "watcher": watcher.user, "display": self.display(&watcher.user), "seconds": ASK.as_secs() });
@@ -200,11 +209,13 @@ impl Core {
         }
         camera.failed.push(device.clone());
         camera.device = None;
-        if self.pick_device(&user).is_some() {
-            return self.changed_watchers(now, &user);
+        let denied = code == "camera_denied";
+        let reason = if denied { "camera_denied" } else { "camera_failed" };
+        // Consent that was given here is not for the camera of another device.
+        self.end_watches(now, &user, Some(reason), |watch| watch.granted && (denied || !watch.by_list));
+        if self.cameras.contains_key(&user) {
+            self.changed_watchers(now, &user);
         }
-        let reason = if code == "camera_denied" { "camera_denied" } else { "camera_failed" };
-        self.end_watches(now, &user, Some(reason), |_| true);
     }
 
     /// The media engine tells: a picture of somebody's camera has begun or ended on its way to a user.
@@ -216,17 +227,29 @@ impl Core {
         for watch in camera.watches.iter_mut().filter(|watch| watch.watcher.user == watcher) {
             watch.pictures = if began { watch.pictures + 1 } else { watch.pictures.saturating_sub(1) };
             let connected = sessions.get(&watch.watcher).is_some_and(|session| session.conn.is_some());
-            watch.idle_since = (watch.pictures == 0 && !connected).then_some(now);
+            let seen = watch.claimed && (connected || watch.pictures > 0);
+            watch.idle_since = if seen { None } else { watch.idle_since.or(Some(now)) };
         }
     }
 
     /// A device's socket is lost, or is back.
     pub(super) fn watcher_connected(&mut self, now: Instant, device: &DeviceKey, connected: bool) {
-        for camera in self.cameras.values_mut() {
-            for watch in camera.watches.iter_mut().filter(|watch| watch.watcher == *device) {
-                watch.idle_since = (!connected && watch.pictures == 0).then_some(now);
-            }
+        for watch in self.watches_of(device) {
+            let seen = watch.claimed && (connected || watch.pictures > 0);
+            watch.idle_since = if seen { None } else { watch.idle_since.or(Some(now)) };
         }
+    }
+
+    /// Another page has taken the place of the one that watched: what it does not ask for is over soon.
+    pub(super) fn watcher_anew(&mut self, now: Instant, device: &DeviceKey) {
+        for watch in self.watches_of(device) {
+            (watch.claimed, watch.idle_since) = (false, Some(now));
+        }
+    }
+
+    fn watches_of<'a>(&'a mut self, device: &'a DeviceKey) -> impl Iterator<Item = &'a mut Watch> {
+        let watches = self.cameras.values_mut().flat_map(|camera| &mut camera.watches);
+        watches.filter(move |watch| watch.watcher == *device)
     }
 
     /// Ends what has had its time.
@@ -253,26 +276,46 @@ impl Core {
         let user = device.user.clone();
         let Some(camera) = self.cameras.get_mut(&user) else { return };
         camera.failed.retain(|other| other != device);
-        if camera.device.as_ref() == Some(device) {
+        let published = camera.device.as_ref() == Some(device);
+        if published {
             camera.device = None;
+            self.end_watches(now, &user, Some("lost"), |watch| watch.granted && !watch.by_list);
         }
         let connected =
             |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
         if !self.devices_of(&user).any(connected) {
             self.end_watches(now, &user, Some("lost"), |_| true);
-        } else {
+        } else if self.cameras.contains_key(&user) {
             self.changed_watchers(now, &user);
         }
     }
 
-    /// A device has been without a socket for a while: if it is the one that publishes, another one takes over.
-    pub(super) fn publisher_away(&mut self, now: Instant, device: &DeviceKey) {
-        let publishes =
-            self.cameras.get(&device.user).is_some_and(|camera| camera.device.as_ref() == Some(device));
+    /// A device has been without a socket for a while, or another one has come: if the one that publishes is gone,
+    /// another takes over for those who need not ask. All others have to ask there.
+    pub(super) fn look_for_publisher(&mut self, now: Instant, user: &str) {
+        let Some(camera) = self.cameras.get(user) else { return };
+        let away = |key: &DeviceKey| self.sessions.get(key).is_none_or(|session| session.away);
+        if !camera.device.as_ref().is_some_and(away) {
+            return;
+        }
+        self.end_watches(now, user, Some("lost"), |watch| watch.granted && !watch.by_list);
         let connected =
             |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
-        if publishes && self.devices_of(&device.user).any(connected) {
-            self.changed_watchers(now, &device.user.clone());
+        if self.cameras.contains_key(user) && self.devices_of(user).any(connected) {
+            self.changed_watchers(now, user);
+        }
+    }
+
+    /// People have changed what they decide for themselves: whether sound goes along.
+    pub(super) fn new_preferences(&mut self, now: Instant, before: &super::Directory) {
+        let sound = |directory: &super::Directory, user: &str| {
+            directory.members.get(user).map(|member| member.preferences.watched.sound)
+        };
+        let users: Vec<String> = self.cameras.keys().cloned().collect();
+        for user in users {
+            if sound(before, &user) != sound(&self.directory, &user) {
+                self.changed_watchers(now, &user);
+            }
         }
     }
 

@@ -268,6 +268,40 @@ describe("between people", () => {
     await silent(b);
   });
 
+  test("a call is answered over an open dialog", async (t) => {
+    const { a, b } = await two(t);
+    await b.getByRole("button", { name: "Camera and microphone" }).click();
+    await until("one sees oneself", () => b.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await b.keyboard.press("Escape");
+    await b.locator("dialog").waitFor({ state: "detached" });
+    await seesGreen(b, ".call-face video");
+    await b.locator("[data-hangup]").click();
+    await silent(a);
+  });
+
+  test("a held call is not lost when the other one ends", async (t) => {
+    const { a, b } = await two(t);
+    const carl = await person(first, server, "carl");
+    t.after(carl.close);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await call(carl.page, "bert");
+    await b.getByRole("button", { name: "Hold and accept" }).click();
+    await talking(carl.page);
+    await carl.page.locator("[data-hangup]").click();
+    await b.locator(".call-faceless").getByText("You have put the call on hold").waitFor();
+    await b.locator("[data-tool=hold]").click();
+    await seeAndHear(a, b);
+    await b.locator("[data-hangup]").click();
+    await silent(a);
+  });
+
   test("an intercom accepts by itself, and says so", async (t) => {
     const { a, b } = await two(t);
     await b.goto(`${server.url}/account`);

@@ -88,12 +88,12 @@ describe("with consent", () => {
     await notice(b).getByText("anna, carl").waitFor();
     const pages = [a, b, carl.page];
     const before = await Promise.all(pages.map(carried));
-    await until("a good deal has been sent", async () => (await carried(b)).sent - before[1].sent > 60_000);
+    await until("a good deal has been sent", async () => (await carried(b)).sent - before[1].sent > 120_000);
     const now = await Promise.all(pages.map(carried));
     assert.equal(now[1].outgoing, 1, "it goes up once");
     const sent = now[1].sent - before[1].sent;
     const received = now[0].received - before[0].received + now[2].received - before[2].received;
-    assert.ok(received > 1.6 * sent && received < 2.4 * sent, `${sent} up, ${received} down`);
+    assert.ok(received > 1.4 * sent && received < 2.4 * sent, `${sent} up, ${received} down`);
     await a.keyboard.press("Escape");
     await notice(b).getByText("by carl").waitFor();
     await seesGreen(carl.page, stage);

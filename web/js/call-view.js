@@ -99,7 +99,7 @@ export class CallView {
     const { calls } = this.desk;
     const others = [...calls.calls.values()].filter((other) => other !== call);
     return html`<div class="call-notices">
-      ${calls.byItself ? html`<p class="call-note" role="status" data-auto>${t("call.by_itself", { name: call.display })}</p>` : nothing}
+      ${call.byItself ? html`<p class="call-note" role="status" data-auto>${t("call.by_itself", { name: call.display })}</p>` : nothing}
       ${call.problem
         ? html`<p class="call-note warn" role="alert" data-problem=${call.problem}>${t(has(`device.${call.problem}`) ? `device.${call.problem}` : "device.media_busy")}
             <button class="button small" @click=${() => call.renew(call.local.audio ? "camera" : "audio")}>${t("device.again")}</button></p>`

@@ -48,6 +48,8 @@ export class Call extends EventTarget {
     /** What the other side says that it sends. */
     this.remote = { audio: true, camera: options.video, screen: false };
     this.muted = false;
+    /** It was accepted without a question. */
+    this.byItself = false;
     /** By oneself, by the other. */
     this.held = { here: false, there: false };
     /** Why there is no camera or sound of one's own: a code, or empty. */
@@ -115,6 +117,8 @@ export class Call extends EventTarget {
    * @param {MediaStreamTrack | null} track
    */
   async #use(slot, track) {
+    // The other side may have hung up while a device was opening, or a screen was chosen.
+    if (this.ended) return track?.stop();
     const before = this.local[slot];
     this.local[slot] = track;
     if (before && before !== track) before.stop();
@@ -321,6 +325,9 @@ export class Call extends EventTarget {
       audio: place === "face" && !this.held.here ? this.local.audio : null,
       video: this.held.here ? null : place === "face" ? this.local.camera : this.local.screen,
     };
+    publisher.addEventListener("state", () => {
+      if (publisher.state === "blocked" && place === "face") this.#noWay();
+    });
     publisher.start();
     return publisher;
   }
@@ -336,11 +343,17 @@ export class Call extends EventTarget {
     player.addEventListener("state", () => {
       if (player !== this.players.face) return;
       if (player.state === "playing") this.#connected();
+      else if (player.state === "blocked") return this.#noWay();
       else if (this.state === "connected") this.state = "lost";
       this.#changed();
     });
     player.start();
     return player;
+  }
+
+  /** Neither directly nor through the server. */
+  #noWay() {
+    if (!this.ended) this.dispatchEvent(new Event("fail"));
   }
 
   #playBoard() {

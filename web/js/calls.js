@@ -3,10 +3,10 @@ import { Call } from "./call.js";
 import { t } from "./i18n.js";
 import { play } from "./tones.js";
 
-/** @typedef {{ id: number, from: string, display: string, video: boolean, waiting: boolean }} Incoming */
+/** @typedef {{ id: number, from: string, display: string, video: boolean, waiting: boolean, auto: boolean }} Incoming */
 /** @typedef {{ id: number, to: string, display: string, video: boolean, waiting: boolean }} Outgoing */
 /** @typedef {{ peer: string, display: string, video: boolean, code: string, message: string }} Ended */
-/** @typedef {{ id: number, peer: string, display: string, video: boolean, polite: boolean }} Rejoinable */
+/** @typedef {{ id: number, peer: string, display: string, video: boolean, polite: boolean, held: boolean }} Rejoinable */
 
 /**
  * Events: `change`; `missed` when somebody was not answered.
@@ -28,8 +28,6 @@ export class Calls extends EventTarget {
     this.over = null;
     /** Calls of this tab before it was reloaded. @type {Rejoinable[]} */
     this.rejoinable = [];
-    /** Accepted without a question. */
-    this.byItself = false;
     this.hush = () => {};
     /** The tone that plays, or empty. */
     this.sounding = "";
@@ -52,16 +50,18 @@ export class Calls extends EventTarget {
     const ids = new Set();
     for (const call of welcome.calls) {
       ids.add(call.call);
-      const { call: id, peer, display, video, outgoing, polite, state } = call;
+      const { call: id, peer, display, video, outgoing, polite, state, held } = call;
       if (state !== "ringing") {
-        if (!this.calls.has(id)) this.rejoinable.push({ id, peer, display, video, polite });
+        if (!this.calls.has(id)) this.rejoinable.push({ id, peer, display, video, polite, held });
       } else if (outgoing) {
         this.outgoing = { id, to: peer, display, video, waiting: false };
       } else {
-        this.incoming.set(id, { id, from: peer, display, video, waiting: false });
+        this.incoming.set(id, { id, from: peer, display, video, waiting: false, auto: false });
       }
     }
     if (this.outgoing && !ids.has(this.outgoing.id)) this.outgoing = null;
+    // What the server knows no more has ended while the line was down.
+    for (const id of this.calls.keys()) if (!ids.has(id)) this.#ended({ call: id, reason: "lost", message: "", missed: false });
     this.#changed();
   }
 
@@ -78,9 +78,8 @@ export class Calls extends EventTarget {
 
   /** @param {any} body */
   #called({ call: id, from, display, video, waiting, auto }) {
-    this.incoming.set(id, { id, from, display, video, waiting });
+    this.incoming.set(id, { id, from, display, video, waiting, auto });
     if (auto) {
-      this.byItself = true;
       play("notice");
       this.accept(id, { video });
       return;
@@ -92,9 +91,10 @@ export class Calls extends EventTarget {
   /** The caller learns that it was accepted; so does the device that has accepted. @param {any} body */
   #accepted({ call: id, peer, display, video, polite }) {
     const wanted = this.incoming.get(id)?.video ?? this.outgoing?.video ?? video;
+    const byItself = this.incoming.get(id)?.auto ?? false;
     if (this.outgoing?.id === id || (this.outgoing && !this.outgoing.id)) this.outgoing = null;
     this.incoming.delete(id);
-    this.#begin({ id, peer, display, video: wanted, polite });
+    this.#begin({ id, peer, display, video: wanted, polite, held: false }).byItself = byItself;
   }
 
   /**
@@ -102,9 +102,11 @@ export class Calls extends EventTarget {
    * @param {boolean} [again]
    */
   #begin({ id, peer, display, video, polite }, again = false) {
-    const { line, me, config } = this.desk;
-    const send = (/** @type {object} */ payload) => line.request("call.signal", { call: id, payload }).catch(() => {});
-    const connected = () => line.request("call.connected", { call: id }).catch(() => {});
+    const { desk } = this;
+    const { me, config } = desk;
+    // The line as it is then: another may have taken its place.
+    const send = (/** @type {object} */ payload) => desk.line.request("call.signal", { call: id, payload }).catch(() => {});
+    const connected = () => desk.line.request("call.connected", { call: id }).catch(() => {});
     const call = new Call({ id, me: me.name.toLowerCase(), peer, display, video, polite, config, send, connected });
     this.calls.set(id, call);
     this.current = call;
@@ -115,6 +117,7 @@ export class Calls extends EventTarget {
     call.addEventListener("fail", () => this.hangUp(call, true));
     call.start({ again });
     this.#changed();
+    return call;
   }
 
   /**
@@ -127,7 +130,6 @@ export class Calls extends EventTarget {
     const outgoing = { id: 0, to: to.toLowerCase(), display, video, waiting: false };
     this.outgoing = outgoing;
     this.over = null;
-    this.byItself = false;
     this.#changed();
     try {
       if (this.current) await this.#hold(this.current, true);
@@ -170,7 +172,9 @@ export class Calls extends EventTarget {
     try {
       await this.desk.line.request("call.accept", { call: id, hold: Boolean(before) });
     } catch {
+      // Given up, or answered elsewhere, at this moment.
       this.incoming.delete(id);
+      if (before) await before.hold(false);
     }
     this.#changed();
   }
@@ -197,8 +201,10 @@ export class Calls extends EventTarget {
   }
 
   /** @param {Rejoinable} call */
-  rejoin(call) {
+  async rejoin(call) {
+    if (this.current) await this.#hold(this.current, true);
     this.#begin(call, true);
+    if (call.held) await this.desk.line.request("call.hold", { call: call.id, held: false }).catch(() => {});
   }
 
   /** @param {Rejoinable} call */
@@ -250,8 +256,8 @@ export class Calls extends EventTarget {
     const call = this.calls.get(id);
     call?.end();
     this.calls.delete(id);
-    if (this.current === call) this.current = null;
-    this.byItself = false;
+    // One that is held comes to the front, and stays held until it is taken up.
+    if (this.current === call) this.current = [...this.calls.values()][0] ?? null;
   }
 
   /** The summary of the last call has been read. */
@@ -262,7 +268,7 @@ export class Calls extends EventTarget {
 
   /** The tones, the notifications and the title that fit. */
   #ring() {
-    const ringing = [...this.incoming.values()].filter(() => !this.byItself);
+    const ringing = [...this.incoming.values()].filter(({ auto }) => !auto);
     const wanted = ringing.length > 0 ? (this.current ? "waiting" : "ring") : this.outgoing?.id ? "ringback" : "";
     if (this.sounding !== wanted) {
       this.sounding = wanted;

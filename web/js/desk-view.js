@@ -26,6 +26,8 @@ export class DeskView {
     document.body.append(this.root);
     desk.addEventListener("change", () => this.draw());
     document.addEventListener("language", () => this.draw());
+    // A dialog that closes is taken off the page: not with what is in it.
+    document.addEventListener("close", () => document.body.append(this.root), { capture: true });
     // Questions run out.
     setInterval(() => this.desk.watched.questions.length > 0 && this.draw(), 1_000);
     document.addEventListener("keydown", (event) => this.#key(event));
@@ -43,11 +45,14 @@ export class DeskView {
     this.#summarize();
     // Before the sentences are there, there is nothing to say.
     if (!has("call.accept")) return;
+    // A modal dialog lets nobody touch what is outside of it: then this is inside.
+    const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+    if (this.root.parentNode !== host) host.append(this.root);
     render(
       html`
         ${this.callView.draw()}
         <div class="desk-cards" aria-live="assertive">
-          ${[...calls.incoming.values()].map((call) => (calls.byItself ? nothing : this.#incoming(call)))}
+          ${[...calls.incoming.values()].map((call) => (call.auto ? nothing : this.#incoming(call)))}
           ${calls.rejoinable.map((call) => this.#rejoin(call))}
           ${watched.questions.map((question) => this.#question(question))}
           ${this.#over()} ${this.#beingWatched()}

@@ -19,7 +19,7 @@ export class Desk extends EventTarget {
   constructor(me) {
     super();
     this.me = me;
-    this.people = new People();
+    this.people = new People(me.name);
     /** @type {{ ice_servers: RTCIceServer[], media: "auto" | "peer" | "server" }} */
     this.config = { ice_servers: [], media: "auto" };
     this.dnd = false;
@@ -70,7 +70,7 @@ export class Desk extends EventTarget {
   #event(frame) {
     const { type, body } = frame;
     if (type === "people") this.people.set(body.people);
-    if (type === "presence") this.people.update(body);
+    if (type === "presence") this.people.update(body.people);
     if (type === "people" || type === "presence") this.#tell("people");
     else if (type?.startsWith("call.")) this.calls.event(type, body);
     else if (type === "watch.granted" || type === "watch.ended") this.dispatchEvent(new CustomEvent("watch", { detail: frame }));

@@ -38,6 +38,7 @@ export function checkDevices({ video, action = "" }) {
   let level = 0;
   let hearing = false;
   let agreed = false;
+  let generation = 0;
   /** @type {AudioContext | null} */
   let sound = null;
 
@@ -102,14 +103,19 @@ export function checkDevices({ video, action = "" }) {
   async function begin() {
     end();
     problem = "";
+    generation += 1;
+    const mine = generation;
+    /** @type {MediaStream | null} */
+    let opened = null;
     try {
-      stream = await open({ audio: true, video });
+      opened = await open({ audio: true, video });
     } catch (error) {
       problem = error instanceof Error && "code" in error ? String(error.code) : "media_busy";
       // Without a camera one can still talk.
-      if (video && problem !== "media_insecure") stream = await open({ audio: true, video: false }).catch(() => null);
+      if (video && problem !== "media_insecure") opened = await open({ audio: true, video: false }).catch(() => null);
     }
-    if (!dialog.isConnected) return end();
+    if (!dialog.isConnected || mine !== generation) return opened?.getTracks().forEach((track) => track.stop());
+    stream = opened;
     mirror.srcObject = stream?.getVideoTracks().length ? stream : null;
     devices = await list();
     measure();

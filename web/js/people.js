@@ -14,7 +14,9 @@
  */
 
 export class People {
-  constructor() {
+  /** @param {string} me one's own login name: the server tells of oneself, too */
+  constructor(me) {
+    this.me = me.toLowerCase();
     /** By login name in lower case. @type {Map<string, Person>} */
     this.all = new Map();
     /** Whether they are known yet. */
@@ -23,13 +25,17 @@ export class People {
 
   /** @param {Person[]} people */
   set(people) {
-    this.all = new Map(people.map((person) => [person.name.toLowerCase(), person]));
+    this.all.clear();
+    this.update(people);
     this.known = true;
   }
 
-  /** @param {Person} person */
-  update(person) {
-    this.all.set(person.name.toLowerCase(), person);
+  /** @param {Person[]} people */
+  update(people) {
+    for (const person of people) {
+      const name = person.name.toLowerCase();
+      if (name !== this.me) this.all.set(name, person);
+    }
   }
 
   /** @param {string} name */

@@ -97,10 +97,9 @@ export class PersonWatch extends EventTarget {
     if (!this.wanted) return;
     this.wanted = false;
     this.listening.abort();
-    const asked = this.state !== "ended";
     this.#end("");
     this.#become("idle", "");
-    if (asked) this.desk.line.request("watch.stop", { to: this.name }).catch(() => {});
+    this.desk.line.request("watch.stop", { to: this.name }).catch(() => {});
   }
 
   /**

@@ -26,6 +26,8 @@ export class Watched extends EventTarget {
     /** @type {MediaStream | null} */
     this.stream = null;
     this.opening = false;
+    /** Everything was ended here, and the server has not said so yet. */
+    this.ending = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.leaving = undefined;
   }
@@ -60,12 +62,19 @@ export class Watched extends EventTarget {
 
   /** @param {{ stream: string, watchers: { name: string, display: string }[], here: boolean, sound: boolean }} state */
   #set({ stream, watchers, here, sound }) {
+    if (watchers.length === 0) this.ending = false;
+    if (this.ending) {
+      // The word was lost with the line: until it is taken the camera stays off.
+      this.desk.line.request("watched.stop").catch(() => {});
+      return;
+    }
     const more = watchers.length > this.watchers.length;
     this.watchers = watchers;
     this.here = here;
     if (more) play("notice");
     clearTimeout(this.leaving);
-    if (here) this.#publish(stream, sound);
+    if (here && this.publisher) this.#setSound(sound);
+    else if (here) this.#publish(stream, sound);
     else if (this.publisher && watchers.length > 0) this.stop();
     else if (this.publisher) this.leaving = setTimeout(() => this.stop(), LINGER);
     this.#changed();
@@ -101,8 +110,26 @@ export class Watched extends EventTarget {
       this.stop();
       this.desk.line.request("watched.failed", { code: "media_none" }).catch(() => {});
     });
+    publisher.addEventListener("state", () => {
+      if (publisher.state !== "blocked" || this.publisher !== publisher) return;
+      this.stop();
+      this.desk.line.request("watched.failed", { code: publisher.code }).catch(() => {});
+    });
     publisher.start();
     this.#changed();
+  }
+
+  /** The person has changed their mind about sound. @param {boolean} sound */
+  async #setSound(sound) {
+    const before = this.publisher?.tracks.audio ?? null;
+    if (sound === Boolean(before)) return;
+    before?.stop();
+    const opened = sound ? await open({ audio: true, video: false }).catch(() => null) : null;
+    const track = opened?.getAudioTracks()[0] ?? null;
+    if (!this.publisher || !this.stream) return track?.stop();
+    if (before) this.stream.removeTrack(before);
+    if (track) this.stream.addTrack(track);
+    await this.publisher.setTrack("audio", track);
   }
 
   /** The camera goes out here; what the server knows of it stays. */
@@ -127,6 +154,8 @@ export class Watched extends EventTarget {
 
   /** Nobody watches any more, from this moment: the camera goes out here before the server hears of it. */
   async end() {
+    this.here = false;
+    this.ending = this.watchers.length > 0;
     this.stop();
     this.watchers = [];
     this.#changed();

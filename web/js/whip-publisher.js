@@ -111,7 +111,7 @@ export class WhipPublisher extends EventTarget {
       await this.setQuality(this.quality);
       await peer.setLocalDescription();
       // The server's candidates are enough: our checks reach it, and it answers them.
-      const answer = await this.#post(peer.localDescription?.sdp ?? "");
+      const answer = await this.#post(peer.localDescription?.sdp ?? "", current);
       if (!current()) return;
       await peer.setRemoteDescription({ type: "answer", sdp: answer });
       this.timer = setTimeout(() => current() && this.#failed("media"), CONNECT_LIMIT);
@@ -184,13 +184,19 @@ export class WhipPublisher extends EventTarget {
     this.timer = setTimeout(() => this.#connect(), delay);
   }
 
-  /** @param {string} sdp */
-  async #post(sdp) {
+  /** @param {string} sdp @param {() => boolean} current */
+  async #post(sdp, current) {
     const headers = { "Content-Type": "application/sdp", ...this.#authorization() };
     const response = await fetch(this.url, { method: "POST", headers, body: sdp, signal: AbortSignal.timeout(15_000) });
     const text = await response.text();
     if (response.status === 201) {
-      this.location = new URL(response.headers.get("Location") ?? "", new URL(this.url, window.location.href)).href;
+      const location = new URL(response.headers.get("Location") ?? "", new URL(this.url, window.location.href)).href;
+      if (!current()) {
+        // Stopped in the meantime: the server must not wait for whoever does not come.
+        fetch(location, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
+        return text;
+      }
+      this.location = location;
       this.tag = response.headers.get("ETag") ?? "*";
       return text;
     }

@@ -163,6 +163,8 @@ fn a_watcher_who_is_gone_is_missed_for_seconds_only() {
     // A reload: the picture ends, the socket too, and both come back.
     world.picture("anna", false);
     world.play("> anna/a loses\n> anna/a waits 3\n> anna/a connects\nanna/a < welcome resumed=false");
+    world.send("anna/a", "watch.start", &json!({ "to": "bert" }));
+    assert_eq!(world.log(), "anna/a < ok {\"state\":\"granted\",\"stream\":\"user/bert/camera\"}\n");
     world.picture("anna", true);
     world.play("> anna/a waits 30");
     // Signaling alone is lost: the picture goes on.
@@ -172,11 +174,24 @@ fn a_watcher_who_is_gone_is_missed_for_seconds_only() {
     assert!(world.core.cameras.is_empty());
 }
 
-#[test]
-fn another_device_publishes_where_the_first_one_cannot() {
+const LISTED: &str = r#"
+    > anna/a watch.start {"to":"bert"}
+    bert/desk < watched {"here":false,"sound":true,"stream":"user/bert/camera","watchers":[{"display":"ANNA","name":"anna"}]}
+    bert/phone < watched {"here":true,"sound":true,"stream":"user/bert/camera","watchers":[{"display":"ANNA","name":"anna"}]}
+    anna/a < ok {"state":"granted","stream":"user/bert/camera"}
+"#;
+
+fn listed() -> World {
     let mut world = World::with("anna/a bert/desk bert/phone");
-    world.play(ASKED);
-    world.play(GRANTED);
+    world.handle(decided("bert", |preferences| preferences.watched.allow = vec![Subject::Everyone]));
+    world.log();
+    world
+}
+
+#[test]
+fn another_device_publishes_where_the_first_one_cannot_for_those_who_need_not_ask() {
+    let mut world = listed();
+    world.play(LISTED);
     world.play(
         r#"
     > bert/desk watched.failed {"code":"camera_none"}
@@ -192,6 +207,66 @@ fn another_device_publishes_where_the_first_one_cannot() {
     bert/desk < ok {}
 "#,
     );
+    let mut world = listed();
+    world.play(LISTED);
+    world.disconnect("bert/phone");
+    world.play(
+        r#"
+    > anna/a waits 4
+    > anna/a waits 1
+    bert/desk < watched {"here":true,"sound":true,"stream":"user/bert/camera","watchers":[{"display":"ANNA","name":"anna"}]}
+"#,
+    );
+}
+
+#[test]
+fn consent_is_for_the_camera_of_the_device_where_it_was_given() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ASKED);
+    world.play(GRANTED);
+    world.play(
+        r#"
+    > bert/phone watched.failed {"code":"camera_none"}
+    anna/a < watch.ended {"reason":"camera_failed","to":"bert"}
+    bert/desk < watched {"here":false,"sound":true,"stream":"user/bert/camera","watchers":[]}
+    bert/phone < watched {"here":false,"sound":true,"stream":"user/bert/camera","watchers":[]}
+    bert/phone < ok {}
+"#,
+    );
+    world.play(ASKED);
+    world.play(GRANTED);
+    world.disconnect("bert/phone");
+    world.play(
+        r#"
+    > anna/a waits 5
+    anna/a < watch.ended {"reason":"lost","to":"bert"}
+    bert/desk < watched {"here":false,"sound":true,"stream":"user/bert/camera","watchers":[]}
+"#,
+    );
+    assert!(world.core.cameras.is_empty());
+}
+
+#[test]
+fn a_new_page_of_the_watcher_that_does_not_ask_ends_it() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ASKED);
+    world.play(GRANTED);
+    world.picture("anna", true);
+    // From the wall to another page in the same tab.
+    world.play("> anna/a loses\n> anna/a connects\nanna/a < welcome resumed=false");
+    world.picture("anna", false);
+    world.play(&format!("> anna/a waits 4\n> anna/a waits 1\n{NOBODY_WATCHES}"));
+}
+
+#[test]
+fn sound_that_is_taken_back_is_told_to_the_device_that_publishes() {
+    let mut world = listed();
+    world.play(LISTED);
+    world.handle(decided("bert", |preferences| {
+        preferences.watched.allow = vec![Subject::Everyone];
+        preferences.watched.sound = false;
+    }));
+    assert!(world.log().contains(r#"bert/phone < watched {"here":true,"sound":false"#));
 }
 
 #[test]
@@ -203,7 +278,7 @@ fn a_logout_ends_it_at_once() {
     let conn = world.sockets["bert/b"];
     world.handle(Input::Disconnected { conn, for_good: true });
     assert_eq!(world.log(), "anna/a < watch.ended {\"reason\":\"lost\",\"to\":\"bert\"}\n");
-    let view = world.core.people_for("anna");
+    let view: Vec<Value> = serde_json::from_str(&world.core.people_for(Role::Member)).unwrap();
     let bert = view.iter().find(|person| person["name"] == "bert").unwrap();
     assert_eq!(bert["state"], "offline", "no ghost");
 }
@@ -264,27 +339,4 @@ fn both_sides_of_a_call_may_go_through_the_server_while_it_lasts() {
     assert_eq!(world.grants(), expected);
     world.send("anna/a", "call.hangup", &json!({ "call": 1 }));
     assert!(world.grants().is_empty());
-}
-
-#[test]
-fn a_publisher_whose_page_is_gone_is_followed_by_another_device() {
-    let mut world = World::with("anna/a bert/desk bert/phone");
-    world.play(ASKED);
-    world.play(GRANTED);
-    world.disconnect("bert/phone");
-    world.play(
-        r#"
-    > anna/a waits 4
-    > anna/a waits 1
-    bert/desk < watched {"here":true,"sound":true,"stream":"user/bert/camera","watchers":[{"display":"ANNA","name":"anna"}]}
-"#,
-    );
-    // And one that answers somebody else in the meantime publishes itself.
-    let mut world = World::with("anna/a carl/c bert/desk bert/phone");
-    world.play(ASKED);
-    world.play(GRANTED);
-    world.disconnect("bert/phone");
-    world.send("carl/c", "watch.start", &json!({ "to": "bert" }));
-    world.send("bert/desk", "watch.answer", &json!({ "watcher": "carl", "allow": true }));
-    assert!(world.log().contains(r#"bert/desk < watched {"here":true"#));
 }
