@@ -35,7 +35,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Server {
     child: Child,
     port: u16,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
     /// A cookie for each user.
     cookies: Vec<String>,
 }
@@ -59,24 +59,27 @@ impl Server {
              connections_per_address = 60000\nrequests_per_second = 100000\n"
         );
         std::fs::write(&config, text).unwrap();
-        let program = env!("CARGO_BIN_EXE_gatehouse");
-        let pinned = Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success());
-        let mut command = Command::new(if pinned { "taskset" } else { program });
-        if pinned {
-            command.args(["-c", "0", program]);
-        }
-        command.arg("--config").arg(&config).arg("--data").arg(&folder).stdout(Stdio::null());
-        let child = command.spawn().unwrap();
-        if pinned {
-            let own = std::process::id().to_string();
-            let _ = Command::new("taskset").args(["-a", "-cp", "1", &own]).output();
-        }
-        let cookies = cookies.into_iter().map(|token| format!("gatehouse-{port}={token}")).collect();
-        let server = Self { child, port, _data: data, cookies };
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        let mut server = Self {
+            child: launch(&config, &folder),
+            port,
+            data,
+            cookies: cookies.into_iter().map(|token| format!("gatehouse-{port}={token}")).collect(),
+        };
+        server.answers().await;
+        server
+    }
+
+    async fn answers(&mut self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        server
+    }
+
+    async fn start_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = launch(&self.data.path().join("gatehouse.toml"), &self.data.path().join("data"));
+        self.answers().await;
     }
 
     /// Seconds of processor time.
@@ -93,6 +96,23 @@ impl Server {
         let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
     }
+}
+
+/// The program, on the first core; this one goes to the second.
+fn launch(config: &std::path::Path, folder: &std::path::Path) -> Child {
+    let program = env!("CARGO_BIN_EXE_gatehouse");
+    let pinned = Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success());
+    let mut command = Command::new(if pinned { "taskset" } else { program });
+    if pinned {
+        command.args(["-c", "0", program]);
+    }
+    command.arg("--config").arg(config).arg("--data").arg(folder).stdout(Stdio::null());
+    let child = command.spawn().unwrap();
+    if pinned {
+        let own = std::process::id().to_string();
+        let _ = Command::new("taskset").args(["-a", "-cp", "1", &own]).output();
+    }
+    child
 }
 
 async fn make_accounts(folder: &std::path::Path, users: usize) -> Vec<String> {
@@ -263,13 +283,16 @@ async fn relay(server: &Server, calls: Vec<(Client, Client, u64)>, seconds: u64)
         tokio::spawn(async move {
             let one = tokio::spawn(talk(anna, call, frames, clock, offset));
             let other = tokio::spawn(talk(bert, call, frames, clock, offset * 2));
-            [one.await.unwrap(), other.await.unwrap()].concat()
+            [one.await.unwrap(), other.await.unwrap()]
         })
     });
     let talks: Vec<_> = talks.collect();
-    let mut delays = Vec::new();
+    let (mut delays, mut sockets) = (Vec::new(), Vec::new());
     for talk in talks {
-        delays.extend(talk.await.unwrap());
+        for (some, socket) in talk.await.unwrap() {
+            delays.extend(some);
+            sockets.push(socket);
+        }
     }
     let spent = server.cpu() - cpu;
     assert_eq!(delays.len() as u64, frames * connections as u64, "nothing lost");
@@ -281,7 +304,14 @@ async fn relay(server: &Server, calls: Vec<(Client, Client, u64)>, seconds: u64)
     println!("processor time per 1,000 relayed frames: {:.1} ms", spent * 1e6 / delays.len() as f64);
 }
 
-async fn talk(client: Client, call: u64, frames: u64, clock: Instant, offset: Duration) -> Vec<f64> {
+/// Returns the delays, and the connection: cut while something is unread, it would take what it has sent with it.
+async fn talk(
+    client: Client,
+    call: u64,
+    frames: u64,
+    clock: Instant,
+    offset: Duration,
+) -> (Vec<f64>, Socket) {
     let (mut out, mut input) = client.socket.split();
     let filler: Arc<str> = "x".repeat(FRAME - 90).into();
     let sending = tokio::spawn(async move {
@@ -313,8 +343,7 @@ async fn talk(client: Client, call: u64, frames: u64, clock: Instant, offset: Du
             delays.push((now - at) as f64 / 1e6);
         }
     }
-    drop(sending.await.unwrap());
-    delays
+    (delays, sending.await.unwrap().reunite(input).unwrap())
 }
 
 /// A socket is cut while the other side goes on sending.
@@ -322,7 +351,7 @@ async fn recover(server: &Server) {
     let (mut anna, mut bert, call) = call(server, 0..1).await.pop().unwrap();
     let mut times = Vec::new();
     let mut next = 0u64;
-    for _ in 0..50 {
+    for _ in 0..20 {
         let (session, last) = (bert.session.clone(), bert.last);
         drop(bert);
         let start = Instant::now();
@@ -354,13 +383,13 @@ async fn main() {
     let seconds = argument("--seconds", 10) as u64;
     let users = connections.div_ceil(DEVICES).max(2 * pairs + 2);
     println!("making {users} accounts…");
-    let server = Server::start(users).await;
+    let mut server = Server::start(users).await;
     println!("fresh: {:.0} MB", server.resident());
     recover(&server).await;
     let calls = call(&server, 1..pairs + 1).await;
     relay(&server, calls, seconds).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    drop(server);
-    let server = Server::start(users).await;
+    // From a fresh process, on the same accounts.
+    server.start_again().await;
     idle(&server, connections).await;
 }
