@@ -16,8 +16,8 @@ use crate::accounts::{AccountError, Accounts};
 
 /// Frames of all sockets that wait for the core.
 const INPUTS: usize = 4096;
-/// Frames that wait for one socket. Whoever does not read them is cut off, and resumes.
-const OUTGOING: usize = 256;
+/// Frames that wait for one socket, everybody's names among them. Whoever does not read them is cut off, and resumes.
+const OUTGOING: usize = 1024;
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(200);
 

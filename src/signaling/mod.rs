@@ -333,8 +333,7 @@ impl Core {
                 "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
             self.outputs.push(Output::Send(conn, welcome.to_string().into()));
             self.outputs.extend(missed.into_iter().map(|text| Output::Send(conn, text)));
-            let people = self.people_event(self.role_of(&key.user));
-            self.outputs.push(Output::Send(conn, people));
+            self.send_people(conn, &key.user);
         } else {
             // The device takes its own place: what it was doing is in the snapshot.
             let journal = Journal::default();
@@ -363,15 +362,12 @@ impl Core {
     fn welcome(&mut self, id: Option<&str>, key: &DeviceKey) {
         let Some(Session { secret, conn: Some(conn), .. }) = self.sessions.get(key) else { return };
         let (conn, secret) = (*conn, secret.clone());
-        let people = self.people_for(self.role_of(&key.user));
         let welcome = json!({ "type": "welcome", "re": id, "body": {
             "session": secret, "resumed": false, "seq": 0, "you": key.user, "dnd": self.dnd.contains(&key.user),
             "calls": self.calls_of(key), "watched": self.watched_view(key),
             "questions": self.questions(&key.user), "config": self.config } });
-        // People are JSON already, and many.
-        let text = welcome.to_string();
-        let text = text.replacen(r#""body":{"#, &format!(r#""body":{{"people":{people},"#), 1);
-        self.outputs.push(Output::Send(conn, text.into()));
+        self.outputs.push(Output::Send(conn, welcome.to_string().into()));
+        self.send_people(conn, &key.user);
     }
 
     fn answer(&mut self, now: Instant, device: &DeviceKey, id: Option<&str>, request: Request) {

@@ -16,14 +16,17 @@ use crate::accounts::permissions::{Action, Person, Role, Scopes, Who, may};
 /// Changes of so long are told together.
 const GATHER: Duration = Duration::from_millis(150);
 
+/// Everybody is told in frames of about this size: a connection keeps a buffer as large as its largest frame.
+const PART: usize = 4_000;
+
 /// What has changed and is not told yet.
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// Login names, in lower case.
     users: BTreeSet<String>,
     due: Option<Instant>,
-    /// Everybody as each role sees them, until something changes.
-    snapshots: BTreeMap<Role, Arc<str>>,
+    /// Everybody as each role sees them, in the frames that tell it, until something changes.
+    snapshots: BTreeMap<Role, Arc<[Arc<str>]>>,
 }
 
 impl News {
@@ -89,16 +92,37 @@ impl Core {
         }))
     }
 
-    /// Everybody whom a role sees, as JSON.
-    pub(super) fn people_for(&mut self, role: Role) -> Arc<str> {
+    /// Everybody whom a role sees, as events `people` in parts.
+    pub(super) fn people_for(&mut self, role: Role) -> Arc<[Arc<str>]> {
         if let Some(known) = self.news.snapshots.get(&role) {
             return known.clone();
         }
-        let people: Vec<Value> =
-            self.directory.members.keys().filter_map(|user| self.view(role, user)).collect();
-        let text: Arc<str> = Value::Array(people).to_string().into();
-        self.news.snapshots.insert(role, text.clone());
-        text
+        let mut parts = vec![String::new()];
+        for view in self.directory.members.keys().filter_map(|user| self.view(role, user)) {
+            let text = view.to_string();
+            match parts.last_mut() {
+                Some(part) if part.is_empty() => part.push_str(&text),
+                Some(part) if part.len() + text.len() < PART => {
+                    part.push(',');
+                    part.push_str(&text);
+                }
+                _ => parts.push(text),
+            }
+        }
+        let count = parts.len();
+        let frames = parts.into_iter().enumerate().map(|(part, people)| -> Arc<str> {
+            format!(r#"{{"type":"people","body":{{"part":{part},"parts":{count},"people":[{people}]}}}}"#)
+                .into()
+        });
+        let frames: Arc<[Arc<str>]> = frames.collect();
+        self.news.snapshots.insert(role, frames.clone());
+        frames
+    }
+
+    /// Tells a connection of a user's everybody whom they may see.
+    pub(super) fn send_people(&mut self, conn: super::Conn, user: &str) {
+        let frames = self.people_for(self.role_of(user));
+        self.outputs.extend(frames.iter().map(|text| Output::Send(conn, text.clone())));
     }
 
     /// All who may know are told soon how a user is now.
@@ -130,14 +154,11 @@ impl Core {
     pub(super) fn tell_people(&mut self) {
         self.news.snapshots.clear();
         for (role, conns) in self.connected_by_role() {
-            let text = self.people_event(role);
-            self.outputs.extend(conns.into_iter().map(|conn| Output::Send(conn, text.clone())));
+            let frames = self.people_for(role);
+            for conn in conns {
+                self.outputs.extend(frames.iter().map(|text| Output::Send(conn, text.clone())));
+            }
         }
-    }
-
-    /// The event with everybody.
-    pub(super) fn people_event(&mut self, role: Role) -> Arc<str> {
-        format!(r#"{{"type":"people","body":{{"people":{}}}}}"#, self.people_for(role)).into()
     }
 
     /// The role of somebody who is in the directory.

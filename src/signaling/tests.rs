@@ -453,10 +453,39 @@ fn presence_is_told_to_whom_it_may_concern() {
     assert_eq!(world.seen_by(Role::Guest), ["dora"]);
 }
 
+/// Those whom a role sees, out of all parts.
+fn people_of(core: &mut Core, role: Role) -> Vec<Value> {
+    let frames = core.people_for(role);
+    let frames: Vec<Value> = frames.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert!(
+        frames
+            .iter()
+            .enumerate()
+            .all(|(part, frame)| frame["body"]["part"] == part && frame["body"]["parts"] == frames.len())
+    );
+    frames.iter().flat_map(|frame| frame["body"]["people"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn many_people_are_told_in_parts() {
+    let mut changed = Directory::clone(&directory());
+    for number in 0..300 {
+        let person = Person { name: format!("p{number}"), role: Role::Member, groups: vec!["夜班".into()] };
+        let member = Member { person, display: "人".repeat(20), preferences: Preferences::default() };
+        changed.members.insert(format!("p{number}"), member);
+    }
+    let mut core = Core::new(Arc::new(changed), 0, Value::Null);
+    assert_eq!(people_of(&mut core, Role::Member).len(), 304, "all but the guest");
+    let frames = core.people_for(Role::Member);
+    assert!(frames.len() > 10 && frames.iter().all(|text| text.len() < 4_200));
+    let mut nobody = Core::new(Arc::default(), 0, Value::Null);
+    assert_eq!(nobody.people_for(Role::Guest).len(), 1, "nobody is told, too");
+}
+
 impl World {
     /// The names of those whom a role sees.
     fn seen_by(&mut self, role: Role) -> Vec<String> {
-        let people: Vec<Value> = serde_json::from_str(&self.core.people_for(role)).unwrap();
+        let people = people_of(&mut self.core, role);
         people.iter().map(|person| person["name"].as_str().unwrap().to_owned()).collect()
     }
 }

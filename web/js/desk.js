@@ -58,7 +58,6 @@ export class Desk extends EventTarget {
   #welcome(body) {
     this.config = body.config;
     this.dnd = body.dnd;
-    this.people.set(body.people);
     this.calls.welcome(body);
     this.watched.welcome(body);
     this.#tell("people");
@@ -69,7 +68,7 @@ export class Desk extends EventTarget {
   /** @param {{ type: string, body: any }} frame */
   #event(frame) {
     const { type, body } = frame;
-    if (type === "people") this.people.set(body.people);
+    if (type === "people") this.people.set(body);
     if (type === "presence") this.people.update(body.people);
     if (type === "people" || type === "presence") this.#tell("people");
     else if (type?.startsWith("call.")) this.calls.event(type, body);

@@ -19,22 +19,39 @@ export class People {
     this.me = me.toLowerCase();
     /** By login name in lower case. @type {Map<string, Person>} */
     this.all = new Map();
+    /** Those of the parts that have come. @type {Map<string, Person>} */
+    this.coming = new Map();
     /** Whether they are known yet. */
     this.known = false;
   }
 
-  /** @param {Person[]} people */
-  set(people) {
-    this.all.clear();
-    this.update(people);
+  /**
+   * Everybody anew, in parts.
+   * @param {{ part: number, parts: number, people: Person[] }} told
+   */
+  set({ part, parts, people }) {
+    if (part === 0) this.coming = new Map();
+    this.#put(this.coming, people);
+    if (part < parts - 1) return;
+    // Not before all are there: nobody must seem to be gone in between.
+    this.all = this.coming;
     this.known = true;
   }
 
   /** @param {Person[]} people */
   update(people) {
+    this.#put(this.all, people);
+    this.#put(this.coming, people);
+  }
+
+  /**
+   * @param {Map<string, Person>} into
+   * @param {Person[]} people
+   */
+  #put(into, people) {
     for (const person of people) {
       const name = person.name.toLowerCase();
-      if (name !== this.me) this.all.set(name, person);
+      if (name !== this.me) into.set(name, person);
     }
   }
 
