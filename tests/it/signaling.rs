@@ -60,6 +60,15 @@ impl Client {
         }
     }
 
+    async fn error(&mut self) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if !frame["error"].is_null() {
+                return frame["error"].clone();
+            }
+        }
+    }
+
     async fn event(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.frame().await;
@@ -159,7 +168,7 @@ async fn frames_that_are_not_taken() {
         (r#"{"id":"1","type":"none"}"#, "unknown_type"),
     ] {
         client.socket.send(Message::Text(text.into())).await.unwrap();
-        assert_eq!(client.frame().await["error"]["code"], code, "{text}");
+        assert_eq!(client.error().await["code"], code, "{text}");
     }
     let unknown = client.request("call.hangup", json!({ "call": 77 })).await;
     assert_eq!(unknown["error"]["code"], "call_gone");
