@@ -213,7 +213,7 @@ describe("on a server", () => {
 
   test("a phone gets the same pages without scrolling sideways", async () => {
     const { page, close, check } = await openPage(chromium, server, { viewport: { width: 375, height: 700 }, hasTouch: true });
-    for (const path of ["/", "/account", "/admin#users", "/admin#cameras", "/admin#log", "/trust"]) {
+    for (const path of ["/", "/account", "/people", "/admin#users", "/admin#cameras", "/admin#log", "/trust"]) {
       await page.goto(server.url + path);
       await page.locator("main").waitFor();
       await page.waitForLoadState("networkidle").catch(() => {});
@@ -336,7 +336,7 @@ test("names are text, whatever is in them", async () => {
   await server.api("PUT", "/api/admin/cameras/evil/allow", { allow: [`group:${evil}`] });
   const { page, close, check } = await openPage(chromium, server, { user: "eve" });
   await page.route("**/api/login", (route) => route.abort());
-  for (const path of ["/", "/account", "/admin#users", "/admin#cameras", "/admin#log"]) {
+  for (const path of ["/", "/account", "/people", "/admin#users", "/admin#cameras", "/admin#log"]) {
     await page.goto(server.url + path);
     await page.getByText("<img src=x").first().waitFor();
     assert.equal(await page.evaluate(() => window.pwned), undefined, path);
@@ -351,7 +351,7 @@ test("every page is whole in both languages", async () => {
   const server = await gatehouse();
   await server.api("POST", "/api/admin/cameras", { id: "door", name: "Door", url: "rtsp://127.0.0.1:1/x" });
   const ticket = await server.api("POST", "/api/tickets", { camera: "door" });
-  const pages = ["/", "/account", "/trust", "/admin#users", "/admin#cameras", "/admin#permissions", "/admin#log", ticket.path];
+  const pages = ["/", "/account", "/people", "/people#history", "/trust", "/admin#users", "/admin#cameras", "/admin#permissions", "/admin#log", ticket.path];
   for (const [locale, lang] of [["en-US", "en"], ["zh-CN", "zh-CN"]]) {
     const { page, close, check } = await openPage(chromium, server, { locale });
     const out = await openPage(chromium, null, { locale });
