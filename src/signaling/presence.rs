@@ -17,7 +17,7 @@ use crate::accounts::permissions::{Action, Person, Role, Scopes, Who, may};
 const GATHER: Duration = Duration::from_millis(150);
 
 /// Everybody is told in frames of about this size: a connection keeps a buffer as large as its largest frame.
-const PART: usize = 4_000;
+const PART: usize = 1_500;
 
 /// What has changed and is not told yet.
 #[derive(Debug, Default)]

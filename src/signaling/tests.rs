@@ -477,7 +477,7 @@ fn many_people_are_told_in_parts() {
     let mut core = Core::new(Arc::new(changed), 0, Value::Null);
     assert_eq!(people_of(&mut core, Role::Member).len(), 304, "all but the guest");
     let frames = core.people_for(Role::Member);
-    assert!(frames.len() > 10 && frames.iter().all(|text| text.len() < 4_200));
+    assert!(frames.len() > 10 && frames.iter().all(|text| text.len() < 1_900));
     let mut nobody = Core::new(Arc::default(), 0, Value::Null);
     assert_eq!(nobody.people_for(Role::Guest).len(), 1, "nobody is told, too");
 }
