@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -57,14 +58,15 @@ fn recognise(first: &[u8]) -> Option<Protocol> {
 #[derive(Clone, Default)]
 struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One connection of an address.
-struct Place {
+/// A connection's place among all that there may be. What takes the connection over keeps it, as a WebSocket does.
+pub struct Place {
     addresses: Addresses,
     address: IpAddr,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Addresses {
-    fn enter(&self, address: IpAddr, most: usize) -> Option<Place> {
+    fn enter(&self, address: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Place> {
         let address = network_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
@@ -72,7 +74,7 @@ impl Addresses {
             return None;
         }
         *count += 1;
-        Some(Place { addresses: self.clone(), address })
+        Some(Place { addresses: self.clone(), address, _permit: permit })
     }
 }
 
@@ -121,8 +123,12 @@ pub async fn serve(
                 continue;
             }
         };
-        let place = addresses.enter(remote.ip(), limits.connections_per_address);
-        let (Ok(permit), Some(place)) = (room.clone().try_acquire_owned(), place) else {
+        let place = room
+            .clone()
+            .try_acquire_owned()
+            .ok()
+            .and_then(|permit| addresses.enter(remote.ip(), limits.connections_per_address, permit));
+        let Some(place) = place else {
             debug!(%remote, "too many connections");
             continue;
         };
@@ -130,20 +136,23 @@ pub async fn serve(
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = connection(stream, remote, service) => {}
+                () = connection(stream, remote, service, Arc::new(place)) => {}
             }
-            drop((permit, place));
         });
     }
 }
 
-async fn connection(stream: TcpStream, remote: SocketAddr, service: Service) {
+async fn connection(stream: TcpStream, remote: SocketAddr, service: Service, place: Arc<Place>) {
     let _ = stream.set_nodelay(true);
     let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
     match protocol {
-        Ok(Some(Protocol::Http)) => http(stream, remote, false, service.router).await,
+        Ok(Some(Protocol::Http)) => {
+            http(stream, Connection { peer: remote, secure: false }, service.router, place).await
+        }
         Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
-            Ok(Ok(Some(stream))) => http(stream, remote, true, service.router).await,
+            Ok(Ok(Some(stream))) => {
+                http(stream, Connection { peer: remote, secure: true }, service.router, place).await
+            }
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => debug!(%remote, "TLS: {error}"),
         },
@@ -174,11 +183,16 @@ async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
 
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    peer: SocketAddr,
-    secure: bool,
+    connection: Connection,
     router: Router,
+    place: Arc<Place>,
 ) {
-    let service = TowerToHyperService::new(router.layer(Extension(Connection { peer, secure })));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(place.clone());
+        router.call(request)
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
@@ -188,7 +202,7 @@ async fn http(
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        debug!(%peer, "connection ended: {error}");
+        debug!(peer = %connection.peer, "connection ended: {error}");
     }
 }
 

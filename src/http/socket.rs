@@ -1,15 +1,19 @@
 //! `/api/ws`: the page's line to the server, for signaling. It carries frames between a socket and the switchboard,
 //! keeps it alive, and closes it when its login has ended. What frames mean is `signaling`'s.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures::SinkExt;
+use tokio::sync::mpsc;
 
 use super::App;
 use super::error::ApiError;
+use super::serve::Place;
 use crate::accounts::credentials::Caller;
 use crate::rights::SocketGuard;
 use crate::signaling::CLOSE_LOGIN_ENDED;
@@ -19,7 +23,12 @@ use crate::signaling::driver::{Outgoing, Switchboard};
 const PROTOCOL: &str = "gatehouse.v1";
 /// A client's frame.
 const MAX_FRAME: usize = 64 * 1024;
-const READ_BUFFER: usize = 4096;
+/// What a socket keeps for as long as it is open. An offer's frame fits.
+const READ_BUFFER: usize = 2048;
+/// More than this is written at once.
+const WRITE_BUFFER: usize = 2048;
+/// Frames that are written before the socket is read again.
+const BATCH: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Without a sign of life for this long the other side is gone.
 const DEAD: Duration = Duration::from_secs(45);
@@ -34,6 +43,7 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 pub async fn open(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    Extension(place): Extension<Arc<Place>>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
@@ -49,8 +59,13 @@ pub async fn open(
         .protocols([PROTOCOL])
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
-        .read_buffer_size(READ_BUFFER);
-    Ok(upgrade.on_upgrade(move |socket| run(socket, guard, app.switchboard, name)).into_response())
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER);
+    let run = move |socket| async move {
+        run(socket, guard, app.switchboard, name).await;
+        drop(place);
+    };
+    Ok(upgrade.on_upgrade(run).into_response())
 }
 
 async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard, name: String) {
@@ -74,8 +89,11 @@ async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard
                 true
             }
             outgoing = line.outgoing.recv() => match outgoing {
-                Some(Outgoing::Text(text)) => send(&mut socket, Message::Text((*text).into())).await,
-                Some(Outgoing::Close(code, word)) => return close(&mut socket, code, word).await,
+                Some(first) => match deliver(&mut socket, first, &mut line.outgoing).await {
+                    Ok(None) => true,
+                    Ok(Some((code, word))) => return close(&mut socket, code, word).await,
+                    Err(_) => return,
+                },
                 // It did not keep up: what it missed it gets when it resumes.
                 None => return close(&mut socket, CLOSE_TOO_SLOW, "too_slow").await,
             },
@@ -90,6 +108,28 @@ async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard
             return;
         }
     }
+}
+
+/// Writes what waits, in as few writes as may be. Returns how the socket is to be closed, if it is.
+async fn deliver(
+    socket: &mut WebSocket,
+    first: Outgoing,
+    waiting: &mut mpsc::Receiver<Outgoing>,
+) -> Result<Option<(u16, &'static str)>, axum::Error> {
+    let writing = async {
+        let mut next = Some(first);
+        for left in (0..BATCH).rev() {
+            match next {
+                Some(Outgoing::Text(text)) => socket.feed(Message::Text((*text).into())).await?,
+                Some(Outgoing::Close(code, word)) => return Ok(Some((code, word))),
+                None => break,
+            }
+            next = if left > 0 { waiting.try_recv().ok() } else { None };
+        }
+        socket.flush().await?;
+        Ok(None)
+    };
+    tokio::time::timeout(SEND_LIMIT, writing).await.map_err(axum::Error::new)?
 }
 
 /// Whether it could be sent in time.

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::message::event;
 use super::{Core, DeviceKey, Member, Output};
 use crate::accounts::permissions::{Action, Person, Role, Scopes, Who, may};
 
@@ -25,7 +24,8 @@ pub(super) struct News {
     /// Login names, in lower case.
     users: BTreeSet<String>,
     due: Option<Instant>,
-    /// Everybody as each role sees them, in the frames that tell it, until something changes.
+    /// Everybody as each role sees them, in the frames that tell it, until what has changed is told. Made anew for
+    /// each that comes, they would be what a server does all day when thousands come back after a power cut.
     snapshots: BTreeMap<Role, Arc<[Arc<str>]>>,
 }
 
@@ -97,17 +97,9 @@ impl Core {
         if let Some(known) = self.news.snapshots.get(&role) {
             return known.clone();
         }
-        let mut parts = vec![String::new()];
-        for view in self.directory.members.keys().filter_map(|user| self.view(role, user)) {
-            let text = view.to_string();
-            match parts.last_mut() {
-                Some(part) if part.is_empty() => part.push_str(&text),
-                Some(part) if part.len() + text.len() < PART => {
-                    part.push(',');
-                    part.push_str(&text);
-                }
-                _ => parts.push(text),
-            }
+        let mut parts = in_parts(self.directory.members.keys().filter_map(|user| self.view(role, user)));
+        if parts.is_empty() {
+            parts.push(String::new());
         }
         let count = parts.len();
         let frames = parts.into_iter().enumerate().map(|(part, people)| -> Arc<str> {
@@ -129,7 +121,6 @@ impl Core {
     pub(super) fn tell_presence(&mut self, now: Instant, user: &str) {
         self.news.users.insert(user.to_owned());
         self.news.due.get_or_insert(now + GATHER);
-        self.news.snapshots.clear();
     }
 
     /// Tells what has changed, if it is time.
@@ -138,15 +129,16 @@ impl Core {
             return;
         }
         self.news.due = None;
+        // Whoever came since they were made is told the difference now.
+        self.news.snapshots.clear();
         let users = std::mem::take(&mut self.news.users);
         for (role, conns) in self.connected_by_role() {
-            let views: Vec<Value> = users.iter().filter_map(|user| self.view(role, user)).collect();
-            if views.is_empty() {
-                continue;
+            for people in in_parts(users.iter().filter_map(|user| self.view(role, user))) {
+                // Without a number: whoever misses it gets everybody anew when they resume.
+                let text: Arc<str> =
+                    format!(r#"{{"type":"presence","body":{{"people":[{people}]}}}}"#).into();
+                self.outputs.extend(conns.iter().map(|conn| Output::Send(*conn, text.clone())));
             }
-            // Without a number: whoever misses it gets everybody anew when they resume.
-            let text: Arc<str> = event("presence", &json!({ "people": views })).to_string().into();
-            self.outputs.extend(conns.into_iter().map(|conn| Output::Send(conn, text.clone())));
         }
     }
 
@@ -175,4 +167,20 @@ impl Core {
         }
         found
     }
+}
+
+/// Lists of people, none longer than a part.
+fn in_parts(views: impl Iterator<Item = Value>) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for view in views {
+        let text = view.to_string();
+        match parts.last_mut() {
+            Some(part) if part.len() + text.len() < PART => {
+                part.push(',');
+                part.push_str(&text);
+            }
+            _ => parts.push(text),
+        }
+    }
+    parts
 }

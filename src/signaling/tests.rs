@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::accounts::permissions::Role;
+use crate::accounts::permissions::{Person, Role, Rules};
+use crate::accounts::preferences::Preferences;
 
 /// People, their devices' sockets, and a clock.
 struct World {
@@ -480,6 +481,30 @@ fn many_people_are_told_in_parts() {
     assert!(frames.len() > 10 && frames.iter().all(|text| text.len() < 1_900));
     let mut nobody = Core::new(Arc::default(), 0, Value::Null);
     assert_eq!(nobody.people_for(Role::Guest).len(), 1, "nobody is told, too");
+}
+
+#[test]
+fn whoever_comes_before_a_change_is_told_is_told_it_too() {
+    let mut world = World::with("anna/a bert/b");
+    world.pass(Duration::from_secs(1));
+    let state = |core: &mut Core| {
+        let people = people_of(core, Role::Member);
+        people.into_iter().find(|person| person["name"] == "bert").unwrap()["dnd"].clone()
+    };
+    assert_eq!(state(&mut world.core), false);
+    world.send("bert/b", "presence.set", &json!({ "dnd": true }));
+    world.connect("carl/c", false);
+    let due = world.core.next_deadline().unwrap();
+    let told = world.core.handle(due, Input::Tick);
+    let carl = world.sockets["carl/c"];
+    let told = told.iter().find_map(|output| match output {
+        Output::Send(conn, text) if *conn == carl => Some(text.to_string()),
+        _ => None,
+    });
+    let told: Value = serde_json::from_str(&told.unwrap()).unwrap();
+    let bert = told["body"]["people"].as_array().unwrap().iter().find(|person| person["name"] == "bert");
+    assert_eq!(bert.unwrap()["dnd"], true);
+    assert_eq!(state(&mut world.core), true);
 }
 
 impl World {

@@ -1,7 +1,7 @@
 //! Streams: everything that moves. A source (a camera, another WHEP server) is brought into shape once and fanned
 //! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
 //!
-//! `stream` is the task that owns one stream, `hub` fans out, `frames` and `h264` shape, `rtsp`, `whep` and
+//! `stream` is the task that owns one stream, `live` one connection of its source, `hub` fans out, `frames` and `h264` shape, `rtsp`, `whep` and
 //! `published` are the sources, `demo` is the simulated camera.
 
 pub mod backoff;
@@ -9,6 +9,8 @@ pub mod demo;
 pub mod frames;
 pub mod h264;
 pub mod hub;
+pub mod interest;
+mod live;
 pub mod meter;
 pub mod packet;
 pub mod published;
@@ -27,9 +29,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::ids::StreamId;
+use interest::Interest;
 use source::SourceSpec;
 use status::StreamStatus;
-use stream::{Command, Interest, StreamSpec, Task};
+use stream::{Command, StreamSpec, Task};
 
 /// Commands that wait for one stream's task.
 const COMMANDS: usize = 256;

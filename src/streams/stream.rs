@@ -13,11 +13,12 @@ use super::backoff::Backoff;
 use super::frames::Framer;
 use super::h264::shape::Shaped;
 use super::hub::{Hub, Sink, SinkId, Sound};
-use super::meter::Meter;
+use super::interest::Interest;
+use super::live::Live;
 use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
 use super::published;
 use super::source::{Arrival, Session, SourceError, SourceSpec};
-use super::status::{Reason, State, StreamStatus, VideoStatus};
+use super::status::{Reason, State, StreamStatus};
 use crate::ids::StreamId;
 
 /// A live source without a packet for this long is dead.
@@ -61,90 +62,12 @@ pub enum Command {
     Attach(Box<published::Session>),
 }
 
-/// As long as one exists, the source is wanted, whether or not there is a sink.
-pub struct Interest {
-    count: Option<Arc<()>>,
-    changed: Arc<Notify>,
-}
-
-impl Interest {
-    pub(super) fn new(changed: Arc<Notify>) -> Self {
-        Self { count: Some(Arc::new(())), changed }
-    }
-
-    fn is_wanted(&self) -> bool {
-        // One is the task's own, one the handles' from which the others are cloned.
-        self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 2)
-    }
-}
-
-impl Clone for Interest {
-    fn clone(&self) -> Self {
-        let clone = Self { count: self.count.clone(), changed: self.changed.clone() };
-        self.changed.notify_one();
-        clone
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        self.count = None;
-        self.changed.notify_one();
-    }
-}
-
 /// Where the source stands.
 enum Phase {
     Idle,
     Connecting(BoxFuture<'static, Result<Session, SourceError>>),
     Live(Box<Live>),
     Waiting(Instant),
-}
-
-/// What belongs to one connection of the source.
-struct Live {
-    session: Session,
-    framer: Option<Framer>,
-    meter: Meter,
-    started: Instant,
-    last_packet: Instant,
-    /// Whether a key frame has come.
-    key_seen: bool,
-    /// The last frame's timestamp, and how many there were.
-    frames: (u32, u32),
-    /// Whether sound has come.
-    heard: bool,
-    /// A key frame was asked for and has not come yet: the request may be lost.
-    key_wanted: bool,
-    /// The status says `live`.
-    announced: bool,
-    /// The source's wall clock against ours, from its first sender report.
-    wall_offset: Option<(SystemTime, Instant)>,
-}
-
-/// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
-/// stream at the latest, in all cameras that were seen.
-const B_FRAME_WAIT: u32 = 4;
-/// A publisher whose sound comes without a picture for this long has its camera off.
-const PICTURE_WAIT: Duration = Duration::from_millis(1500);
-
-impl Live {
-    /// Whether enough has come to say that viewers may come: what could not be shown must be known before.
-    fn is_known(&self) -> bool {
-        if !self.key_seen {
-            return false;
-        }
-        let Some(findings) = self.framer.as_ref().and_then(Framer::findings) else { return true };
-        let never_reordered = findings.info.as_ref().and_then(|info| info.reorder_frames) == Some(0);
-        never_reordered || findings.b_frames || self.frames.1 >= B_FRAME_WAIT
-    }
-
-    /// Whether it is sound alone, for good or for now.
-    fn is_sound_alone(&self, now: Instant) -> bool {
-        let patience = now.duration_since(self.started) >= PICTURE_WAIT;
-        let published = matches!(self.session, Session::Published(_));
-        self.heard && !self.key_seen && (self.framer.is_none() || (published && patience))
-    }
 }
 
 /// What happened to the source.
@@ -310,7 +233,6 @@ impl Task {
         let offered = session.offered();
         let audio = offered.audio.clone();
         let codecs = (offered.video, offered.audio_codec);
-        let framer = offered.video.map(|codec| Framer::new(codec, &offered.parameter_sets));
         if self.codecs.replace(codecs).is_some_and(|before| before != codecs) {
             // Viewers have agreed to others: they have to come anew.
             self.hub.end();
@@ -319,19 +241,7 @@ impl Task {
         if clock != self.audio.clock() {
             self.audio = Timeline::new(clock, rand::random());
         }
-        self.phase = Phase::Live(Box::new(Live {
-            session,
-            framer,
-            meter: Meter::default(),
-            started: now,
-            last_packet: now,
-            key_seen: false,
-            frames: (0, 0),
-            heard: false,
-            key_wanted: false,
-            announced: false,
-            wall_offset: None,
-        }));
+        self.phase = Phase::Live(Box::new(Live::new(session, now)));
         self.modify(|status| {
             status.audio = audio;
             if codecs.0.is_none() {
@@ -416,15 +326,8 @@ impl Task {
             self.hub.video(now, timestamp, packet);
         }
         self.shaped = shaped;
-        if key {
-            live.meter.key_frame(now);
-        }
-        live.key_seen |= key;
-        live.key_wanted &= !key;
-        if live.frames.0 != packet.timestamp || live.frames.1 == 0 {
-            live.frames = (packet.timestamp, live.frames.1 + 1);
-        }
-        let problem = problem_of(live);
+        live.count(now, packet.timestamp, key);
+        let problem = live.problem();
         let announce = !live.announced && live.is_known();
         let news = live.announced && problem != self.status.borrow().problem;
         if announce {
@@ -539,13 +442,7 @@ impl Task {
 
     fn publish_live(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
-        let findings = live.framer.as_ref().and_then(Framer::findings);
-        let info = findings.and_then(|findings| findings.info.clone());
-        let b_frames = findings.is_some_and(|findings| findings.b_frames);
-        let problem = problem_of(live);
-        let measured = live.meter.measure(now);
-        let codec = live.session.offered().video;
-        let video = codec.map(|codec| VideoStatus { codec: codec.name(), info, b_frames, measured });
+        let (video, problem) = (live.video_status(now), live.problem());
         self.modify(|status| {
             if status.state != State::Live {
                 status.since = Some(SystemTime::now());
@@ -580,15 +477,6 @@ impl Task {
             changed
         });
     }
-}
-
-fn problem_of(live: &Live) -> Option<Reason> {
-    let findings = live.framer.as_ref().and_then(Framer::findings);
-    findings.is_some_and(|findings| findings.b_frames).then(|| Reason {
-        code: "camera_b_frames",
-        message: "the camera sends B-frames, which WebRTC cannot show: set its H.264 profile to Baseline, or B-frames to 0"
-            .into(),
-    })
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

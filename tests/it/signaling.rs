@@ -12,7 +12,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::support::{PASSWORD, Server, http, server, within};
 
 struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
     session: String,
     last: u64,
     next: u64,
@@ -25,14 +25,20 @@ async fn cookie(server: &Server, name: &str) -> String {
     response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
-async fn open(server: &Server, cookie: &str) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn open(server: &Server, cookie: &str) -> Socket {
+    try_open(server, cookie).await.unwrap()
+}
+
+async fn try_open(server: &Server, cookie: &str) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
     let mut request = server.url("/api/ws").replace("http:", "ws:").into_client_request().unwrap();
     for (name, value) in
         [("sec-websocket-protocol", "gatehouse.v1"), ("cookie", cookie), ("origin", &server.url(""))]
     {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
-    tokio_tungstenite::connect_async(request).await.unwrap().0
+    Ok(tokio_tungstenite::connect_async(request).await?.0)
 }
 
 impl Client {
@@ -191,4 +197,20 @@ async fn frames_that_are_not_taken() {
         }
     });
     assert_eq!(closed.await, 1003);
+}
+
+#[tokio::test]
+async fn sockets_count_among_an_addresss_connections() {
+    let server = server("[limits]\nconnections_per_address = 8\n").await;
+    server.user("anna", Role::Member).await;
+    let anna = cookie(&server, "anna").await;
+    let mut held = Vec::new();
+    while held.len() < 9 {
+        match within("an answer", try_open(&server, &anna)).await {
+            Ok(socket) => held.push(socket),
+            Err(_) => break,
+        }
+    }
+    // The login's own connection may be open still.
+    assert!((7..=8).contains(&held.len()), "{} sockets", held.len());
 }

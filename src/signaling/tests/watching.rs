@@ -278,6 +278,7 @@ fn a_logout_ends_it_at_once() {
     let conn = world.sockets["bert/b"];
     world.handle(Input::Disconnected { conn, for_good: true });
     assert_eq!(world.log(), "anna/a < watch.ended {\"reason\":\"lost\",\"to\":\"bert\"}\n");
+    world.pass(Duration::from_millis(150));
     let view = people_of(&mut world.core, Role::Member);
     let bert = view.iter().find(|person| person["name"] == "bert").unwrap();
     assert_eq!(bert["state"], "offline", "no ghost");

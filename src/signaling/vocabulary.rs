@@ -1,0 +1,105 @@
+//! What the core of signaling is told, and what it answers. Words alone: what becomes of them is `Core`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::Reason;
+use crate::accounts::permissions::{Person, Rules};
+use crate::accounts::preferences::Preferences;
+
+/// A socket's number, given by the driver and never twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Conn(pub u64);
+
+/// Somebody who can be called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Login name, role, groups.
+    pub person: Person,
+    /// The name for people.
+    pub display: String,
+    /// What they have decided for themselves.
+    pub preferences: Preferences,
+}
+
+/// Everybody with an account, and what admins decide between them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Directory {
+    /// By login name in lower case.
+    pub members: BTreeMap<String, Member>,
+    /// Who may what.
+    pub rules: Rules,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A socket was opened by somebody who is logged in. `secret` names a session that may begin on it: 128 random
+    /// bits from the driver.
+    Connected {
+        /// The socket.
+        conn: Conn,
+        /// The login name.
+        user: String,
+        /// Fresh chance.
+        secret: u128,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From where.
+        conn: Conn,
+        /// Its text.
+        text: String,
+    },
+    /// A socket is gone.
+    Disconnected {
+        /// Which.
+        conn: Conn,
+        /// Its login has ended: there is nothing to come back to.
+        for_good: bool,
+    },
+    /// A picture of a stream has begun, or has ended, on its way to a user.
+    Picture {
+        /// The login name.
+        user: String,
+        /// The stream's name.
+        stream: String,
+        /// Which of the two.
+        began: bool,
+    },
+    /// Accounts or rules have changed.
+    Directory(Arc<Directory>),
+    /// Time has passed: due at [`Core::next_deadline`].
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// A frame for a socket.
+    Send(Conn, Arc<str>),
+    /// A socket is to be closed, with a code of the WebSocket protocol and a word.
+    Close(Conn, u16, &'static str),
+    /// A call has ended: for the history.
+    Ended(CallRecord),
+}
+
+/// A call that is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallRecord {
+    /// Its number.
+    pub call: u64,
+    /// The login name.
+    pub caller: String,
+    /// The login name.
+    pub callee: String,
+    /// With picture.
+    pub video: bool,
+    /// From the acceptance to the end, if it was accepted.
+    pub talked: Option<Duration>,
+    /// Why it ended.
+    pub reason: Reason,
+    /// A short word of who rejected it.
+    pub message: String,
+}

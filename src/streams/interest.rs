@@ -1,0 +1,37 @@
+//! Whether somebody wants a source to run. A count: who takes and gives back is told by cloning and dropping.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// As long as one exists, the source is wanted, whether or not there is a sink.
+pub struct Interest {
+    count: Option<Arc<()>>,
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Interest {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
+        Self { count: Some(Arc::new(())), changed }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        // One is the task's own, one the handles' from which the others are cloned.
+        self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 2)
+    }
+}
+
+impl Clone for Interest {
+    fn clone(&self) -> Self {
+        let clone = Self { count: self.count.clone(), changed: self.changed.clone() };
+        self.changed.notify_one();
+        clone
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.count = None;
+        self.changed.notify_one();
+    }
+}
