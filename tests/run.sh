@@ -8,9 +8,9 @@ step() { printf '\n=== %s ===\n' "$*"; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# Chromium for the pages, and what puts certificates into its store; GStreamer's RTSP server as a second opinion on cameras; a font with Chinese in it.
+# Chromium for the pages, and what puts certificates into its store; networks for the walk from one to another; GStreamer's RTSP server as a second opinion on cameras; a font with Chinese in it.
 install_packages() {
-  local wanted=(chromium libnss3-tools fonts-noto-cjk fonts-dejavu-core python3-gi gir1.2-gst-rtsp-server-1.0
+  local wanted=(chromium libnss3-tools fonts-noto-cjk fonts-dejavu-core iproute2 python3-gi gir1.2-gst-rtsp-server-1.0
     gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
   local missing=() package
   for package in "${wanted[@]}"; do

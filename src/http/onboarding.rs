@@ -16,11 +16,12 @@ use super::{App, assets};
 use crate::tls::Authority;
 
 /// What the page is made of.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "favicon.svg",
     "css/tokens.css",
     "css/bar.css",
     "css/page.css",
+    "js/loading.js",
     "js/theme.js",
     "js/i18n.js",
     "js/settings.js",

@@ -147,11 +147,11 @@ async fn connection(stream: TcpStream, remote: SocketAddr, service: Service, pla
     let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
     match protocol {
         Ok(Some(Protocol::Http)) => {
-            http(stream, Connection { peer: remote, secure: false }, service.router, place).await
+            http(stream, Connection { peer: remote, secure: false }, service.router, place).await;
         }
         Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
             Ok(Ok(Some(stream))) => {
-                http(stream, Connection { peer: remote, secure: true }, service.router, place).await
+                http(stream, Connection { peer: remote, secure: true }, service.router, place).await;
             }
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => debug!(%remote, "TLS: {error}"),

@@ -347,6 +347,28 @@ test("names are text, whatever is in them", async () => {
   await server.stop();
 });
 
+test("a page of which a part does not arrive is loaded again, and says so if that does not help", async () => {
+  const server = await gatehouse();
+  try {
+    const { page, close } = await openPage(chromium, server);
+    let missing = 2;
+    await page.route("**/js/icons.js", (route) => (missing-- > 0 ? route.abort("internetdisconnected") : route.continue()));
+    await page.goto(`${server.url}/`);
+    await page.locator("gh-camera-tile").first().waitFor();
+    assert.ok(missing < 0, "it was missing, and came");
+    await page.unroute("**/js/icons.js");
+    await page.route("**/i18n/*.json", (route) => route.abort("internetdisconnected"));
+    await page.goto(`${server.url}/people`);
+    await page.getByRole("alert").getByText("could not be loaded").waitFor();
+    await page.unroute("**/i18n/*.json");
+    await page.getByRole("button", { name: "Try now" }).click();
+    await page.getByRole("heading", { name: "People" }).waitFor();
+    await close();
+  } finally {
+    await server.stop();
+  }
+});
+
 test("every page is whole in both languages", async () => {
   const server = await gatehouse();
   await server.api("POST", "/api/admin/cameras", { id: "door", name: "Door", url: "rtsp://127.0.0.1:1/x" });

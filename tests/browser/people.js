@@ -10,7 +10,7 @@ const FLAGS = [
 ];
 
 /** A browser whose camera is green, whose microphone beeps, and that finds others on this machine. */
-export const fakeBrowser = (more = []) => browser({ args: [...FLAGS, ...more] });
+export const fakeBrowser = (more = [], options = {}) => browser({ args: [...FLAGS, ...more], ...options });
 
 /** Somebody's page, with the device check done. */
 export async function person(chromium, server, user, { path = "/people", ...options } = {}) {

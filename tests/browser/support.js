@@ -70,15 +70,15 @@ export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl
 export const PASSWORD = "violet-41-kettle";
 
 /** A server with this configuration. `first` leaves it as a first start is: with a random password. */
-export async function gatehouse(toml = "", { first = false, port = 0, folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
+export async function gatehouse(toml = "", { first = false, port = 0, host = "", folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
   port ||= await freePort();
-  const args = ["--listen", `127.0.0.1:${port}`, "--data", join(folder, "data")];
+  const args = ["--listen", `${host || "127.0.0.1"}:${port}`, "--data", join(folder, "data")];
   if (toml) {
     writeFileSync(join(folder, "gatehouse.toml"), toml);
     args.push("--config", join(folder, "gatehouse.toml"));
   }
   const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 is\n.*\n/, first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD });
-  const url = `http://localhost:${port}`;
+  const url = `http://${host || "localhost"}:${port}`;
   const data = join(folder, "data");
   const server = {
     url,
@@ -119,11 +119,14 @@ export async function gatehouse(toml = "", { first = false, port = 0, folder = m
   return server;
 }
 
+/** Where Chromium is. */
+export const chromiumProgram = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
 /** One browser for a test file. */
-export const browser = ({ args = [], env = {} } = {}) =>
+export const browser = ({ args = [], env = {}, program = chromiumProgram } = {}) =>
   chromium.launch({
     env: { ...process.env, ...env },
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: program,
     args: [
       "--no-sandbox",
       "--disable-gpu",

@@ -103,6 +103,12 @@ describe("with consent", () => {
     const { b } = await two(t, { path: "/account" });
     const dora = await person(first, server, "dora");
     t.after(dora.close);
+    // The first save is slow, and the second one must not get lost in it.
+    const slow = new Promise((resolve) => setTimeout(resolve, 400));
+    await b.route("**/api/me/preferences", async (route) => {
+      await slow;
+      await route.continue();
+    });
     await b.locator("#reach select").first().selectOption("role:dispatcher");
     await b.locator("#reach [name=others]").selectOption("never");
     await b.locator("#reach .notice.good").waitFor();
@@ -211,7 +217,7 @@ test("what a program publishes is on the wall like a camera", async () => {
   await seesGreen(page, 'gh-camera-tile[data-camera="stage"] video');
   // The network changes: an ICE restart by PATCH, and the picture goes on.
   const restarted = publishing.page.waitForResponse((response) => response.request().method() === "PATCH");
-  await publishing.page.evaluate(() => window.dispatchEvent(new Event("online")));
+  await publishing.page.evaluate(() => globalThis.publisher.restart());
   assert.equal((await restarted).status(), 200);
   await seesGreen(page, 'gh-camera-tile[data-camera="stage"] video');
   await publishing.page.evaluate(() => globalThis.publisher.stop());

@@ -32,6 +32,8 @@ class AccountPage {
     this.desk = null;
     /** @type {{ watched: { allow: string[], others: "ask" | "never", sound: boolean }, auto_accept: string[] } | null} */
     this.preferences = null;
+    /** One save after the other. */
+    this.saving = Promise.resolve();
   }
 
   async run() {
@@ -39,7 +41,7 @@ class AccountPage {
     try {
       this.me = await whoAmI();
       if (!this.me || this.me.must_change) return goToLogin();
-      await this.#load();
+      [this.preferences] = await Promise.all([api("GET", "/api/me/preferences"), this.#load()]);
     } catch (error) {
       if (needsLogin(error)) return;
       this.notices["page"] = { good: false, text: sorry(error) };
@@ -51,9 +53,8 @@ class AccountPage {
   }
 
   async #load() {
-    const paths = ["/api/me/logins", "/api/me/tokens", "/api/me/preferences"];
-    const [logins, tokens, preferences] = await Promise.all(paths.map((path) => api("GET", path)));
-    this.preferences = preferences;
+    const paths = ["/api/me/logins", "/api/me/tokens"];
+    const [logins, tokens] = await Promise.all(paths.map((path) => api("GET", path)));
     this.logins = logins.logins;
     this.current = logins.current;
     this.tokens = tokens.tokens;
@@ -76,6 +77,22 @@ class AccountPage {
     }
     this.draw();
     return this.notices[place]?.good ?? false;
+  }
+
+  /** Stores the preferences as the page has them: whoever changes two things quickly means both. */
+  #savePreferences() {
+    this.saving = this.saving.then(async () => {
+      try {
+        await api("PUT", "/api/me/preferences", this.preferences);
+        this.notices = { reach: { good: true, text: t("account.saved") } };
+      } catch (error) {
+        if (needsLogin(error)) return;
+        this.notices = { reach: { good: false, text: sorry(error) } };
+        this.preferences = await api("GET", "/api/me/preferences").catch(() => this.preferences);
+      }
+      this.draw();
+    });
+    this.draw();
   }
 
   /** @param {string} place */
@@ -198,7 +215,7 @@ class AccountPage {
     const groups = [...new Set(people.flatMap((person) => person.groups))].sort();
     const roles = ["role:dispatcher", "role:member", "role:guest"];
     const possible = ["everyone", ...roles, ...groups.map((group) => `group:${group}`), ...people.map(({ name }) => `user:${name}`)];
-    const save = () => this.#do("reach", "account.saved", () => api("PUT", "/api/me/preferences", chosen));
+    const save = () => this.#savePreferences();
     const others = (/** @type {Event} */ event) => {
       chosen.watched.others = /** @type {HTMLSelectElement} */ (event.currentTarget).value === "never" ? "never" : "ask";
       save();

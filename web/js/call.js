@@ -1,6 +1,7 @@
 // The media of one accepted call: first from browser to browser, and through the server (WHIP out, WHEP in) where that
 // does not work. What rings and who may is `calls`; how it looks is `call-view`.
 import { openForCall, openScreen, toSpeaker } from "./devices.js";
+import { onNetworkDoubt } from "./network.js";
 import { PeerLink } from "./peer-link.js";
 import { WhepPlayer } from "./whep-player.js";
 import { WhipPublisher } from "./whip-publisher.js";
@@ -12,6 +13,13 @@ import { WhipPublisher } from "./whip-publisher.js";
 const DIRECT_LIMIT = 4_000;
 /** …and so long after one was lost, while ICE looks for another way. */
 const RESTART_LIMIT = 5_000;
+/** Once more after so long: the browser may not have known its new network yet. */
+const RESTART_AGAIN = 2_500;
+/** Nothing of the other side's for so long, while it sends: the way is lost. ICE itself notices after 5 s and more. */
+const STALL = 1_500;
+/** …when something points to another network, for the time after that. */
+const DOUBT_STALL = 500;
+const DOUBT = 4_000;
 
 /** @type {Slot[]} */
 const SLOTS = ["audio", "camera", "screen"];
@@ -31,6 +39,7 @@ export class Call extends EventTarget {
    * @param {{ ice_servers: RTCIceServer[], media: "auto" | "peer" | "server" }} options.config
    * @param {(payload: object) => void} options.send to the other side
    * @param {() => void} options.connected the server is told once
+   * @param {() => void} options.doubt whether the line to the server is there is to be found out
    */
   constructor(options) {
     super();
@@ -82,14 +91,20 @@ export class Call extends EventTarget {
     this.looks = 0;
     /** @type {{ lost: number, packets: number } | null} */
     this.counted = null;
+    /** What had come, and when it last was more. */
+    this.flow = { packets: 0, at: 0 };
+    this.doubtUntil = 0;
   }
 
   /** @param {{ again?: boolean }} [how] again: this page has lost its part of the call, and takes it up */
   async start({ again = false } = {}) {
     const { signal } = this.leaving;
-    window.addEventListener("online", () => this.link?.restart(), { signal });
-    // @ts-ignore Not all browsers have it: Wi-Fi to mobile data, without being offline in between.
-    navigator.connection?.addEventListener?.("change", () => this.link?.restart(), { signal });
+    const doubt = () => {
+      this.doubtUntil = Date.now() + DOUBT;
+      // Whether anything still comes tells whether the way is lost; where nothing is sent, nothing tells.
+      if (this.state === "lost" || !this.#isSentTo()) this.link?.restart();
+    };
+    onNetworkDoubt(doubt, signal);
     if (again) this.options.send({ again: true });
     if (this.options.config.media === "server") this.#goServer();
     else this.#openLink();
@@ -251,6 +266,7 @@ export class Call extends EventTarget {
     const { config, polite, send } = this.options;
     const link = new PeerLink({ first: !polite, rtc: { iceServers: config.ice_servers }, send });
     this.link = link;
+    this.flow = { packets: 0, at: 0 };
     for (const element of [this.face, this.board, this.voice]) element.srcObject = null;
     link.addEventListener("track", (event) => {
       const { slot, track } = /** @type {CustomEvent} */ (event).detail;
@@ -272,13 +288,36 @@ export class Call extends EventTarget {
       this.patience = undefined;
       this.#connected();
     } else if ((state === "disconnected" || state === "failed") && this.state === "connected") {
-      this.state = "lost";
-      this.link?.restart();
-      this.#await(RESTART_LIMIT);
-      this.#changed();
+      this.#lost();
     } else if (state === "failed") {
       this.#fallBack();
     }
+  }
+
+  /** The direct way is lost: another is looked for. */
+  #lost() {
+    this.state = "lost";
+    this.options.doubt();
+    this.link?.restart();
+    this.#await(RESTART_LIMIT);
+    setTimeout(() => this.state === "lost" && this.link?.restart(), RESTART_AGAIN);
+    this.#changed();
+  }
+
+  /** Whether the other side sends without a pause, by its own word. A screen on which nothing moves is not sent. */
+  #isSentTo() {
+    return (this.remote.audio || this.remote.camera) && !this.held.here && !this.held.there;
+  }
+
+  /** @param {number} packets of media, all that have come by the direct way */
+  #flows(packets) {
+    const now = Date.now();
+    const more = packets !== this.flow.packets;
+    if (more || packets === 0 || !this.#isSentTo()) this.flow = { packets, at: now };
+    const stall = now < this.doubtUntil ? DOUBT_STALL : STALL;
+    if (this.state === "connected" && now - this.flow.at > stall) this.#lost();
+    // It was found again before the browser called it lost.
+    else if (this.state === "lost" && more && this.link?.state === "connected") this.#linkChanged();
   }
 
   /** @param {number} limit */
@@ -382,20 +421,23 @@ export class Call extends EventTarget {
   async #look() {
     const peer = this.receiving;
     if (!peer) return;
-    const level = await loudness(peer);
+    const report = await peer.getStats();
+    if (this.ended || peer !== this.receiving) return;
+    const { level, packets } = heard(report);
+    if (this.route === "peer") this.#flows(packets);
     this.looks += 1;
     const due = this.looks % 8 === 0;
-    if (due) this.bars = await this.#measure(peer);
+    if (due) this.bars = this.#measure(report);
     if (due || Math.abs(level - this.level) > 0.01) {
       this.level = level;
       this.dispatchEvent(new Event("meter"));
     }
   }
 
-  /** @param {RTCPeerConnection} peer */
-  async #measure(peer) {
+  /** @param {RTCStatsReport} report */
+  #measure(report) {
     let [lost, packets, roundTrip] = [0, 0, 0];
-    for (const entry of (await peer.getStats()).values()) {
+    for (const entry of report.values()) {
       if (entry.type === "inbound-rtp") {
         lost += entry.packetsLost ?? 0;
         packets += entry.packetsReceived ?? 0;
@@ -427,13 +469,15 @@ export class Call extends EventTarget {
   }
 }
 
-/** How loud a connection's sound is at this moment, 0 to 1. @param {RTCPeerConnection} peer */
-export async function loudness(peer) {
-  const audio = peer.getReceivers().find(({ track }) => track.kind === "audio");
-  for (const entry of (await audio?.getStats())?.values() ?? []) {
-    if (entry.type === "inbound-rtp") return entry.audioLevel ?? 0;
+/** How loud a connection's sound is at this moment, 0 to 1, and how many packets of media have come. @param {RTCStatsReport} report */
+function heard(report) {
+  const found = { level: 0, packets: 0 };
+  for (const entry of report.values()) {
+    if (entry.type !== "inbound-rtp") continue;
+    if (entry.kind === "audio") found.level = entry.audioLevel ?? 0;
+    found.packets += entry.packetsReceived ?? 0;
   }
-  return 0;
+  return found;
 }
 
 function videoElement() {

@@ -106,8 +106,9 @@ export class Calls extends EventTarget {
     const { me, config } = desk;
     // The line as it is then: another may have taken its place.
     const send = (/** @type {object} */ payload) => desk.line.request("call.signal", { call: id, payload }).catch(() => {});
+    const doubt = () => desk.line.check();
     const connected = () => desk.line.request("call.connected", { call: id }).catch(() => {});
-    const call = new Call({ id, me: me.name.toLowerCase(), peer, display, video, polite, config, send, connected });
+    const call = new Call({ id, me: me.name.toLowerCase(), peer, display, video, polite, config, send, connected, doubt });
     this.calls.set(id, call);
     this.current = call;
     this.over = null;

@@ -73,9 +73,14 @@ export class PeerLink extends EventTarget {
     return this.peer.getTransceivers()[SLOTS.indexOf(slot)]?.sender;
   }
 
-  /** Finds another way to the other side. */
+  /**
+   * Finds another way to the other side. The one that offers first does so alone: after a collision of offers, Chromium
+   * shows nothing more to the one that gave way.
+   */
   restart() {
-    if (!this.closed) this.peer.restartIce();
+    if (this.closed) return;
+    if (this.polite) this.send({ restart: true });
+    else this.peer.restartIce();
   }
 
   async #offer() {
@@ -96,10 +101,13 @@ export class PeerLink extends EventTarget {
   }
 
   /** @param {any} payload */
-  async #take({ description, candidate }) {
+  async #take({ description, candidate, restart }) {
     const peer = this.peer;
     if (this.closed) return;
-    if (description) {
+    if (restart) {
+      // Otherwise it is at it already.
+      if (!this.polite && peer.signalingState === "stable") peer.restartIce();
+    } else if (description) {
       const collision = description.type === "offer" && (this.making || peer.signalingState !== "stable");
       this.ignoring = !this.polite && collision;
       if (this.ignoring) return;

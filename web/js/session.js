@@ -1,5 +1,6 @@
 // The page's line to the server: this tab's name, and what to do when the login has ended.
 import { goToLogin, whoAmI } from "./api.js";
+import { onNetworkDoubt } from "./network.js";
 import { SignalingClient } from "./signaling-client.js";
 
 /** The server's word for a login that has ended. */
@@ -68,6 +69,9 @@ export function openLine(tell = {}) {
   };
   // What is told refers to what is returned: not before.
   queueMicrotask(begin);
+  const check = () => session.line.check();
+  onNetworkDoubt(check);
+  document.addEventListener("visibilitychange", () => document.hidden || check());
   window.addEventListener("pagehide", () => session.line.stop());
   window.addEventListener("pageshow", (event) => event.persisted && session.line.start());
   return session;

@@ -10,6 +10,14 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
 /** For the answer to a request, over reconnections. */
 const ANSWER_LIMIT = 20_000;
+/** From opening a socket to the welcome. */
+const WELCOME_LIMIT = 10_000;
+/** A line on which nothing has come for so long is asked whether it is there: a network that is gone does not say so. */
+const QUIET = 25_000;
+/** For its answer. */
+const CHECK_LIMIT = 5_000;
+/** …when something points to another network. */
+const DOUBT_LIMIT = 1_500;
 
 /** Codes by which the server closes for good. */
 const LOGIN_ENDED = 4401;
@@ -49,19 +57,69 @@ export class SignalingClient extends EventTarget {
     this.requests = 0;
     /** @type {Map<string, Waiting>} */
     this.waiting = new Map();
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    /** Until it is tried again. @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
+    /** Until the socket is taken for dead. @type {ReturnType<typeof setTimeout> | undefined} */
+    this.patience = undefined;
+    /** When that is; infinite while nothing is asked. */
+    this.deadAt = Infinity;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.quiet = undefined;
   }
 
   start() {
     if (this.state === "idle") this.#connect();
   }
 
-  stop() {
-    clearTimeout(this.timer);
+  /** Something points to another network: is the line still there? If not, it is opened anew at once. */
+  check() {
+    if (this.state === "waiting") {
+      clearTimeout(this.timer);
+      this.#connect();
+    } else if (this.state === "open") {
+      this.#ask(DOUBT_LIMIT);
+    }
+  }
+
+  /** @param {number} limit */
+  #ask(limit) {
+    this.requests += 1;
+    this.socket?.send(JSON.stringify({ id: `${this.requests}`, type: "ping", body: {} }));
+    // Asked again, it has no longer than it had.
+    if (Date.now() + limit < this.deadAt) this.#giveIt(limit, () => this.#connect());
+  }
+
+  /**
+   * The socket there is has so long to say something.
+   * @param {number} limit
+   * @param {() => void} otherwise
+   */
+  #giveIt(limit, otherwise) {
+    clearTimeout(this.patience);
+    this.deadAt = Date.now() + limit;
+    this.patience = setTimeout(() => {
+      this.#leave();
+      otherwise();
+    }, limit);
+  }
+
+  #alive() {
+    clearTimeout(this.patience);
+    clearTimeout(this.quiet);
+    this.deadAt = Infinity;
+  }
+
+  /** Has nothing more to do with the socket there is. */
+  #leave() {
+    this.#alive();
     const socket = this.socket;
     this.socket = null;
     socket?.close();
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.#leave();
     this.#become("idle");
     for (const { reject, timer } of this.waiting.values()) {
       clearTimeout(timer);
@@ -94,12 +152,16 @@ export class SignalingClient extends EventTarget {
     this.#become("connecting");
     const socket = new WebSocket(this.url, "gatehouse.v1");
     this.socket = socket;
+    this.#giveIt(WELCOME_LIMIT, () => this.#closed(0));
     socket.onopen = () => {
       const resume = this.session ? { session: this.session, last_seq: this.lastSeq } : null;
       socket.send(JSON.stringify({ id: "hello", type: "hello", body: { ...this.options, resume } }));
     };
     socket.onmessage = (event) => {
-      if (this.socket === socket) this.#frame(JSON.parse(event.data));
+      if (this.socket !== socket) return;
+      this.#alive();
+      this.quiet = setTimeout(() => this.#ask(CHECK_LIMIT), QUIET);
+      this.#frame(JSON.parse(event.data));
     };
     socket.onclose = (event) => {
       if (this.socket === socket) this.#closed(event.code);
@@ -134,7 +196,7 @@ export class SignalingClient extends EventTarget {
 
   /** @param {number} code */
   #closed(code) {
-    this.socket = null;
+    this.#leave();
     if (code === LOGIN_ENDED || code === REPLACED) {
       this.#become("idle");
       this.#emit("end", code);

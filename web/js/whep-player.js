@@ -5,6 +5,7 @@
 //   const player = new WhepPlayer(document.querySelector("video"), "https://gatehouse.example/whep/camera/door");
 //   player.addEventListener("state", () => console.log(player.state, player.code));
 //   player.start();
+import { isSilent, onNetworkDoubt } from "./network.js";
 
 /**
  * - `idle`: not started, or stopped.
@@ -43,7 +44,7 @@ const MEDIA_LIMIT = 10_000;
 /** Without a new picture for this long the stream is stalled. */
 const STALL = 3_000;
 /** A connection that is only shaky gets this long to recover. */
-const DISCONNECTED_LIMIT = 4_000;
+const DISCONNECTED_LIMIT = 1_500;
 
 export class WhepPlayer extends EventTarget {
   /**
@@ -102,6 +103,7 @@ export class WhepPlayer extends EventTarget {
     const { signal } = this.listening;
     window.addEventListener("pagehide", () => this.#pause(), { signal });
     window.addEventListener("pageshow", (event) => event.persisted && this.start(), { signal });
+    onNetworkDoubt(() => this.#doubt(), signal);
   }
 
   /**
@@ -156,6 +158,19 @@ export class WhepPlayer extends EventTarget {
     this.#become("retrying", failure.code);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.#connect(), delay);
+  }
+
+  /** A new connection has its first picture sooner than an old one has found another way. */
+  async #doubt() {
+    const { session } = this;
+    const peer = session?.peer;
+    if (!session && this.state === "retrying") {
+      clearTimeout(this.timer);
+      this.#connect();
+    } else if (peer && (await isSilent(peer)) && session === this.session) {
+      this.#close();
+      this.#connect();
+    }
   }
 
   #close() {

@@ -6,6 +6,7 @@
 //   publisher.setTrack("audio", microphone);
 //   publisher.setTrack("video", camera);
 //   publisher.start();
+import { isSilent, onNetworkDoubt } from "./network.js";
 
 /** @typedef {"idle" | "connecting" | "live" | "retrying" | "blocked"} PublisherState */
 
@@ -56,7 +57,7 @@ export class WhipPublisher extends EventTarget {
     this.listening = new AbortController();
     const { signal } = this.listening;
     window.addEventListener("pagehide", () => this.stop(), { signal });
-    window.addEventListener("online", () => this.#restartIce(), { signal });
+    onNetworkDoubt(() => this.#doubt(), signal);
     this.#connect();
   }
 
@@ -143,6 +144,24 @@ export class WhipPublisher extends EventTarget {
     }
   }
 
+  /** Finds another way to the server, if it is at it: the network is known to have changed. */
+  async restart() {
+    await this.#restartIce();
+  }
+
+  /** The server reports several times a second on what it gets: if nothing comes, the way is lost. */
+  async #doubt() {
+    const peer = this.peer;
+    if (!peer && this.state === "retrying") {
+      clearTimeout(this.timer);
+      this.#connect();
+    } else if (peer && (await isSilent(peer)) && peer === this.peer) {
+      if (this.location) return this.#restartIce();
+      this.#close();
+      this.#connect();
+    }
+  }
+
   /** RFC 9725 §4.3.2: the same session over another network. What does not help within a moment is begun anew. */
   async #restartIce() {
     const peer = this.peer;
@@ -156,7 +175,7 @@ export class WhipPublisher extends EventTarget {
         method: "PATCH",
         headers: { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": this.tag, ...this.#authorization() },
         body: fragment(offer.sdp ?? ""),
-        signal: AbortSignal.timeout(4_000),
+        signal: AbortSignal.timeout(2_000),
       });
       const text = await response.text();
       if (generation !== this.generation) return;

@@ -1,0 +1,130 @@
+// The walk from one network to another, in networks that this test makes: the server and a router in the middle, anna at
+// a cable, bert with two ways of which the first is taken away in mid-call. Needs root and network namespaces.
+import { spawn, spawnSync } from "node:child_process";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { accept, call, fakeBrowser, incoming, person, seeAndHear, talking } from "./people.js";
+import { chromiumProgram, gatehouse, until } from "./support.js";
+
+const SERVER = "10.77.0.1";
+const PORT = 8080;
+
+/** Runs one command line to its end. */
+function run(line) {
+  const [program, ...args] = line.split(" ");
+  const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(`${line}: ${stderr}`);
+}
+
+/** A network of its own, as long as a process lives in it. */
+function network() {
+  const child = spawn("unshare", ["--net", "sleep", "3600"], { stdio: "ignore" });
+  const inside = (line) => run(`nsenter --target ${child.pid} --net ${line}`);
+  return { pid: child.pid, inside, remove: () => child.kill() };
+}
+
+/** A cable between the middle, `10.77.{number}.1`, and a network, `10.77.{number}.2`. */
+function connect(network, name, number) {
+  run(`ip link add r-${name} type veth peer name ${name}`);
+  run(`ip link set ${name} netns ${network.pid}`);
+  run(`ip addr add 10.77.${number}.1/24 dev r-${name}`);
+  run(`ip link set r-${name} up`);
+}
+
+/** Has this as a network's way out. */
+function plug(network, name, number) {
+  network.inside(`ip addr add 10.77.${number}.2/24 dev ${name}`);
+  network.inside(`ip link set ${name} up`);
+  network.inside(`ip route add default via 10.77.${number}.1`);
+}
+
+/** Address and way are gone, as they are out of reach of the Wi-Fi. */
+function unplug(network, name) {
+  network.inside(`ip addr flush dev ${name}`);
+  network.inside(`ip link set ${name} down`);
+}
+
+/** From where a page receives its call. */
+const address = (page) =>
+  page.evaluate(async () => {
+    const report = await globalThis.desk.calls.current.receiving?.getStats();
+    const transport = [...(report?.values() ?? [])].find((entry) => entry.type === "transport");
+    const pair = report?.get(transport?.selectedCandidatePairId);
+    return pair ? report.get(pair.localCandidateId).address : "";
+  });
+
+/** A browser in a network. */
+async function browserIn(network, folder) {
+  const program = join(folder, `chromium-${network.pid}`);
+  writeFileSync(program, `#!/bin/sh\nexec nsenter --target ${network.pid} --net ${chromiumProgram} "$@"\n`);
+  chmodSync(program, 0o755);
+  return fakeBrowser([`--unsafely-treat-insecure-origin-as-secure=http://${SERVER}:${PORT}`], { program });
+}
+
+if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
+  const possible = spawnSync("unshare", ["--net", "true"]).status === 0;
+  test("in networks of its own", { skip: possible ? false : "needs root and network namespaces" }, async () => {
+    const env = { ...process.env, GATEHOUSE_TEST_INSIDE: "1", NODE_TEST_CONTEXT: "" };
+    const args = ["--net", process.execPath, "--test-reporter=spec", fileURLToPath(import.meta.url)];
+    const inner = spawn("unshare", args, { env, stdio: "inherit" });
+    const status = await new Promise((resolve) => inner.on("exit", resolve));
+    if (status !== 0) throw new Error(`the tests inside ended with ${status}`);
+  });
+} else {
+  describe("another network in mid-call", () => {
+    let [folder, cable, walker, server, first, second] = [];
+    before(async () => {
+      folder = mkdtempSync(join(tmpdir(), "gatehouse-roaming-"));
+      run("ip link set lo up");
+      run(`ip addr add ${SERVER}/32 dev lo`);
+      writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
+      [cable, walker] = [network(), network()];
+      for (const network of [cable, walker]) network.inside("ip link set lo up");
+      connect(cable, "cable", 3);
+      connect(walker, "wifi", 1);
+      connect(walker, "mobile", 2);
+      plug(cable, "cable", 3);
+    });
+    after(async () => {
+      await Promise.all([first?.close(), second?.close()]);
+      await server?.stop();
+      cable.remove();
+      walker.remove();
+      rmSync(folder, { recursive: true });
+    });
+
+    for (const [media, caller] of [["auto", "anna"], ["auto", "bert"], ["server", "anna"]]) {
+      test(`sound and picture come back by the other way: ${media}, called by ${caller}`, async (t) => {
+        plug(walker, "wifi", 1);
+        const route = media === "server" ? "server" : "peer";
+        await server?.stop();
+        server = await gatehouse(`[tls]\nmode = "off"\noff_anywhere = true\n[calls]\nmedia = "${media}"\n`, { host: SERVER, port: PORT });
+        for (const name of ["anna", "bert"]) server.addUser(name);
+        first ??= await browserIn(cable, folder);
+        second ??= await browserIn(walker, folder);
+        const [anna, bert] = await Promise.all([person(first, server, "anna"), person(second, server, "bert")]);
+        t.after(() => Promise.all([anna.close(), bert.close()]));
+        const [a, b] = [anna.page, bert.page];
+        const [from, to] = caller === "anna" ? [a, b] : [b, a];
+        await call(from, caller === "anna" ? "bert" : "anna");
+        await incoming(to);
+        await accept(to);
+        await Promise.all([talking(a, route), talking(b, route)]);
+        await seeAndHear(a, b);
+        const start = Date.now();
+        unplug(walker, "wifi");
+        plug(walker, "mobile", 2);
+        await until("bert's end has moved", async () => (await address(b)) === "10.77.2.2");
+        await Promise.all([talking(a, route), talking(b, route)]);
+        await seeAndHear(a, b);
+        t.diagnostic(`seen and heard after ${Date.now() - start} ms`);
+        await b.locator("[data-hangup]").click();
+        await a.locator(".call").waitFor({ state: "detached" });
+        unplug(walker, "mobile");
+      });
+    }
+  });
+}

@@ -1,0 +1,33 @@
+// A device that walks from one network to another: connections that have died of it do not say so. What notices it, and
+// whether a connection still carries anything.
+
+/**
+ * Calls whenever something points to another network: the browser's word, which comes for estimates of the speed, too.
+ * @param {() => void} callback
+ * @param {AbortSignal} [signal]
+ */
+export function onNetworkDoubt(callback, signal) {
+  const options = signal ? { signal } : {};
+  window.addEventListener("online", callback, options);
+  // @ts-ignore Not all browsers have it. It tells of Wi-Fi to mobile data, without being offline in between.
+  navigator.connection?.addEventListener?.("change", callback, options);
+}
+
+/** Silence that tells, on a connection on which things come all the time. */
+const SILENCE = 700;
+
+/** Whether a connection has fallen silent. @param {RTCPeerConnection} peer */
+export async function isSilent(peer) {
+  const before = await received(peer);
+  await new Promise((resolve) => setTimeout(resolve, SILENCE));
+  return (await received(peer)) === before;
+}
+
+/** Bytes of media and of reports that have come. @param {RTCPeerConnection} peer */
+async function received(peer) {
+  let bytes = 0;
+  for (const entry of (await peer.getStats()).values()) {
+    if (entry.type === "candidate-pair") bytes += entry.bytesReceived ?? 0;
+  }
+  return bytes;
+}
