@@ -220,6 +220,36 @@ test("what a program publishes is on the wall like a camera", async () => {
   await publishing.page.evaluate(() => globalThis.publisher.restart());
   assert.equal((await restarted).status(), 200);
   await seesGreen(page, 'gh-camera-tile[data-camera="stage"] video');
+  // A group of pictures that is too long to be replayed: whoever joins has the publisher asked for a key frame.
+  const sent = () =>
+    publishing.page.evaluate(async () => {
+      const report = await globalThis.publisher.peer.getStats();
+      return [...report.values()].find((entry) => entry.type === "outbound-rtp" && entry.kind === "video");
+    });
+  await publishing.page.evaluate(() => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [640, 360];
+    const context = canvas.getContext("2d");
+    const noise = context.createImageData(320, 360);
+    setInterval(() => {
+      context.fillStyle = "#008000";
+      context.fillRect(0, 0, 640, 360);
+      for (let index = 0; index < noise.data.length; index++) noise.data[index] = index % 4 === 3 ? 255 : Math.random() * 255;
+      context.putImageData(noise, 320, 0);
+    }, 50);
+    globalThis.publisher.setTrack("video", canvas.captureStream().getVideoTracks()[0]);
+  });
+  const before = await until("the group of pictures is long", async () => {
+    const entry = await sent();
+    return entry.bytesSent > 800_000 && entry;
+  });
+  const late = await openPage(chromium, server);
+  await late.page.goto(server.url);
+  await seesGreen(late.page, 'gh-camera-tile[data-camera="stage"] video');
+  const after = await sent();
+  assert.ok(after.pliCount > before.pliCount, `${before.pliCount} requests for key frames before, ${after.pliCount} after`);
+  assert.ok(after.keyFramesEncoded > before.keyFramesEncoded);
+  await late.close();
   await publishing.page.evaluate(() => globalThis.publisher.stop());
   await tile.getByText("Nobody publishes this stream at the moment.").waitFor();
   await publishing.close();
