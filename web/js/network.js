@@ -13,8 +13,8 @@ export function onNetworkDoubt(callback, signal) {
   navigator.connection?.addEventListener?.("change", callback, options);
 }
 
-/** Silence that tells, on a connection on which things come all the time. */
-const SILENCE = 700;
+/** Silence that tells: pictures come more often, as do reports, which the server sends every second. */
+const SILENCE = 1_200;
 
 /** Whether a connection has fallen silent. @param {RTCPeerConnection} peer */
 export async function isSilent(peer) {
