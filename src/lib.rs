@@ -134,13 +134,14 @@ impl Gatehouse {
             switchboard,
         };
         let app = http::App::new(config, address, parts);
-        let limits = config.limits.clone();
+        let (limits, proxies) = (config.limits.clone(), config.trusted_proxies.clone());
         tokio::spawn(http::serve::serve(
             listener,
             http::router(app),
             engine.clone(),
             tls.clone(),
             limits,
+            proxies,
             stop.clone(),
         ));
         Ok(Self { address, accounts, tls, rights, first_password, cameras, gate, engine, stop })

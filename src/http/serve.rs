@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A request's line and headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Between two words about connections that are refused.
+const REFUSAL_WARNING: Duration = Duration::from_secs(60);
 
 /// What a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,18 +101,20 @@ struct Service {
     tls: Arc<Tls>,
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`. How many connections one address may have does not bind `proxies`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     engine: Engine,
     tls: Arc<Tls>,
     limits: Limits,
+    proxies: Vec<IpNet>,
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let addresses = Addresses::default();
     let service = Service { router, engine, tls };
+    let (mut warned, mut refused) = (None::<Instant>, 0u64);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -123,13 +128,19 @@ pub async fn serve(
                 continue;
             }
         };
+        let is_proxy = proxies.iter().any(|proxy| proxy.contains(&remote.ip().to_canonical()));
+        let most = if is_proxy { usize::MAX } else { limits.connections_per_address };
         let place = room
             .clone()
             .try_acquire_owned()
             .ok()
-            .and_then(|permit| addresses.enter(remote.ip(), limits.connections_per_address, permit));
+            .and_then(|permit| addresses.enter(remote.ip(), most, permit));
         let Some(place) = place else {
-            debug!(%remote, "too many connections");
+            refused += 1;
+            if warned.is_none_or(|at| at.elapsed() > REFUSAL_WARNING) {
+                warn!(%remote, refused, "too many connections, see [limits]: refused");
+                (warned, refused) = (Some(Instant::now()), 0);
+            }
             continue;
         };
         let (service, stop) = (service.clone(), stop.clone());

@@ -116,20 +116,28 @@ async fn deliver(
     first: Outgoing,
     waiting: &mut mpsc::Receiver<Outgoing>,
 ) -> Result<Option<(u16, &'static str)>, axum::Error> {
-    let writing = async {
-        let mut next = Some(first);
-        for left in (0..BATCH).rev() {
-            match next {
-                Some(Outgoing::Text(text)) => socket.feed(Message::Text((*text).into())).await?,
-                Some(Outgoing::Close(code, word)) => return Ok(Some((code, word))),
-                None => break,
+    let mut next = Some(first);
+    for left in (0..BATCH).rev() {
+        match next {
+            Some(Outgoing::Text(text)) => feed(socket, &text).await?,
+            Some(Outgoing::Texts(texts)) => {
+                for text in texts.iter() {
+                    feed(socket, text).await?;
+                }
             }
-            next = if left > 0 { waiting.try_recv().ok() } else { None };
+            Some(Outgoing::Close(code, word)) => return Ok(Some((code, word))),
+            None => break,
         }
-        socket.flush().await?;
-        Ok(None)
-    };
-    tokio::time::timeout(SEND_LIMIT, writing).await.map_err(axum::Error::new)?
+        next = if left > 0 { waiting.try_recv().ok() } else { None };
+    }
+    tokio::time::timeout(SEND_LIMIT, socket.flush()).await.map_err(axum::Error::new)??;
+    Ok(None)
+}
+
+/// Writes a frame, or keeps it until it is written with others.
+async fn feed(socket: &mut WebSocket, text: &str) -> Result<(), axum::Error> {
+    let feeding = socket.feed(Message::Text(text.into()));
+    tokio::time::timeout(SEND_LIMIT, feeding).await.map_err(axum::Error::new)?
 }
 
 /// Whether it could be sent in time.

@@ -16,8 +16,8 @@ use crate::accounts::{AccountError, Accounts};
 
 /// Frames of all sockets that wait for the core.
 const INPUTS: usize = 4096;
-/// Frames that wait for one socket, everybody's names among them. Whoever does not read them is cut off, and resumes.
-const OUTGOING: usize = 1024;
+/// Frames that wait for one socket. Whoever does not read them is cut off, and resumes.
+const OUTGOING: usize = 256;
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(200);
 pub enum Outgoing {
     /// Send this.
     Text(Arc<str>),
+    /// Send all of these.
+    Texts(Arc<[Arc<str>]>),
     /// Close with this code and word.
     Close(u16, &'static str),
 }
@@ -179,6 +181,7 @@ impl Driver {
         for output in outputs {
             match output {
                 Output::Send(conn, text) => self.send(conn, Outgoing::Text(text)),
+                Output::SendAll(conn, texts) => self.send(conn, Outgoing::Texts(texts)),
                 Output::Close(conn, code, word) => {
                     self.send(conn, Outgoing::Close(code, word));
                     self.sockets.remove(&conn);

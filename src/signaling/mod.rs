@@ -388,7 +388,9 @@ impl Core {
         self.withdraw_calls(now);
         self.withdraw_watches(now);
         self.new_preferences(now, &before);
-        self.tell_people();
+        if before.looks_other_than(&self.directory) {
+            self.tell_people();
+        }
     }
 
     /// Ends what has had its time.

@@ -114,7 +114,7 @@ impl Core {
     /// Tells a connection of a user's everybody whom they may see.
     pub(super) fn send_people(&mut self, conn: super::Conn, user: &str) {
         let frames = self.people_for(self.role_of(user));
-        self.outputs.extend(frames.iter().map(|text| Output::Send(conn, text.clone())));
+        self.outputs.push(Output::SendAll(conn, frames));
     }
 
     /// All who may know are told soon how a user is now.
@@ -147,9 +147,7 @@ impl Core {
         self.news.snapshots.clear();
         for (role, conns) in self.connected_by_role() {
             let frames = self.people_for(role);
-            for conn in conns {
-                self.outputs.extend(frames.iter().map(|text| Output::Send(conn, text.clone())));
-            }
+            self.outputs.extend(conns.into_iter().map(|conn| Output::SendAll(conn, frames.clone())));
         }
     }
 

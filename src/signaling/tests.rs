@@ -62,6 +62,7 @@ impl World {
         for output in outputs {
             match output {
                 Output::Send(conn, text) => self.sent(conn, &text),
+                Output::SendAll(conn, texts) => texts.iter().for_each(|text| self.sent(conn, text)),
                 Output::Close(conn, code, why) => {
                     let name = self.names.get(&conn).cloned().unwrap_or_default();
                     let _ = writeln!(self.log, "{name} closed {code} {why}");
@@ -505,6 +506,36 @@ fn whoever_comes_before_a_change_is_told_is_told_it_too() {
     let bert = told["body"]["people"].as_array().unwrap().iter().find(|person| person["name"] == "bert");
     assert_eq!(bert.unwrap()["dnd"], true);
     assert_eq!(state(&mut world.core), true);
+}
+
+#[test]
+fn a_list_of_people_takes_one_place_in_the_queue_and_comes_again_only_if_somebody_looks_different() {
+    let mut changed = Directory::clone(&directory());
+    for number in 0..3_000 {
+        let person = Person { name: format!("p{number}"), role: Role::Member, groups: vec![] };
+        let member = Member { person, display: String::new(), preferences: Preferences::default() };
+        changed.members.insert(format!("p{number}"), member);
+    }
+    let mut core = Core::new(Arc::new(changed.clone()), 0, Value::Null);
+    let now = Instant::now();
+    core.handle(now, Input::Connected { conn: Conn(1), user: "anna".into(), secret: 1 });
+    let hello = r#"{"id":"h","type":"hello","body":{"device":"a"}}"#;
+    let outputs = core.handle(now, Input::Frame { conn: Conn(1), text: hello.into() });
+    let lists = |outputs: &[Output]| -> Vec<usize> {
+        let frames = |output: &Output| match output {
+            Output::SendAll(_, texts) => Some(texts.len()),
+            _ => None,
+        };
+        outputs.iter().filter_map(frames).collect()
+    };
+    assert_eq!(outputs.len(), 2, "the welcome, and everybody");
+    assert!(lists(&outputs)[0] > 256);
+    changed.members.get_mut("p7").unwrap().preferences.watched.sound = false;
+    let outputs = core.handle(now, Input::Directory(Arc::new(changed.clone())));
+    assert_eq!(lists(&outputs), [] as [usize; 0], "what p7 decides is nobody else's");
+    changed.members.get_mut("p7").unwrap().display = "Seven".into();
+    let outputs = core.handle(now, Input::Directory(Arc::new(changed)));
+    assert_eq!(lists(&outputs).len(), 1);
 }
 
 impl World {

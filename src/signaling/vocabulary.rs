@@ -32,6 +32,19 @@ pub struct Directory {
     pub rules: Rules,
 }
 
+impl Directory {
+    /// Whether somebody may see somebody differently: what people decide for themselves is nobody else's.
+    pub(super) fn looks_other_than(&self, other: &Self) -> bool {
+        let look = |member: &Member| (member.person.clone(), member.display.clone());
+        self.rules != other.rules
+            || self.members.len() != other.members.len()
+            || self
+                .members
+                .iter()
+                .any(|(user, member)| other.members.get(user).map(look) != Some(look(member)))
+    }
+}
+
 /// What happens.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -79,6 +92,8 @@ pub enum Input {
 pub enum Output {
     /// A frame for a socket.
     Send(Conn, Arc<str>),
+    /// Frames for a socket that take one place among those that wait for it, however many they are.
+    SendAll(Conn, Arc<[Arc<str>]>),
     /// A socket is to be closed, with a code of the WebSocket protocol and a word.
     Close(Conn, u16, &'static str),
     /// A call has ended: for the history.

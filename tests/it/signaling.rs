@@ -214,3 +214,15 @@ async fn sockets_count_among_an_addresss_connections() {
     // The login's own connection may be open still.
     assert!((7..=8).contains(&held.len()), "{} sockets", held.len());
 }
+
+#[tokio::test]
+async fn a_proxys_connections_are_those_of_many_addresses() {
+    let limits = "trusted_proxies = [\"127.0.0.1\"]\n[limits]\nconnections_per_address = 8\n";
+    let server = server(limits).await;
+    server.user("anna", Role::Member).await;
+    let anna = cookie(&server, "anna").await;
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(within("an answer", open(&server, &anna)).await);
+    }
+}
