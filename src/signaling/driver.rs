@@ -138,7 +138,15 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let input = tokio::select! {
+                // Changes before frames: whoever has been told that one is stored, finds it in force. Frames before the
+                // end of their socket: "hang up" is often the last thing that a page says.
+                biased;
                 () = stop.cancelled() => return,
+                Ok(()) = changes.changed() => {
+                    self.read_directory().await;
+                    continue;
+                }
+                _ = tick.tick() => Input::Tick,
                 command = commands.recv() => match command {
                     Some(Command::Open { conn, user, outgoing }) => {
                         self.sockets.insert(conn, outgoing);
@@ -152,11 +160,6 @@ impl Driver {
                     None => return,
                 },
                 Some((conn, for_good)) = lost.recv() => Input::Disconnected { conn, for_good },
-                Ok(()) = changes.changed() => {
-                    self.read_directory().await;
-                    continue;
-                }
-                _ = tick.tick() => Input::Tick,
             };
             if let Input::Disconnected { conn, .. } = input {
                 self.sockets.remove(&conn);

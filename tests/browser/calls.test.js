@@ -226,6 +226,34 @@ describe("between people", () => {
     await silent(a);
   });
 
+  test("a microphone that is pulled out is no lost connection", async (t) => {
+    const { a, b } = await two(t);
+    await press(a, "bert", "call-sound");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    await hears(b);
+    await b.evaluate(() => {
+      const { calls } = globalThis.desk;
+      globalThis.states = new Set();
+      calls.addEventListener("change", () => globalThis.states.add(calls.current?.state));
+    });
+    await a.evaluate(() => {
+      // The next one takes its time to open.
+      navigator.mediaDevices.getUserMedia = () => new Promise(() => {});
+      const { audio } = globalThis.desk.calls.current.local;
+      audio.stop();
+      audio.dispatchEvent(new Event("ended"));
+    });
+    await b.locator(".call-note").getByText("The other side is muted").waitFor();
+    const looks = () => b.evaluate(() => globalThis.desk.calls.current.looks);
+    const before = await looks();
+    await until("it was looked at for longer than a lost way takes", async () => (await looks()) > before + 12);
+    assert.deepEqual(await b.evaluate(() => [...globalThis.states]), ["connected"]);
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+  });
+
   test("signaling that is cut in mid-call does not end it, and what was missed arrives", async (t) => {
     const { a, b } = await two(t);
     await call(a, "bert");

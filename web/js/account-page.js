@@ -34,6 +34,8 @@ class AccountPage {
     this.preferences = null;
     /** One save after the other. */
     this.saving = Promise.resolve();
+    /** How many saves have failed. */
+    this.unsaved = 0;
   }
 
   async run() {
@@ -81,12 +83,16 @@ class AccountPage {
 
   /** Stores the preferences as the page has them: whoever changes two things quickly means both. */
   #savePreferences() {
+    const [chosen, unsaved] = [structuredClone(this.preferences), this.unsaved];
     this.saving = this.saving.then(async () => {
+      // After a failure the page shows what is stored, without this change.
+      if (unsaved !== this.unsaved) return;
       try {
-        await api("PUT", "/api/me/preferences", this.preferences);
+        await api("PUT", "/api/me/preferences", chosen);
         this.notices = { reach: { good: true, text: t("account.saved") } };
       } catch (error) {
         if (needsLogin(error)) return;
+        this.unsaved += 1;
         this.notices = { reach: { good: false, text: sorry(error) } };
         this.preferences = await api("GET", "/api/me/preferences").catch(() => this.preferences);
       }

@@ -104,7 +104,7 @@ export class CallView {
         ? html`<p class="call-note warn" role="alert" data-problem=${call.problem}>${t(has(`device.${call.problem}`) ? `device.${call.problem}` : "device.media_busy")}
             <button class="button small" @click=${() => call.renew(call.local.audio ? "camera" : "audio")}>${t("device.again")}</button></p>`
         : nothing}
-      ${call.remote.camera && !call.remote.audio && call.state === "connected" && !call.held.there
+      ${!call.remote.audio && call.state === "connected" && !call.held.there
         ? html`<p class="call-note" role="status">${t("call.muted.there")}</p>`
         : nothing}
       ${others.map(

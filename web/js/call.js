@@ -1,7 +1,8 @@
 // The media of one accepted call: first from browser to browser, and through the server (WHIP out, WHEP in) where that
 // does not work. What rings and who may is `calls`; how it looks is `call-view`.
+import { Bars, heard } from "./call-figures.js";
 import { openForCall, openScreen, toSpeaker } from "./devices.js";
-import { onNetworkDoubt } from "./network.js";
+import { onNetworkDoubt, received } from "./network.js";
 import { PeerLink } from "./peer-link.js";
 import { WhepPlayer } from "./whep-player.js";
 import { WhipPublisher } from "./whip-publisher.js";
@@ -13,7 +14,7 @@ import { WhipPublisher } from "./whip-publisher.js";
 const DIRECT_LIMIT = 4_000;
 /** …and so long after one was lost, while ICE looks for another way. */
 const RESTART_LIMIT = 5_000;
-/** Once more after so long: the browser may not have known its new network yet. */
+/** …and again: the browser may not have known its new network yet. */
 const RESTART_AGAIN = 2_500;
 /** Nothing of the other side's for so long, while it sends: the way is lost. ICE itself notices after 5 s and more. */
 const STALL = 1_500;
@@ -89,18 +90,19 @@ export class Call extends EventTarget {
     this.leaving = new AbortController();
     this.looking = setInterval(() => this.#look(), 250);
     this.looks = 0;
-    /** @type {{ lost: number, packets: number } | null} */
-    this.counted = null;
+    this.figures = new Bars();
     /** What had come, and when it last was more. */
-    this.flow = { packets: 0, at: 0 };
+    this.flow = { bytes: 0, at: 0 };
     this.doubtUntil = 0;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.restarting = undefined;
   }
 
   /** @param {{ again?: boolean }} [how] again: this page has lost its part of the call, and takes it up */
   async start({ again = false } = {}) {
     const { signal } = this.leaving;
     const doubt = () => {
-      this.doubtUntil = Date.now() + DOUBT;
+      this.doubtUntil = performance.now() + DOUBT;
       // Whether anything still comes tells whether the way is lost; where nothing is sent, nothing tells.
       if (this.state === "lost" || !this.#isSentTo()) this.link?.restart();
     };
@@ -141,6 +143,8 @@ export class Call extends EventTarget {
       if (slot === "audio") track.enabled = !this.muted;
       // Pulled out, taken away by the system, or "stop sharing" of the browser's own bar.
       track.addEventListener("ended", () => this.local[slot] === track && this.#gone(slot));
+      // Taken by the system for a while: a telephone call, the app in the background.
+      for (const event of ["mute", "unmute"]) track.addEventListener(event, () => this.local[slot] === track && this.#tellMedia());
     }
     if (slot === "camera") this.mirror.srcObject = track ? new MediaStream([track]) : null;
     await this.#send(slot);
@@ -149,6 +153,8 @@ export class Call extends EventTarget {
   /** @param {Slot} slot */
   async #gone(slot) {
     await this.#use(slot, null);
+    // At once: the other side must not take the silence for a lost way while another device opens.
+    this.#tellMedia();
     if (slot !== "screen") await this.renew(slot);
     this.#tellMedia();
     this.#changed();
@@ -172,7 +178,8 @@ export class Call extends EventTarget {
   }
 
   #tellMedia() {
-    const has = (/** @type {Slot} */ slot) => Boolean(this.local[slot]) && !this.held.here;
+    if (this.ended) return;
+    const has = (/** @type {Slot} */ slot) => this.local[slot]?.muted === false && !this.held.here;
     this.options.send({ media: { audio: has("audio") && !this.muted, camera: has("camera"), screen: has("screen") } });
   }
 
@@ -266,7 +273,7 @@ export class Call extends EventTarget {
     const { config, polite, send } = this.options;
     const link = new PeerLink({ first: !polite, rtc: { iceServers: config.ice_servers }, send });
     this.link = link;
-    this.flow = { packets: 0, at: 0 };
+    this.flow = { bytes: 0, at: performance.now() };
     for (const element of [this.face, this.board, this.voice]) element.srcObject = null;
     link.addEventListener("track", (event) => {
       const { slot, track } = /** @type {CustomEvent} */ (event).detail;
@@ -300,7 +307,11 @@ export class Call extends EventTarget {
     this.options.doubt();
     this.link?.restart();
     this.#await(RESTART_LIMIT);
-    setTimeout(() => this.state === "lost" && this.link?.restart(), RESTART_AGAIN);
+    clearInterval(this.restarting);
+    this.restarting = setInterval(() => {
+      if (this.state === "lost" && this.link) this.link.restart();
+      else clearInterval(this.restarting);
+    }, RESTART_AGAIN);
     this.#changed();
   }
 
@@ -309,15 +320,19 @@ export class Call extends EventTarget {
     return (this.remote.audio || this.remote.camera) && !this.held.here && !this.held.there;
   }
 
-  /** @param {number} packets of media, all that have come by the direct way */
-  #flows(packets) {
-    const now = Date.now();
-    const more = packets !== this.flow.packets;
-    if (more || packets === 0 || !this.#isSentTo()) this.flow = { packets, at: now };
+  /**
+   * @param {number} packets of media, all that have come by the direct way
+   * @param {number} bytes of reports, too: where the other side's device has stopped, these go on
+   */
+  #flows(packets, bytes) {
+    const now = performance.now();
+    const silent = bytes <= this.flow.bytes && packets > 0 && this.#isSentTo();
+    // They may be fewer: with an ICE restart the old ways are no longer counted.
+    this.flow = { bytes, at: silent ? this.flow.at : now };
     const stall = now < this.doubtUntil ? DOUBT_STALL : STALL;
     if (this.state === "connected" && now - this.flow.at > stall) this.#lost();
-    // It was found again before the browser called it lost.
-    else if (this.state === "lost" && more && this.link?.state === "connected") this.#linkChanged();
+    // It was found again before the browser called it lost, or there was nothing to be heard.
+    else if (this.state === "lost" && !silent && this.link?.state === "connected") this.#linkChanged();
   }
 
   /** @param {number} limit */
@@ -424,34 +439,14 @@ export class Call extends EventTarget {
     const report = await peer.getStats();
     if (this.ended || peer !== this.receiving) return;
     const { level, packets } = heard(report);
-    if (this.route === "peer") this.#flows(packets);
+    if (this.route === "peer") this.#flows(packets, received(report));
     this.looks += 1;
     const due = this.looks % 8 === 0;
-    if (due) this.bars = this.#measure(report);
+    if (due) this.bars = this.state === "connected" ? this.figures.measure(report) ?? this.bars : 0;
     if (due || Math.abs(level - this.level) > 0.01) {
       this.level = level;
       this.dispatchEvent(new Event("meter"));
     }
-  }
-
-  /** @param {RTCStatsReport} report */
-  #measure(report) {
-    let [lost, packets, roundTrip] = [0, 0, 0];
-    for (const entry of report.values()) {
-      if (entry.type === "inbound-rtp") {
-        lost += entry.packetsLost ?? 0;
-        packets += entry.packetsReceived ?? 0;
-      }
-      if (entry.type === "candidate-pair" && entry.nominated) roundTrip = Math.max(roundTrip, entry.currentRoundTripTime ?? 0);
-    }
-    const before = this.counted;
-    this.counted = { lost, packets };
-    if (!before) return this.bars;
-    const expected = lost - before.lost + packets - before.packets;
-    const share = expected > 0 ? Math.max(0, lost - before.lost) / expected : 0;
-    if (this.state !== "connected") return 0;
-    if (share > 0.08 || roundTrip > 0.6) return 1;
-    return share > 0.02 || roundTrip > 0.25 ? 2 : 3;
   }
 
   /** Frees everything; the server is told by whoever calls this. */
@@ -460,6 +455,7 @@ export class Call extends EventTarget {
     this.ended = true;
     clearInterval(this.looking);
     clearTimeout(this.patience);
+    clearInterval(this.restarting);
     this.leaving.abort();
     this.link?.close();
     for (const publisher of Object.values(this.publishers)) publisher.stop();
@@ -467,17 +463,6 @@ export class Call extends EventTarget {
     for (const slot of SLOTS) this.local[slot]?.stop();
     for (const element of [this.face, this.board, this.mirror, this.voice]) element.srcObject = null;
   }
-}
-
-/** How loud a connection's sound is at this moment, 0 to 1, and how many packets of media have come. @param {RTCStatsReport} report */
-function heard(report) {
-  const found = { level: 0, packets: 0 };
-  for (const entry of report.values()) {
-    if (entry.type !== "inbound-rtp") continue;
-    if (entry.kind === "audio") found.level = entry.audioLevel ?? 0;
-    found.packets += entry.packetsReceived ?? 0;
-  }
-  return found;
 }
 
 function videoElement() {

@@ -6,7 +6,18 @@
   const QUIET_TRIES = 3;
   /** Afterwards, by itself. */
   const PAUSE = 10_000;
+  /** For an error to turn out not to matter. */
+  const GRACE = 1_500;
+  /** Whether it is at it. */
   let failed = false;
+  /** The page is there, but not as it should look. */
+  let unstyled = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  /** @type {HTMLElement | null} */
+  let box = null;
+
+  const isEmpty = () => !document.getElementById("app")?.hasChildNodes();
 
   const stored = () => {
     try {
@@ -24,10 +35,33 @@
     }
   };
 
-  const again = () => location.reload();
+  /** Loads the page if there is somebody to load it from: the browser's own error page would not try again. */
+  const again = async () => {
+    clearTimeout(timer);
+    if (!isEmpty() && !unstyled) return recover();
+    try {
+      await fetch(location.href, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5_000) });
+    } catch {
+      say();
+      timer = setTimeout(again, 1_000);
+      return;
+    }
+    store(stored() + 1);
+    location.reload();
+  };
+
+  /** What was missing has come after all. */
+  const recover = () => {
+    failed = false;
+    box?.remove();
+    box = null;
+    store(0);
+  };
+
   const say = () => {
+    if (box || !document.body || !isEmpty()) return;
     const chinese = (navigator.language || "").toLowerCase().startsWith("zh");
-    const box = document.createElement("div");
+    box = document.createElement("div");
     box.className = "loading-failed";
     box.setAttribute("role", "alert");
     const text = document.createElement("p");
@@ -36,34 +70,44 @@
     button.textContent = chinese ? "立即重试" : "Try now";
     button.addEventListener("click", again);
     box.append(text, button);
-    const show = () => document.body.append(box);
-    if (document.body) show();
-    else document.addEventListener("DOMContentLoaded", show);
+    document.body.append(box);
   };
 
   const fail = () => {
     if (failed) return;
     failed = true;
     const tries = stored();
-    store(tries + 1);
     if (tries < QUIET_TRIES) {
-      setTimeout(again, 250 * 2 ** tries);
+      timer = setTimeout(again, 250 * 2 ** tries);
       return;
     }
+    // A page that is there is not taken away for its looks.
+    if (!isEmpty()) return;
     say();
-    setTimeout(again, PAUSE);
+    timer = setTimeout(again, PAUSE);
     window.addEventListener("online", again);
   };
 
-  const isEmpty = () => !document.getElementById("app")?.hasChildNodes();
+  // Extensions and proxies put things of their own into pages, and these fail, too.
+  const isOurs = (/** @type {string} */ url) => url.startsWith(`${location.origin}/`);
   window.addEventListener(
     "error",
     ({ target }) => {
-      const isPart = target instanceof HTMLScriptElement || (target instanceof HTMLLinkElement && target.rel === "stylesheet");
-      if (isPart || (target === window && isEmpty())) fail();
+      if (target instanceof HTMLScriptElement && isOurs(target.src)) fail();
+      if (target instanceof HTMLLinkElement && target.rel === "stylesheet" && isOurs(target.href)) {
+        unstyled = true;
+        fail();
+      }
+      if (target === window) doubt();
     },
     true,
   );
-  window.addEventListener("unhandledrejection", () => isEmpty() && fail());
-  window.addEventListener("load", () => setTimeout(() => failed || isEmpty() || store(0), 1_000));
+  /** Something went wrong: if nothing is shown after a while, it mattered. */
+  const doubt = () => isEmpty() && setTimeout(() => isEmpty() && fail(), GRACE);
+  window.addEventListener("unhandledrejection", doubt);
+  const settled = setInterval(() => {
+    if (failed || isEmpty()) return;
+    clearInterval(settled);
+    store(0);
+  }, 1_000);
 })();

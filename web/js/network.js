@@ -14,19 +14,26 @@ export function onNetworkDoubt(callback, signal) {
 }
 
 /** Silence that tells: pictures come more often, as do reports, which the server sends every second. */
-const SILENCE = 1_200;
+const SILENCE = 1_500;
 
-/** Whether a connection has fallen silent. @param {RTCPeerConnection} peer */
+/** Whether a connection that has carried media has fallen silent. @param {RTCPeerConnection} peer */
 export async function isSilent(peer) {
-  const before = await received(peer);
+  const before = await peer.getStats();
+  if (!hasCarried(before)) return false;
   await new Promise((resolve) => setTimeout(resolve, SILENCE));
-  return (await received(peer)) === before;
+  return received(await peer.getStats()) <= received(before);
 }
 
-/** Bytes of media and of reports that have come. @param {RTCPeerConnection} peer */
-async function received(peer) {
+/** Whether media has come, or a report on media that went. @param {RTCStatsReport} report */
+function hasCarried(report) {
+  const tells = (/** @type {any} */ { type, packetsReceived }) => type === "remote-inbound-rtp" || (type === "inbound-rtp" && packetsReceived > 0);
+  return [...report.values()].some(tells);
+}
+
+/** Bytes of media and of reports that have come. @param {RTCStatsReport} report */
+export function received(report) {
   let bytes = 0;
-  for (const entry of (await peer.getStats()).values()) {
+  for (const entry of report.values()) {
     if (entry.type === "candidate-pair") bytes += entry.bytesReceived ?? 0;
   }
   return bytes;

@@ -80,6 +80,12 @@ export class PeerLink extends EventTarget {
   restart() {
     if (this.closed) return;
     if (this.polite) this.send({ restart: true });
+    else this.#restart();
+  }
+
+  #restart() {
+    // An offer that has no answer may be lost, and nothing is offered before it has one.
+    if (this.peer.signalingState === "have-local-offer") this.send({ description: this.peer.localDescription?.toJSON() });
     else this.peer.restartIce();
   }
 
@@ -105,8 +111,7 @@ export class PeerLink extends EventTarget {
     const peer = this.peer;
     if (this.closed) return;
     if (restart) {
-      // Otherwise it is at it already.
-      if (!this.polite && peer.signalingState === "stable") peer.restartIce();
+      if (!this.polite) this.#restart();
     } else if (description) {
       const collision = description.type === "offer" && (this.making || peer.signalingState !== "stable");
       this.ignoring = !this.polite && collision;

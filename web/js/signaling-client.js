@@ -18,6 +18,8 @@ const QUIET = 25_000;
 const CHECK_LIMIT = 5_000;
 /** …when something points to another network. */
 const DOUBT_LIMIT = 1_500;
+/** What comes sooner after a question than this may have been on its way before. */
+const IN_FLIGHT = 300;
 
 /** Codes by which the server closes for good. */
 const LOGIN_ENDED = 4401;
@@ -63,6 +65,10 @@ export class SignalingClient extends EventTarget {
     this.patience = undefined;
     /** When that is; infinite while nothing is asked. */
     this.deadAt = Infinity;
+    /** The id of the question whether it is there, while it has no answer. */
+    this.question = "";
+    /** When the socket was opened, or asked. */
+    this.askedAt = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.quiet = undefined;
   }
@@ -78,15 +84,21 @@ export class SignalingClient extends EventTarget {
       this.#connect();
     } else if (this.state === "open") {
       this.#ask(DOUBT_LIMIT);
+    } else if (this.state === "connecting" && Date.now() - this.askedAt > DOUBT_LIMIT) {
+      // Over the network that was there before.
+      this.#leave();
+      this.#connect();
     }
   }
 
   /** @param {number} limit */
   #ask(limit) {
-    this.requests += 1;
-    this.socket?.send(JSON.stringify({ id: `${this.requests}`, type: "ping", body: {} }));
     // Asked again, it has no longer than it had.
-    if (Date.now() + limit < this.deadAt) this.#giveIt(limit, () => this.#connect());
+    if (Date.now() + limit >= this.deadAt) return;
+    this.requests += 1;
+    this.question = `${this.requests}`;
+    this.socket?.send(JSON.stringify({ id: this.question, type: "ping", body: {} }));
+    this.#giveIt(limit, () => this.#connect());
   }
 
   /**
@@ -96,7 +108,8 @@ export class SignalingClient extends EventTarget {
    */
   #giveIt(limit, otherwise) {
     clearTimeout(this.patience);
-    this.deadAt = Date.now() + limit;
+    this.askedAt = Date.now();
+    this.deadAt = this.askedAt + limit;
     this.patience = setTimeout(() => {
       this.#leave();
       otherwise();
@@ -107,6 +120,7 @@ export class SignalingClient extends EventTarget {
     clearTimeout(this.patience);
     clearTimeout(this.quiet);
     this.deadAt = Infinity;
+    this.question = "";
   }
 
   /** Has nothing more to do with the socket there is. */
@@ -159,9 +173,13 @@ export class SignalingClient extends EventTarget {
     };
     socket.onmessage = (event) => {
       if (this.socket !== socket) return;
-      this.#alive();
+      const frame = JSON.parse(event.data);
+      // What was on its way already when it was asked says nothing of how it is now.
+      const early = this.question !== "" && frame.re !== this.question && Date.now() - this.askedAt < IN_FLIGHT;
+      if (!early) this.#alive();
+      clearTimeout(this.quiet);
       this.quiet = setTimeout(() => this.#ask(CHECK_LIMIT), QUIET);
-      this.#frame(JSON.parse(event.data));
+      this.#frame(frame);
     };
     socket.onclose = (event) => {
       if (this.socket === socket) this.#closed(event.code);

@@ -138,7 +138,7 @@ export class WhipPublisher extends EventTarget {
       this.#become("live", "");
     } else if (state === "failed" || state === "closed") {
       this.#failed("media");
-    } else if (state === "disconnected") {
+    } else if (state === "disconnected" && !this.restarted) {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.#restartIce(), SHAKY);
     }
@@ -156,9 +156,7 @@ export class WhipPublisher extends EventTarget {
       clearTimeout(this.timer);
       this.#connect();
     } else if (peer && (await isSilent(peer)) && peer === this.peer) {
-      if (this.location) return this.#restartIce();
-      this.#close();
-      this.#connect();
+      await this.#restartIce();
     }
   }
 
@@ -183,9 +181,11 @@ export class WhipPublisher extends EventTarget {
       this.tag = response.headers.get("ETag") ?? this.tag;
       await peer.setRemoteDescription({ type: "answer", sdp: restarted(peer.currentRemoteDescription?.sdp ?? "", text) });
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => {
+      this.timer = setTimeout(async () => {
         this.restarted = false;
-        if (generation === this.generation && peer.connectionState !== "connected") this.#failed("media");
+        // The browser may still call connected what is not.
+        const works = peer.connectionState === "connected" && !(await isSilent(peer));
+        if (generation === this.generation && !works) this.#failed("media");
       }, 2 * SHAKY);
     } catch {
       if (generation === this.generation) this.#failed("media");
