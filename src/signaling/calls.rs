@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::call::{Event, Reason, Side, State, Verdict, deadline, decide};
 use super::grants::{Grant, Way};
 use super::message::event;
-use super::{Call, CallRecord, Core, DeviceKey, Output};
+use super::{Call, CallRecord, Core, DeviceKey, Output, is_connected};
 use crate::accounts::permissions::Action;
 
 impl Core {
@@ -103,8 +103,7 @@ impl Core {
         if !member.preferences.accepts(&caller.person) {
             return None;
         }
-        let connected =
-            |key: &&DeviceKey| self.sessions.get(*key).is_some_and(|session| session.conn.is_some());
+        let connected = |key: &&DeviceKey| is_connected(&self.sessions, key);
         let used_at = |key: &&DeviceKey| self.sessions.get(*key).map(|session| session.used_at);
         self.devices_of(callee).filter(connected).max_by_key(used_at).cloned()
     }

@@ -237,7 +237,7 @@ impl Core {
             let welcome = json!({ "type": "welcome", "re": id, "body": {
                 "session": session.secret, "resumed": true, "seq": session.journal.seq() } });
             self.outputs.push(Output::Send(conn, welcome.to_string().into()));
-            self.outputs.extend(missed.into_iter().map(|text| Output::Send(conn, text)));
+            self.outputs.push(Output::SendAll(conn, missed.into()));
             self.send_people(conn, &key.user);
         } else {
             // The device takes its own place: what it was doing is in the snapshot.
@@ -444,6 +444,11 @@ impl Core {
             self.tell_presence(now, &key.user);
         }
     }
+}
+
+/// Whether a device has a socket at this moment.
+fn is_connected(sessions: &BTreeMap<DeviceKey, Session>, key: &DeviceKey) -> bool {
+    sessions.get(key).is_some_and(|session| session.conn.is_some())
 }
 
 impl Session {

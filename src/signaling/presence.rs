@@ -133,12 +133,16 @@ impl Core {
         self.news.snapshots.clear();
         let users = std::mem::take(&mut self.news.users);
         for (role, conns) in self.connected_by_role() {
-            for people in in_parts(users.iter().filter_map(|user| self.view(role, user))) {
-                // Without a number: whoever misses it gets everybody anew when they resume.
-                let text: Arc<str> =
-                    format!(r#"{{"type":"presence","body":{{"people":[{people}]}}}}"#).into();
-                self.outputs.extend(conns.iter().map(|conn| Output::Send(*conn, text.clone())));
+            let parts = in_parts(users.iter().filter_map(|user| self.view(role, user)));
+            if parts.is_empty() {
+                continue;
             }
+            // Without a number: whoever misses it gets everybody anew when they resume.
+            let frames = parts.into_iter().map(|people| -> Arc<str> {
+                format!(r#"{{"type":"presence","body":{{"people":[{people}]}}}}"#).into()
+            });
+            let frames: Arc<[Arc<str>]> = frames.collect();
+            self.outputs.extend(conns.into_iter().map(|conn| Output::SendAll(conn, frames.clone())));
         }
     }
 

@@ -1,192 +1,17 @@
-//! Transcripts of every flow, limits, and random walks that keep the invariants.
+//! Transcripts of calls and sessions, limits, and random walks that keep the invariants. `world` plays them, `people` and
+//! `watching` have more of them.
 
+mod people;
 mod watching;
-
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+mod world;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::accounts::permissions::{Person, Role, Rules};
 use crate::accounts::preferences::Preferences;
-
-/// People, their devices' sockets, and a clock.
-struct World {
-    core: Core,
-    now: Instant,
-    sockets: BTreeMap<String, Conn>,
-    names: HashMap<Conn, String>,
-    sessions: HashMap<String, (String, u64)>,
-    next: u64,
-    requests: u64,
-    /// What was sent to whom since it was last asked for.
-    log: String,
-    ended: Vec<CallRecord>,
-}
-
-fn directory() -> Arc<Directory> {
-    let people = [
-        ("anna", Role::Member),
-        ("bert", Role::Member),
-        ("carl", Role::Member),
-        ("dora", Role::Dispatcher),
-        ("gus", Role::Guest),
-    ];
-    let member = |(name, role): (&str, Role)| {
-        let person = Person { name: name.into(), role, groups: vec![] };
-        (
-            name.to_owned(),
-            Member { person, display: name.to_uppercase(), preferences: Preferences::default() },
-        )
-    };
-    Arc::new(Directory { members: people.into_iter().map(member).collect(), rules: Rules::default() })
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            core: Core::new(directory(), 0, Value::Null),
-            now: Instant::now(),
-            sockets: BTreeMap::new(),
-            names: HashMap::new(),
-            sessions: HashMap::new(),
-            next: 0,
-            requests: 0,
-            log: String::new(),
-            ended: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Send(conn, text) => self.sent(conn, &text),
-                Output::SendAll(conn, texts) => texts.iter().for_each(|text| self.sent(conn, text)),
-                Output::Close(conn, code, why) => {
-                    let name = self.names.get(&conn).cloned().unwrap_or_default();
-                    let _ = writeln!(self.log, "{name} closed {code} {why}");
-                    if self.sockets.get(&name) == Some(&conn) {
-                        self.sockets.remove(&name);
-                    }
-                }
-                Output::Ended(record) => {
-                    let _ = writeln!(
-                        self.log,
-                        "history {} {} {}",
-                        record.caller,
-                        record.callee,
-                        record.reason.as_str()
-                    );
-                    self.ended.push(record);
-                }
-            }
-        }
-    }
-
-    /// Presence is left out: it would drown the rest. It has tests of its own.
-    fn sent(&mut self, conn: Conn, text: &str) {
-        let name = self.names[&conn].clone();
-        let frame: Value = serde_json::from_str(text).unwrap();
-        if let Some(seq) = frame["seq"].as_u64() {
-            let last = self.sessions.entry(name.clone()).or_default();
-            assert_eq!(seq, last.1 + 1, "{name}: in order, without gaps");
-            last.1 = seq;
-        }
-        let kind = frame["type"].as_str().unwrap_or_default();
-        if kind == "welcome" {
-            let session = frame["body"]["session"].as_str().unwrap().to_owned();
-            let seq = if frame["body"]["resumed"] == true { self.sessions[&name].1 } else { 0 };
-            self.sessions.insert(name.clone(), (session, seq));
-            let _ = writeln!(self.log, "{name} < welcome resumed={}", frame["body"]["resumed"]);
-        } else if frame["ok"] == true {
-            let _ = writeln!(self.log, "{name} < ok {}", frame["body"]);
-        } else if kind != "presence" && kind != "people" {
-            let body = if frame["error"].is_null() { &frame["body"] } else { &frame["error"]["code"] };
-            let kind = if frame["error"].is_null() { kind } else { "error" };
-            let _ = writeln!(self.log, "{name} < {kind} {body}");
-        }
-    }
-
-    fn handle(&mut self, input: Input) {
-        let outputs = self.core.handle(self.now, input);
-        self.take(outputs);
-    }
-
-    /// `anna/phone` connects and says hello.
-    fn connect(&mut self, name: &str, resume: bool) {
-        self.next += 1;
-        let conn = Conn(self.next);
-        let (user, device) = name.split_once('/').unwrap();
-        self.sockets.insert(name.to_owned(), conn);
-        self.names.insert(conn, name.to_owned());
-        self.handle(Input::Connected { conn, user: user.into(), secret: u128::from(self.next) });
-        let resume = resume.then(|| self.sessions.get(name)).flatten();
-        let resume = resume.map(|(session, seq)| json!({ "session": session, "last_seq": seq }));
-        let hello = json!({ "id": "h", "type": "hello", "body": { "device": device, "resume": resume } });
-        self.handle(Input::Frame { conn, text: hello.to_string() });
-    }
-
-    fn disconnect(&mut self, name: &str) {
-        if let Some(conn) = self.sockets.remove(name) {
-            self.handle(Input::Disconnected { conn, for_good: false });
-        }
-    }
-
-    fn send(&mut self, name: &str, kind: &str, body: &Value) {
-        self.requests += 1;
-        let text = json!({ "id": self.requests.to_string(), "type": kind, "body": body }).to_string();
-        if let Some(conn) = self.sockets.get(name) {
-            self.handle(Input::Frame { conn: *conn, text });
-        }
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.core.next_deadline().filter(|at| *at <= end) {
-            self.now = self.now.max(at);
-            self.handle(Input::Tick);
-            assert!(self.core.next_deadline().is_none_or(|next| next > self.now), "no deadline in the past");
-        }
-        self.now = end;
-    }
-
-    fn log(&mut self) -> String {
-        std::mem::take(&mut self.log)
-    }
-
-    /// Everybody in the text is there.
-    fn with(names: &str) -> Self {
-        let mut world = Self::new();
-        for name in names.split_whitespace() {
-            world.connect(name, false);
-        }
-        world.log();
-        world
-    }
-
-    /// `who kind body` in each line; what was sent is compared with the rest.
-    fn play(&mut self, script: &str) {
-        let mut steps = script.trim().lines().map(str::trim).peekable();
-        while let Some(step) = steps.next() {
-            let (who, rest) =
-                step.strip_prefix("> ").unwrap_or_else(|| panic!("{step}")).split_once(' ').unwrap();
-            let (kind, body) = rest.split_once(' ').unwrap_or((rest, "{}"));
-            match kind {
-                "waits" => self.pass(Duration::from_secs(body.parse().unwrap())),
-                "connects" => self.connect(who, false),
-                "resumes" => self.connect(who, true),
-                "loses" => self.disconnect(who),
-                _ => self.send(who, kind, &serde_json::from_str(body).unwrap()),
-            }
-            let mut expected = String::new();
-            while let Some(line) = steps.next_if(|line| !line.starts_with("> ")) {
-                let _ = writeln!(expected, "{line}");
-            }
-            assert_eq!(self.log(), expected, "{step}");
-        }
-    }
-}
+use people::people_of;
+use world::{World, directory};
 
 const ACCEPTED: &str = r#"
     > anna/a call.invite {"to":"BERT","video":true}
@@ -425,125 +250,30 @@ fn rights_that_end_end_calls_and_sockets() {
 }
 
 #[test]
-fn presence_is_told_to_whom_it_may_concern() {
-    let mut world = World::with("anna/a gus/g");
-    world.pass(Duration::from_secs(1));
-    world.next += 1;
-    let socket = Conn(world.next);
-    world.names.insert(socket, "carl/c".into());
-    world.core.handle(world.now, Input::Connected { conn: socket, user: "carl".into(), secret: 9 });
-    let hello = json!({ "type": "hello", "body": { "device": "c" } }).to_string();
-    world.core.handle(world.now, Input::Frame { conn: socket, text: hello });
-    // With whatever else changes in this moment.
-    world.send("anna/a", "presence.set", &json!({ "dnd": true }));
-    world.now = world.core.next_deadline().unwrap();
-    let outputs = world.core.handle(world.now, Input::Tick);
-    let told = |name: &str| -> Vec<String> {
-        let conn = world.sockets[name];
-        let texts = outputs.iter().filter_map(|output| match output {
-            Output::Send(to, text) if *to == conn => Some(serde_json::from_str::<Value>(text).unwrap()),
-            _ => None,
-        });
-        let people = texts.filter(|frame| frame["type"] == "presence" && frame["seq"].is_null());
-        people
-            .flat_map(|frame| frame["body"]["people"].as_array().unwrap().clone())
-            .map(|person| person["name"].as_str().unwrap().to_owned())
-            .collect()
-    };
-    assert_eq!(told("anna/a"), ["anna", "carl"]);
-    assert!(told("gus/g").is_empty(), "a guest sees no members");
-    assert_eq!(world.seen_by(Role::Guest), ["dora"]);
-}
-
-/// Those whom a role sees, out of all parts.
-fn people_of(core: &mut Core, role: Role) -> Vec<Value> {
-    let frames = core.people_for(role);
-    let frames: Vec<Value> = frames.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
-    assert!(
-        frames
-            .iter()
-            .enumerate()
-            .all(|(part, frame)| frame["body"]["part"] == part && frame["body"]["parts"] == frames.len())
-    );
-    frames.iter().flat_map(|frame| frame["body"]["people"].as_array().unwrap().clone()).collect()
-}
-
-#[test]
-fn many_people_are_told_in_parts() {
-    let mut changed = Directory::clone(&directory());
-    for number in 0..300 {
-        let person = Person { name: format!("p{number}"), role: Role::Member, groups: vec!["夜班".into()] };
-        let member = Member { person, display: "人".repeat(20), preferences: Preferences::default() };
-        changed.members.insert(format!("p{number}"), member);
-    }
-    let mut core = Core::new(Arc::new(changed), 0, Value::Null);
-    assert_eq!(people_of(&mut core, Role::Member).len(), 304, "all but the guest");
-    let frames = core.people_for(Role::Member);
-    assert!(frames.len() > 10 && frames.iter().all(|text| text.len() < 1_900));
-    let mut nobody = Core::new(Arc::default(), 0, Value::Null);
-    assert_eq!(nobody.people_for(Role::Guest).len(), 1, "nobody is told, too");
-}
-
-#[test]
-fn whoever_comes_before_a_change_is_told_is_told_it_too() {
+fn what_was_missed_takes_one_place_in_the_queue() {
     let mut world = World::with("anna/a bert/b");
-    world.pass(Duration::from_secs(1));
-    let state = |core: &mut Core| {
-        let people = people_of(core, Role::Member);
-        people.into_iter().find(|person| person["name"] == "bert").unwrap()["dnd"].clone()
-    };
-    assert_eq!(state(&mut world.core), false);
-    world.send("bert/b", "presence.set", &json!({ "dnd": true }));
-    world.connect("carl/c", false);
-    let due = world.core.next_deadline().unwrap();
-    let told = world.core.handle(due, Input::Tick);
-    let carl = world.sockets["carl/c"];
-    let told = told.iter().find_map(|output| match output {
-        Output::Send(conn, text) if *conn == carl => Some(text.to_string()),
-        _ => None,
+    world.send("anna/a", "call.invite", &json!({ "to": "bert" }));
+    world.send("bert/b", "call.accept", &json!({ "call": 1 }));
+    world.log();
+    let conn = world.sockets["bert/b"];
+    world.core.handle(world.now, Input::Disconnected { conn, for_good: false });
+    for number in 0..400 {
+        world.send("anna/a", "call.signal", &json!({ "call": 1, "payload": number }));
+        world.now += Duration::from_millis(50);
+    }
+    world.log();
+    let conn = Conn(99);
+    let (session, seq) = world.sessions["bert/b"].clone();
+    let resume = json!({ "session": session, "last_seq": seq });
+    let hello = json!({ "id": "h", "type": "hello", "body": { "device": "b", "resume": resume } });
+    world.core.handle(world.now, Input::Connected { conn, user: "bert".into(), secret: 9 });
+    let outputs = world.core.handle(world.now, Input::Frame { conn, text: hello.to_string() });
+    let missed = outputs.iter().map(|output| match output {
+        Output::SendAll(to, texts) if *to == conn => texts.len(),
+        _ => 0,
     });
-    let told: Value = serde_json::from_str(&told.unwrap()).unwrap();
-    let bert = told["body"]["people"].as_array().unwrap().iter().find(|person| person["name"] == "bert");
-    assert_eq!(bert.unwrap()["dnd"], true);
-    assert_eq!(state(&mut world.core), true);
-}
-
-#[test]
-fn a_list_of_people_takes_one_place_in_the_queue_and_comes_again_only_if_somebody_looks_different() {
-    let mut changed = Directory::clone(&directory());
-    for number in 0..3_000 {
-        let person = Person { name: format!("p{number}"), role: Role::Member, groups: vec![] };
-        let member = Member { person, display: String::new(), preferences: Preferences::default() };
-        changed.members.insert(format!("p{number}"), member);
-    }
-    let mut core = Core::new(Arc::new(changed.clone()), 0, Value::Null);
-    let now = Instant::now();
-    core.handle(now, Input::Connected { conn: Conn(1), user: "anna".into(), secret: 1 });
-    let hello = r#"{"id":"h","type":"hello","body":{"device":"a"}}"#;
-    let outputs = core.handle(now, Input::Frame { conn: Conn(1), text: hello.into() });
-    let lists = |outputs: &[Output]| -> Vec<usize> {
-        let frames = |output: &Output| match output {
-            Output::SendAll(_, texts) => Some(texts.len()),
-            _ => None,
-        };
-        outputs.iter().filter_map(frames).collect()
-    };
-    assert_eq!(outputs.len(), 2, "the welcome, and everybody");
-    assert!(lists(&outputs)[0] > 256);
-    changed.members.get_mut("p7").unwrap().preferences.watched.sound = false;
-    let outputs = core.handle(now, Input::Directory(Arc::new(changed.clone())));
-    assert_eq!(lists(&outputs), [] as [usize; 0], "what p7 decides is nobody else's");
-    changed.members.get_mut("p7").unwrap().display = "Seven".into();
-    let outputs = core.handle(now, Input::Directory(Arc::new(changed)));
-    assert_eq!(lists(&outputs).len(), 1);
-}
-
-impl World {
-    /// The names of those whom a role sees.
-    fn seen_by(&mut self, role: Role) -> Vec<String> {
-        let people = people_of(&mut self.core, role);
-        people.iter().map(|person| person["name"].as_str().unwrap().to_owned()).collect()
-    }
+    assert!(missed.max() >= Some(400), "all of it");
+    assert!(outputs.len() < 5, "{} places", outputs.len());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::grants::{Grant, Way};
 use super::message::event;
-use super::{Core, DeviceKey};
+use super::{Core, DeviceKey, is_connected};
 use crate::accounts::permissions::Action;
 use crate::accounts::preferences::Consent;
 
@@ -48,6 +48,12 @@ struct Watch {
 impl Watch {
     fn deadline(&self) -> Option<Instant> {
         if self.granted { self.idle_since.map(|at| at + LINGER) } else { Some(self.since + ASK) }
+    }
+
+    /// Whether the watcher is there, now that their device or a picture has come or gone.
+    fn look(&mut self, now: Instant, connected: bool) {
+        let there = self.claimed && (connected || self.pictures > 0);
+        self.idle_since = if there { None } else { self.idle_since.or(Some(now)) };
     }
 }
 
@@ -174,7 +180,7 @@ impl Core {
         }
         // The one that answers publishes, unless another is at it already.
         let sessions = &self.sessions;
-        let at_it = |key: &DeviceKey| sessions.get(key).is_some_and(|session| session.conn.is_some());
+        let at_it = |key: &DeviceKey| is_connected(sessions, key);
         if !camera.device.as_ref().is_some_and(at_it) {
             camera.device = Some(device.clone());
         }
@@ -226,17 +232,14 @@ impl Core {
         let sessions = &self.sessions;
         for watch in camera.watches.iter_mut().filter(|watch| watch.watcher.user == watcher) {
             watch.pictures = if began { watch.pictures + 1 } else { watch.pictures.saturating_sub(1) };
-            let connected = sessions.get(&watch.watcher).is_some_and(|session| session.conn.is_some());
-            let seen = watch.claimed && (connected || watch.pictures > 0);
-            watch.idle_since = if seen { None } else { watch.idle_since.or(Some(now)) };
+            watch.look(now, is_connected(sessions, &watch.watcher));
         }
     }
 
     /// A device's socket is lost, or is back.
     pub(super) fn watcher_connected(&mut self, now: Instant, device: &DeviceKey, connected: bool) {
         for watch in self.watches_of(device) {
-            let seen = watch.claimed && (connected || watch.pictures > 0);
-            watch.idle_since = if seen { None } else { watch.idle_since.or(Some(now)) };
+            watch.look(now, connected);
         }
     }
 
@@ -281,8 +284,7 @@ impl Core {
             camera.device = None;
             self.end_watches(now, &user, Some("lost"), |watch| watch.granted && !watch.by_list);
         }
-        let connected =
-            |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
+        let connected = |key: &DeviceKey| is_connected(&self.sessions, key);
         if !self.devices_of(&user).any(connected) {
             self.end_watches(now, &user, Some("lost"), |_| true);
         } else if self.cameras.contains_key(&user) {
@@ -299,8 +301,7 @@ impl Core {
             return;
         }
         self.end_watches(now, user, Some("lost"), |watch| watch.granted && !watch.by_list);
-        let connected =
-            |key: &DeviceKey| self.sessions.get(key).is_some_and(|session| session.conn.is_some());
+        let connected = |key: &DeviceKey| is_connected(&self.sessions, key);
         if self.cameras.contains_key(user) && self.devices_of(user).any(connected) {
             self.changed_watchers(now, user);
         }
@@ -409,10 +410,7 @@ impl Core {
         {
             return Some(device.clone());
         }
-        let connected = |key: &&DeviceKey| {
-            self.sessions.get(*key).is_some_and(|session| session.conn.is_some())
-                && !camera.failed.contains(key)
-        };
+        let connected = |key: &&DeviceKey| is_connected(&self.sessions, key) && !camera.failed.contains(key);
         let devices = self.devices_of(user).filter(connected);
         let device =
             devices.max_by_key(|key| self.sessions.get(*key).map(|session| session.used_at))?.clone();

@@ -1,8 +1,8 @@
 //! Streams: everything that moves. A source (a camera, another WHEP server) is brought into shape once and fanned
 //! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
 //!
-//! `stream` is the task that owns one stream, `live` one connection of its source, `hub` fans out, `frames` and `h264` shape, `rtsp`, `whep` and
-//! `published` are the sources, `demo` is the simulated camera.
+//! `stream` is the task that owns one stream, `live` one connection of its source, `interest` whether it is wanted; `hub`
+//! fans out, `frames` and `h264` shape, `rtsp`, `whep` and `published` are the sources, `demo` is the simulated camera.
 
 pub mod backoff;
 pub mod demo;
