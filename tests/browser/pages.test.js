@@ -357,6 +357,13 @@ test("a page of which a part does not arrive is loaded again, and says so if tha
     await page.locator("gh-camera-tile").first().waitFor();
     assert.ok(missing < 0, "it was missing, and came");
     await page.unroute("**/js/icons.js");
+    let broken = 1;
+    await page.route("**/api/me", (route) => (broken-- > 0 ? route.abort("internetdisconnected") : route.continue()));
+    await page.goto(`${server.url}/people`);
+    await page.locator('.desk-cards').waitFor({ state: "attached" });
+    await page.waitForFunction(() => globalThis.desk?.connected);
+    assert.ok(broken < 0, "it was asked again");
+    await page.unroute("**/api/me");
     await page.route("**/i18n/*.json", (route) => route.abort("internetdisconnected"));
     await page.goto(`${server.url}/people`);
     await page.getByRole("alert").getByText("could not be loaded").waitFor();

@@ -87,7 +87,16 @@ export async function listCameras() {
  * Who is logged in, or null.
  * @returns {Promise<Me | null>}
  */
-export function whoAmI() {
+export async function whoAmI() {
+  // A network that changes breaks off what is on its way: a page must not end there that has just begun.
+  for (const pause of [300, 700, 1_500]) {
+    try {
+      return await api("GET", "/api/me");
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "offline") throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
   return api("GET", "/api/me");
 }
 
