@@ -15,8 +15,8 @@ use crate::accounts::cameras::StoredCamera;
 use crate::accounts::permissions::{CameraRule, Subject};
 use crate::accounts::{AccountError, Accounts};
 use crate::config::{self, CameraConfig, Config};
-use crate::ids::StreamId;
 use crate::media::Engine;
+use crate::names::StreamName;
 use crate::streams::demo::{DemoCamera, DemoOptions};
 use crate::streams::source::{SourceSpec, Transport};
 use crate::streams::status::StreamStatus;
@@ -162,12 +162,12 @@ impl Cameras {
     }
 
     /// The camera of a stream.
-    pub fn of_stream(&self, id: &StreamId) -> Option<Arc<Entry>> {
-        self.get(id.as_str().strip_prefix("camera/")?)
+    pub fn of_stream(&self, id: &StreamName) -> Option<Arc<Entry>> {
+        self.get(id.camera_id()?)
     }
 
     /// A stream to watch.
-    pub fn stream(&self, id: &StreamId) -> Option<StreamHandle> {
+    pub fn stream(&self, id: &StreamName) -> Option<StreamHandle> {
         self.streams.get(id)
     }
 

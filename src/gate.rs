@@ -5,9 +5,8 @@ use crate::accounts::Accounts;
 use crate::accounts::credentials::Caller;
 use crate::accounts::permissions::Action;
 use crate::cameras::Cameras;
-use crate::ids::StreamId;
-use crate::signaling::grants::{Grants, Way};
-use crate::signaling::watch::camera_of;
+use crate::names::StreamName;
+use crate::signaling::grants::{Direction, Grants};
 use crate::streams::{StreamHandle, Streams};
 
 /// See the module. Cheap to clone.
@@ -41,30 +40,30 @@ impl Gate {
     }
 
     /// Whether somebody may watch or publish a stream now.
-    pub fn allows(&self, caller: &Caller, stream: &StreamId, way: Way) -> bool {
+    pub fn allows(&self, caller: &Caller, stream: &StreamName, direction: Direction) -> bool {
         if let Some(entry) = self.cameras.of_stream(stream) {
-            let action = match way {
-                Way::Watch => Action::WatchCamera(&entry.rule),
-                Way::Publish => Action::PublishCamera(&entry.rule),
+            let action = match direction {
+                Direction::Watch => Action::WatchCamera(&entry.rule),
+                Direction::Publish => Action::PublishCamera(&entry.rule),
             };
             return self.accounts.may(caller, action);
         }
         let Some(identity) = caller.identity() else { return false };
-        let in_scope = match way {
-            Way::Watch => identity.scopes.watch,
-            Way::Publish => identity.scopes.publish,
+        let in_scope = match direction {
+            Direction::Watch => identity.scopes.watch,
+            Direction::Publish => identity.scopes.publish,
         };
         let name = &identity.person.name;
         // One's own camera may be published without anybody's asking: who watches it is decided then.
-        let own = stream.as_str() == camera_of(name)
-            && (way == Way::Watch || self.accounts.may(caller, Action::Publish));
-        in_scope && (own || self.grants.has(name, stream.as_str(), way))
+        let own = *stream == StreamName::user_camera(name)
+            && (direction == Direction::Watch || self.accounts.may(caller, Action::Publish));
+        in_scope && (own || self.grants.has(name, stream, direction))
     }
 
     /// A stream that somebody is allowed to watch or publish; made if it is one of people.
-    pub fn stream(&self, id: &StreamId) -> Option<StreamHandle> {
+    pub fn stream(&self, id: &StreamName) -> Option<StreamHandle> {
         match self.streams.get(id) {
-            None if !id.as_str().starts_with("camera/") => Some(self.streams.passing(id)),
+            None if id.camera_id().is_none() => Some(self.streams.passing(id)),
             known => known,
         }
     }

@@ -1,45 +1,9 @@
 //! Names of things: newtypes that can only hold what is allowed. Not their state; that lives with its owner.
 
 use std::fmt;
-use std::sync::Arc;
 
 /// The longest id of a camera, in bytes.
 pub const MAX_ID: usize = 64;
-
-/// A stream's name, such as `camera/front-door`: one or two segments of `[A-Za-z0-9._-]`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(Arc<str>);
-
-impl StreamId {
-    /// The stream of a configured camera.
-    pub fn camera(id: &str) -> Option<Self> {
-        is_name(id).then(|| Self(format!("camera/{id}").into()))
-    }
-
-    /// Takes a path such as `camera/front-door` from outside, or nothing if it cannot be a stream.
-    pub fn parse(path: &str) -> Option<Self> {
-        let segments: Vec<&str> = path.split('/').collect();
-        let fits = (2..=3).contains(&segments.len()) && segments.iter().all(|segment| is_name(segment));
-        fits.then(|| Self(path.into()))
-    }
-
-    /// The name as it stands in URLs.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Whether `name` can be an id: 1 to 64 of `[A-Za-z0-9._-]`, not starting with a dot.
 pub fn is_name(name: &str) -> bool {
@@ -86,14 +50,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stream_ids() {
-        assert_eq!(StreamId::camera("front-door").unwrap().as_str(), "camera/front-door");
+    fn names() {
+        assert!(is_name("front-door"));
         for bad in ["", "a/b", ".hidden", "ü", "a b", "..", &"x".repeat(65)] {
-            assert!(StreamId::camera(bad).is_none(), "{bad}");
-        }
-        assert!(StreamId::parse("camera/x").is_some());
-        for bad in ["camera", "camera/", "/camera/x", "camera/../x", "a/b/c/d", "camera/x?y"] {
-            assert!(StreamId::parse(bad).is_none(), "{bad}");
+            assert!(!is_name(bad), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! - [`config`] reads and checks the configuration.
 //! - [`streams`] pulls cameras and fans their packets out; [`media`] sends them to viewers.
 //! - [`accounts`] knows people and what they may do, [`signaling`] who is there, calls and watches whom; [`gate`] puts
-//!   both together, [`rights`] ends what is allowed no more.
+//!   both together, [`sessions`] terminates what is no longer allowed.
 //! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP and the pages, [`tls`] its certificates.
 //! - [`cli`] is the command line, [`probe`] examines a camera.
 //!
@@ -17,10 +17,12 @@ pub mod gate;
 pub mod http;
 pub mod ids;
 pub mod media;
+pub mod names;
 pub mod probe;
 pub mod reload;
-pub mod rights;
+pub mod rtp;
 pub mod secret;
+pub mod sessions;
 pub mod signaling;
 pub mod streams;
 pub mod tls;
@@ -41,10 +43,11 @@ use accounts::{AccountError, Accounts};
 use cameras::Cameras;
 use config::{CallMedia, Config};
 use gate::Gate;
-use media::socket::MediaSocket;
+use media::transport::socket::MediaSocket;
 use media::{Engine, EngineConfig};
-use rights::Rights;
 use secret::Secret;
+use sessions::registry::{Registry, SessionLimits};
+use sessions::revocation::Revocation;
 use signaling::driver::Switchboard;
 use signaling::grants::Grants;
 use streams::Streams;
@@ -81,7 +84,7 @@ pub struct Gatehouse {
     address: SocketAddr,
     accounts: Accounts,
     tls: Arc<Tls>,
-    rights: Rights,
+    sessions: Revocation,
     first_password: Option<Secret>,
     cameras: Cameras,
     gate: Gate,
@@ -114,8 +117,10 @@ impl Gatehouse {
         let switchboard =
             Switchboard::start(accounts.clone(), client_config(config), grants.clone(), stop.clone()).await?;
         let gate = Gate::new(accounts.clone(), cameras.clone(), streams, grants);
-        let rights = Rights::new(accounts.clone(), gate.clone(), engine.clone(), switchboard.clone());
-        tokio::spawn(rights.clone().run(ended, stop.clone()));
+        let registry = Registry::new(session_limits(config));
+        let sessions =
+            Revocation::new(registry, accounts.clone(), gate.clone(), engine.clone(), switchboard.clone());
+        sessions.run(ended, &stop);
         tokio::spawn(follow_others(accounts.clone(), stop.clone()));
         tokio::spawn(look_after(
             accounts.clone(),
@@ -129,7 +134,7 @@ impl Gatehouse {
             cameras: cameras.clone(),
             gate: gate.clone(),
             engine: engine.clone(),
-            rights: rights.clone(),
+            sessions: sessions.clone(),
             tls: tls.clone(),
             switchboard,
         };
@@ -144,7 +149,7 @@ impl Gatehouse {
             proxies,
             stop.clone(),
         ));
-        Ok(Self { address, accounts, tls, rights, first_password, cameras, gate, engine, stop })
+        Ok(Self { address, accounts, tls, sessions, first_password, cameras, gate, engine, stop })
     }
 
     /// The accounts.
@@ -157,9 +162,9 @@ impl Gatehouse {
         &self.tls
     }
 
-    /// What ends when rights end.
-    pub fn rights(&self) -> &Rights {
-        &self.rights
+    /// What is running, and ends when its right ends.
+    pub fn sessions(&self) -> &Revocation {
+        &self.sessions
     }
 
     /// The first admin's password, if it was made by this start: to be shown once.
@@ -221,6 +226,15 @@ fn client_config(config: &Config) -> serde_json::Value {
         CallMedia::Server => "server",
     };
     serde_json::json!({ "ice_servers": servers.collect::<Vec<_>>(), "media": media })
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    SessionLimits {
+        total: config.media.max_viewers,
+        per_account: config.limits.sessions_per_account,
+        per_address: config.limits.sessions_per_address,
+        public_per_address: config.limits.public_sessions_per_address,
+    }
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

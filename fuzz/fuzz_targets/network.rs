@@ -2,8 +2,8 @@
 #![no_main]
 
 use bytes::Bytes;
-use gatehouse::media::negotiate::{self, Tracks};
-use gatehouse::media::rtp::Rtp;
+use gatehouse::media::session::negotiate::{self, Tracks};
+use gatehouse::rtp::packet::Rtp;
 use gatehouse::media::{rtcp, sdp, stun};
 use gatehouse::signaling::message;
 use gatehouse::streams::frames::Framer;

@@ -6,10 +6,28 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::{AccountError, Accounts, millis};
-use crate::signaling::CallRecord;
 
 /// Entries of one page.
 pub const PAGE: u32 = 100;
+
+/// A call that is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallRecord {
+    /// Its number.
+    pub call: u64,
+    /// The login name.
+    pub caller: String,
+    /// The login name.
+    pub callee: String,
+    /// With picture.
+    pub video: bool,
+    /// From the acceptance to the end, if it was accepted.
+    pub talked: Option<Duration>,
+    /// Why it ended: a stable word.
+    pub reason: &'static str,
+    /// A short word of who rejected it.
+    pub message: String,
+}
 
 /// Which calls are wanted.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +92,7 @@ impl Accounts {
                     "INSERT OR IGNORE INTO calls (id, at, caller, callee, video, talked, reason, message)
                            VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
                 let talked = call.talked.map(|talked| talked.as_millis() as i64);
-                let (id, reason) = (call.call as i64, call.reason.as_str());
+                let (id, reason) = (call.call as i64, call.reason);
                 connection.execute(
                     sql,
                     params![

@@ -1,6 +1,7 @@
 //! What proves who somebody is: logins (cookies), API tokens, tickets for one camera. Each is 256 random bits, of
 //! which only the SHA-256 is stored: they need no slow hash, since nobody can guess them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,12 +12,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::permissions::{Person, Scopes, Who};
-use super::users::{id_of, list_of, role_of};
+use super::rows::{id_of, list_of, role_of};
 use super::{AccountError, Accounts, millis};
 use crate::secret::Secret;
 
 /// A login that is not used ends after this time.
 const IDLE_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// …and every login ends after this time, used or not.
+const LONGEST_LIFE: Duration = Duration::from_secs(180 * 86_400);
 /// How exactly the last use is known.
 const SEEN_STEP: i64 = 60_000;
 /// Logins of one user; the least recently used make room.
@@ -158,6 +161,21 @@ pub struct TokenView {
     pub expires_at: Option<i64>,
 }
 
+/// A ticket as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TicketView {
+    /// Its number.
+    pub id: i64,
+    /// The camera's id.
+    pub camera: String,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// When it ends.
+    pub expires_at: i64,
+    /// The name of the token that made it, if it was a token.
+    pub token: Option<String>,
+}
+
 impl Accounts {
     /// Somebody's logins, the latest first.
     ///
@@ -248,17 +266,22 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a ticket for a camera, good for some time, at most [`MAX_TICKET_LIFE`]. Returns it with its end.
+    /// Makes a ticket for a camera, valid for some time, at most [`MAX_TICKET_LIFE`]. It ends with the account that made
+    /// it, and with the token, if it was a token. Returns it with its end.
     ///
     /// # Errors
     /// Too many.
     pub async fn add_ticket(
         &self,
-        user: i64,
+        maker: &Identity,
         camera: &str,
         life: Duration,
     ) -> Result<(Secret, i64), AccountError> {
-        let (camera, token) = (camera.to_owned(), new_token(TICKET_PREFIX));
+        let (user, camera, token) = (maker.user, camera.to_owned(), new_token(TICKET_PREFIX));
+        let token_id = match maker.credential {
+            Credential::Token(id) => Some(id),
+            Credential::Login(_) | Credential::Ticket(_) => None,
+        };
         let made = token.clone();
         let now = SystemTime::now();
         let expires = millis(now + life.min(MAX_TICKET_LIFE));
@@ -266,12 +289,58 @@ impl Accounts {
             .call(move |connection| {
                 connection.execute("DELETE FROM tickets WHERE expires_at <= ?", [millis(now)])?;
                 limit(connection, "SELECT count(*) FROM tickets WHERE user_id = ?", user, MAX_TICKETS, "tickets")?;
-                let sql = "INSERT INTO tickets (user_id, hash, camera, created_at, expires_at) VALUES (?, ?, ?, ?, ?)";
-                connection.execute(sql, params![user, hash(token.expose()), camera, millis(now), expires])?;
+                let sql = "INSERT INTO tickets (user_id, hash, camera, created_at, expires_at, token_id) VALUES (?, ?, ?, ?, ?, ?)";
+                let hash = hash(token.expose());
+                connection.execute(sql, params![user, hash, camera, millis(now), expires, token_id])?;
                 Ok(())
             })
             .await?;
         Ok((made, expires))
+    }
+
+    /// The tickets of somebody that are valid, the latest first: at most 500.
+    ///
+    /// # Errors
+    /// No such user.
+    pub async fn tickets(&self, user: &str) -> Result<Vec<TicketView>, AccountError> {
+        let user = user.to_owned();
+        self.database.call(move |connection| list_tickets(connection, id_of(connection, &user)?)).await
+    }
+
+    /// Ends one ticket of somebody.
+    ///
+    /// # Errors
+    /// No such ticket.
+    pub async fn end_ticket(&self, user: &str, ticket: i64) -> Result<(), AccountError> {
+        let user = user.to_owned();
+        self.database
+            .call(move |connection| {
+                let user = id_of(connection, &user)?;
+                let sql = "DELETE FROM tickets WHERE id = ? AND user_id = ?";
+                found(connection.execute(sql, [ticket, user])?, "ticket")
+            })
+            .await?;
+        self.change();
+        Ok(())
+    }
+
+    /// Ends all logins, tokens and tickets of somebody.
+    ///
+    /// # Errors
+    /// No such user.
+    pub async fn end_everything(&self, user: &str) -> Result<(), AccountError> {
+        let user = user.to_owned();
+        self.database
+            .call(move |connection| {
+                let user = id_of(connection, &user)?;
+                for table in ["tickets", "tokens", "logins"] {
+                    connection.execute(&format!("DELETE FROM {table} WHERE user_id = ?"), [user])?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.change();
+        Ok(())
     }
 }
 
@@ -316,6 +385,17 @@ pub(super) enum Kind {
     Ticket,
 }
 
+impl Kind {
+    fn id_of(self, credential: Credential) -> Option<i64> {
+        match (self, credential) {
+            (Self::Login, Credential::Login(id))
+            | (Self::Token, Credential::Token(id))
+            | (Self::Ticket, Credential::Ticket(id)) => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// Makes a login and forgets old ones.
 pub(super) fn add_login(
     connection: &Connection,
@@ -330,7 +410,7 @@ pub(super) fn add_login(
                  (SELECT id FROM logins WHERE user_id = ?1 ORDER BY seen_at DESC LIMIT ?2)";
     connection.execute(sql, [user, MAX_LOGINS - 1])?;
     let sql = "INSERT INTO logins (user_id, hash, created_at, seen_at, expires_at, address, agent) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
-    let expires = millis(now + IDLE_LIFE);
+    let expires = login_end(millis(now), millis(now));
     connection.execute(sql, params![user, hash(token.expose()), millis(now), expires, address, agent])?;
     let credential = Credential::Login(connection.last_insert_rowid());
     let caller = by_id(connection, credential)?.ok_or(AccountError::WrongPassword)?;
@@ -340,82 +420,106 @@ pub(super) fn add_login(
 const PERSON: &str = "users.id, users.name, users.display, users.role, users.language, users.must_change,
     (SELECT json_group_array(groups.name) FROM members JOIN groups ON groups.id = group_id WHERE user_id = users.id)";
 
+/// The caller behind a token that was presented, whose use is remembered.
 pub(super) fn by_hash(
     connection: &Connection,
-    hash: &(Kind, Vec<u8>),
+    (kind, hash): &(Kind, Vec<u8>),
 ) -> Result<Option<Caller>, AccountError> {
-    look_up(connection, hash.0, "hash", &hash.1)
+    let now = millis(SystemTime::now());
+    let sql = select(*kind, "hash = ?");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let Some(found) = statement.query_row(params![hash, now], |row| read(*kind, row)).optional()? else {
+        return Ok(None);
+    };
+    match found.credential {
+        Credential::Login(id) if now - found.used_at >= SEEN_STEP => {
+            let sql = "UPDATE logins SET seen_at = ?, expires_at = ? WHERE id = ?";
+            connection.execute(sql, params![now, login_end(now, found.created_at), id])?;
+        }
+        Credential::Token(id) if now - found.used_at >= SEEN_STEP => {
+            connection.execute("UPDATE tokens SET used_at = ? WHERE id = ?", params![now, id])?;
+        }
+        _ => {}
+    }
+    Ok(Some(found.caller))
+}
+
+/// When a login that is used now ends, in milliseconds since 1970.
+fn login_end(now: i64, created_at: i64) -> i64 {
+    let millis = |life: Duration| life.as_millis() as i64;
+    (now + millis(IDLE_LIFE)).min(created_at + millis(LONGEST_LIFE))
+}
+
+/// The callers behind credentials that are valid now. One query for each kind, however many there are.
+pub(super) fn by_ids(
+    connection: &Connection,
+    credentials: &[Credential],
+) -> Result<HashMap<Credential, Caller>, AccountError> {
+    let now = millis(SystemTime::now());
+    let mut found = HashMap::with_capacity(credentials.len());
+    for kind in [Kind::Login, Kind::Token, Kind::Ticket] {
+        let ids: Vec<i64> = credentials.iter().filter_map(|credential| kind.id_of(*credential)).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        let ids = serde_json::to_string(&ids).unwrap_or_default();
+        let mut statement =
+            connection.prepare_cached(&select(kind, "id IN (SELECT value FROM json_each(?))"))?;
+        let rows = statement.query_map(params![ids, now], |row| read(kind, row))?;
+        for row in rows {
+            let row = row?;
+            found.insert(row.credential, row.caller);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn by_id(connection: &Connection, credential: Credential) -> Result<Option<Caller>, AccountError> {
-    let (kind, id) = match credential {
-        Credential::Login(id) => (Kind::Login, id),
-        Credential::Token(id) => (Kind::Token, id),
-        Credential::Ticket(id) => (Kind::Ticket, id),
-    };
-    look_up(connection, kind, "id", &id)
+    Ok(by_ids(connection, &[credential])?.remove(&credential))
 }
 
-fn look_up(
-    connection: &Connection,
-    kind: Kind,
-    column: &str,
-    value: &dyn rusqlite::ToSql,
-) -> Result<Option<Caller>, AccountError> {
-    let now = millis(SystemTime::now());
-    match kind {
+/// The query for credentials of a kind that are valid now. Columns after those of the person: the credential's id,
+/// when it was made, when it was last used, and what is special to its kind.
+fn select(kind: Kind, condition: &str) -> String {
+    let (table, used, special, valid) = match kind {
+        Kind::Login => ("logins", "seen_at", "NULL", "disabled = 0"),
+        Kind::Token => ("tokens", "coalesce(credential.used_at, 0)", "credential.scopes", "disabled = 0"),
+        Kind::Ticket => ("tickets", "0", "credential.camera", "disabled = 0 AND must_change = 0"),
+    };
+    format!(
+        "SELECT {PERSON}, credential.id, credential.created_at, {used}, {special}
+         FROM {table} AS credential JOIN users ON users.id = user_id
+         WHERE credential.{condition} AND coalesce(credential.expires_at > ?, 1) AND {valid}"
+    )
+}
+
+/// A row of [`select`].
+struct Found {
+    credential: Credential,
+    caller: Caller,
+    created_at: i64,
+    used_at: i64,
+}
+
+fn read(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Found> {
+    let id: i64 = row.get(7)?;
+    let (credential, caller) = match kind {
         Kind::Login => {
-            let sql = format!(
-                "SELECT {PERSON}, logins.id, logins.seen_at FROM logins JOIN users ON users.id = user_id
-                 WHERE logins.{column} = ? AND expires_at > ? AND disabled = 0"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let row = statement.query_row(params![value, now], |row| {
-                let credential = Credential::Login(row.get(7)?);
-                Ok((identity(row, credential, Scopes::ALL)?, row.get::<_, i64>(8)?))
-            });
-            let Some((identity, seen)) = row.optional()? else { return Ok(None) };
-            if let (Credential::Login(id), true) =
-                (identity.credential, column == "hash" && now - seen >= SEEN_STEP)
-            {
-                let sql = "UPDATE logins SET seen_at = ?, expires_at = ? WHERE id = ?";
-                connection.execute(sql, params![now, now + IDLE_LIFE.as_millis() as i64, id])?;
-            }
-            Ok(Some(Caller::Person(Arc::new(identity))))
+            let credential = Credential::Login(id);
+            (credential, Caller::Person(Arc::new(identity(row, credential, Scopes::ALL)?)))
         }
         Kind::Token => {
-            let sql = format!(
-                "SELECT {PERSON}, tokens.id, tokens.scopes, coalesce(tokens.used_at, 0)
-                 FROM tokens JOIN users ON users.id = user_id
-                 WHERE tokens.{column} = ? AND coalesce(expires_at > ?, 1) AND disabled = 0"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let row = statement.query_row(params![value, now], |row| {
-                let scopes = serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default();
-                Ok((identity(row, Credential::Token(row.get(7)?), scopes)?, row.get::<_, i64>(9)?))
-            });
-            let Some((identity, used)) = row.optional()? else { return Ok(None) };
-            if let (Credential::Token(id), true) =
-                (identity.credential, column == "hash" && now - used >= SEEN_STEP)
-            {
-                connection.execute("UPDATE tokens SET used_at = ? WHERE id = ?", params![now, id])?;
-            }
-            Ok(Some(Caller::Person(Arc::new(identity))))
+            let credential = Credential::Token(id);
+            let scopes = serde_json::from_str(&row.get::<_, String>(10)?).unwrap_or_default();
+            (credential, Caller::Person(Arc::new(identity(row, credential, scopes)?)))
         }
         Kind::Ticket => {
-            let sql = format!(
-                "SELECT {PERSON}, tickets.id, camera FROM tickets JOIN users ON users.id = user_id
-                 WHERE tickets.{column} = ? AND expires_at > ? AND disabled = 0 AND must_change = 0"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let row = statement.query_row(params![value, now], |row| {
-                let id = row.get(7)?;
-                let maker = identity(row, Credential::Ticket(id), Scopes::ALL)?.person;
-                Ok(Caller::Ticket { id, camera: row.get::<_, String>(8)?.into(), maker: Arc::new(maker) })
-            });
-            Ok(row.optional()?)
+            let credential = Credential::Ticket(id);
+            let maker = Arc::new(identity(row, credential, Scopes::ALL)?.person);
+            (credential, Caller::Ticket { id, camera: row.get::<_, String>(10)?.into(), maker })
         }
-    }
+    };
+    Ok(Found { credential, caller, created_at: row.get(8)?, used_at: row.get(9)? })
 }
 
 fn identity(row: &Row<'_>, credential: Credential, scopes: Scopes) -> rusqlite::Result<Identity> {
@@ -463,6 +567,23 @@ fn list_tokens(connection: &Connection, user: i64) -> Result<Vec<TokenView>, Acc
             created_at: row.get(3)?,
             used_at: row.get(4)?,
             expires_at: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn list_tickets(connection: &Connection, user: i64) -> Result<Vec<TicketView>, AccountError> {
+    let sql = "SELECT tickets.id, camera, tickets.created_at, tickets.expires_at, tokens.name
+               FROM tickets LEFT JOIN tokens ON tokens.id = token_id
+               WHERE tickets.user_id = ? AND tickets.expires_at > ? ORDER BY tickets.id DESC LIMIT 500";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([user, millis(SystemTime::now())], |row| {
+        Ok(TicketView {
+            id: row.get(0)?,
+            camera: row.get(1)?,
+            created_at: row.get(2)?,
+            expires_at: row.get(3)?,
+            token: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

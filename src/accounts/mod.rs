@@ -1,6 +1,6 @@
 //! Who is who: users, groups, logins, tokens, what admins decide, cameras added on the page, and the log; all in
 //! one SQLite file. `permissions` decides who may do what and is pure. Media and sockets of somebody whose rights
-//! end are ended by [`crate::watch`], which listens to [`Accounts::changes`].
+//! end are ended by [`crate::sessions`], which listens to [`Accounts::changes`].
 //!
 //! Start at [`Accounts::open`], [`Accounts::log_in`] and [`Accounts::identify`].
 
@@ -12,10 +12,12 @@ pub mod database;
 pub mod password;
 pub mod permissions;
 pub mod preferences;
+mod rows;
 pub mod settings;
 pub mod throttle;
 pub mod users;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -248,12 +250,23 @@ impl Accounts {
         self.database.call(move |connection| credentials::by_hash(connection, &hash)).await
     }
 
-    /// Who stands behind a credential now; `None` if it is valid no more.
+    /// Who stands behind a credential now; `None` if it is no longer valid.
     ///
     /// # Errors
     /// The database's.
     pub async fn behind(&self, credential: Credential) -> Result<Option<Caller>, AccountError> {
         self.database.call(move |connection| credentials::by_id(connection, credential)).await
+    }
+
+    /// Who stands behind each of these credentials now; those that are no longer valid are left out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn behind_all(
+        &self,
+        credentials: Vec<Credential>,
+    ) -> Result<HashMap<Credential, Caller>, AccountError> {
+        self.database.call(move |connection| credentials::by_ids(connection, &credentials)).await
     }
 
     /// Changes one's own password, which ends one's other logins.

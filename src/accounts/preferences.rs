@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use super::permissions::{Person, Subject};
-use super::users::id_of;
+use super::rows::id_of;
 use super::{AccountError, Accounts};
 
 /// Entries of one list.

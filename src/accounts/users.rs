@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::credentials::Credential;
 use super::permissions::{Role, Subject, is_title};
 use super::preferences::{self, Preferences};
+use super::rows::{id_of, list_of, role_of};
 use super::{AccountError, Accounts, calls, millis, password, settings};
 use crate::ids::is_name;
 use crate::secret::Secret;
@@ -225,12 +226,6 @@ pub(super) fn any(connection: &Connection) -> Result<bool, AccountError> {
     Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0))?)
 }
 
-/// A user's number.
-pub(super) fn id_of(connection: &Connection, name: &str) -> Result<i64, AccountError> {
-    let id = connection.query_row("SELECT id FROM users WHERE name = ?", [name], |row| row.get(0));
-    id.optional()?.ok_or(AccountError::NotFound("user"))
-}
-
 /// Number and hash of somebody who can log in.
 pub(super) fn password_of(
     connection: &Connection,
@@ -360,16 +355,6 @@ fn list(connection: &Connection) -> Result<Vec<UserView>, AccountError> {
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A role as it is stored. The table's check keeps others out; were one there, it would be the least.
-pub(super) fn role_of(text: &str) -> Role {
-    text.parse().unwrap_or(Role::Guest)
-}
-
-/// A JSON list of texts as queries return it.
-pub(super) fn list_of(json: &str) -> Vec<String> {
-    serde_json::from_str(json).unwrap_or_default()
 }
 
 fn list_groups(connection: &Connection) -> Result<Vec<GroupView>, AccountError> {

@@ -8,7 +8,8 @@ use url::Url;
 use super::Overrides;
 use super::read::{Reader, Section};
 use crate::accounts::permissions::Subject;
-use crate::ids::{StreamId, is_name};
+use crate::ids::is_name;
+use crate::names::StreamName;
 use crate::secret::split_credentials;
 use crate::streams::source::{Secret, SourceSpec, Transport};
 use crate::streams::stream::StreamSpec;
@@ -37,8 +38,8 @@ pub struct CameraConfig {
 
 impl CameraConfig {
     /// Its stream.
-    pub fn stream_id(&self) -> Option<StreamId> {
-        StreamId::camera(&self.id)
+    pub fn stream_id(&self) -> Option<StreamName> {
+        StreamName::camera(&self.id)
     }
 }
 

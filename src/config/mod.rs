@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::ids::StreamId;
+use crate::names::StreamName;
 use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
 pub use camera::{CameraConfig, is_source, source};
@@ -65,11 +65,24 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// HTTP requests of one address per second, sustained; ten times as many in a burst.
     pub requests_per_second: u32,
+    /// Pictures and published streams of one account at once, unless it is a dispatcher's or administrator's.
+    pub sessions_per_account: usize,
+    /// Pictures and published streams of one address at once, without those of dispatchers and administrators.
+    pub sessions_per_address: usize,
+    /// Pictures of public cameras, without a login, of one address at once.
+    pub public_sessions_per_address: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 16_384, connections_per_address: 1_024, requests_per_second: 100 }
+        Self {
+            connections: 16_384,
+            connections_per_address: 1_024,
+            requests_per_second: 100,
+            sessions_per_account: 200,
+            sessions_per_address: 500,
+            public_sessions_per_address: 256,
+        }
     }
 }
 
@@ -241,7 +254,7 @@ impl Config {
     }
 
     /// The streams of all cameras that are enabled.
-    pub fn streams(&self) -> Vec<(StreamId, StreamSpec)> {
+    pub fn streams(&self) -> Vec<(StreamName, StreamSpec)> {
         let enabled = self.cameras.iter().filter(|camera| camera.enabled);
         enabled.filter_map(|camera| Some((camera.stream_id()?, camera.spec.clone()))).collect()
     }
@@ -297,11 +310,20 @@ fn limits(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Limits {
     let connections = section.integer(reader, "connections", 16..=1_000_000);
     let per_address = section.integer(reader, "connections_per_address", 8..=1_000_000);
     let requests = section.integer(reader, "requests_per_second", 1..=1_000_000);
+    let mut sessions =
+        |key, default| section.integer(reader, key, 1..=100_000).map_or(default, |value| value as usize);
+    let sessions_per_account = sessions("sessions_per_account", defaults.sessions_per_account);
+    let sessions_per_address = sessions("sessions_per_address", defaults.sessions_per_address);
+    let public_sessions_per_address =
+        sessions("public_sessions_per_address", defaults.public_sessions_per_address);
     section.finish(reader);
     Limits {
         connections: connections.map_or(defaults.connections, |value| value as usize),
         connections_per_address: per_address.map_or(defaults.connections_per_address, |value| value as usize),
         requests_per_second: requests.map_or(defaults.requests_per_second, |value| value as u32),
+        sessions_per_account,
+        sessions_per_address,
+        public_sessions_per_address,
     }
 }
 

@@ -56,7 +56,7 @@ impl Me {
 }
 
 fn me(caller: &Caller) -> Result<&Identity, ApiError> {
-    caller.identity().ok_or_else(|| super::guard::unauthorized("log in first"))
+    caller.identity().ok_or_else(|| ApiError::unauthorized("log in first"))
 }
 
 /// Who am I?
@@ -159,6 +159,38 @@ pub async fn end_other_logins(
         }
     }
     app.note(&caller, client, "login.ended", &caller.actor(), "all others".into()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all logins, this one included, all tokens and all tickets.
+pub async fn end_everything(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_everything(&me(&caller)?.person.name).await?;
+    app.note(&caller, client, "credentials.ended", &caller.actor(), String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The tickets that one has made.
+pub async fn tickets(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let tickets = app.accounts.tickets(&me(&caller)?.person.name).await?;
+    Ok(Json(json!({ "tickets": tickets })).into_response())
+}
+
+/// Ends a ticket.
+pub async fn end_ticket(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_ticket(&me(&caller)?.person.name, id).await?;
+    app.note(&caller, client, "ticket.ended", &caller.actor(), String::new()).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::App;
 use super::error::ApiError;
-use super::guard::unauthorized;
 use crate::accounts::credentials::Caller;
 use crate::accounts::permissions::Action;
 use crate::cameras::CameraView;
@@ -24,7 +23,7 @@ pub async fn list(
 ) -> Result<Json<CameraList>, ApiError> {
     let cameras = app.cameras.list(|rule| app.accounts.may(&caller, Action::WatchCamera(rule)));
     if cameras.is_empty() && matches!(caller, Caller::Nobody) {
-        return Err(unauthorized("log in first"));
+        return Err(ApiError::unauthorized("log in first"));
     }
     Ok(Json(CameraList { cameras }))
 }
@@ -38,7 +37,7 @@ pub async fn one(
     let entry = app.cameras.get(&id);
     match entry.filter(|entry| app.accounts.may(&caller, Action::WatchCamera(&entry.rule))) {
         Some(entry) => app.cameras.view(&entry).map(Json).ok_or_else(|| ApiError::not_found("camera")),
-        None if matches!(caller, Caller::Nobody) => Err(unauthorized("log in first")),
+        None if matches!(caller, Caller::Nobody) => Err(ApiError::unauthorized("log in first")),
         None => Err(ApiError::not_found("camera")),
     }
 }

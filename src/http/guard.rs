@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use cookie::Cookie;
 
+use super::access::Access;
 use super::error::ApiError;
 use super::origin::{Origin, origin};
-use super::routes::Access;
 use super::{App, Client};
 use crate::accounts::credentials::{Caller, Credential};
 use crate::accounts::permissions::Action;
@@ -41,9 +41,11 @@ async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), A
         None => Caller::Nobody,
         Some(proof) => match (app.accounts.identify(proof.token()).await?, proof) {
             (Some(caller), _) => caller,
-            // An old cookie is like none; a program is told that its token is good no more.
+            // An old cookie is like none; a program is told that its token is no longer valid.
             (None, Proof::Cookie(_)) => Caller::Nobody,
-            (None, Proof::Bearer(_)) => return Err(unauthorized("the token is not valid (any more)")),
+            (None, Proof::Bearer(_)) => {
+                return Err(ApiError::unauthorized("the token is not valid (any more)"));
+            }
         },
     };
     permit(app, access, &caller)?;
@@ -53,11 +55,6 @@ async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), A
 
 fn unknown_client() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the client's address is not known")
-}
-
-/// The answer to whoever has to log in first.
-pub fn unauthorized(message: &str) -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 
 fn forbidden(message: &str) -> ApiError {
@@ -77,7 +74,7 @@ fn permit(app: &App, access: Access, caller: &Caller) -> Result<(), ApiError> {
     let Some(identity) = caller.identity() else {
         return Err(match caller {
             Caller::Ticket { .. } => forbidden("a ticket is for its camera alone"),
-            _ => unauthorized("log in first"),
+            _ => ApiError::unauthorized("log in first"),
         });
     };
     let by_login = matches!(identity.credential, Credential::Login(_));

@@ -3,6 +3,7 @@
 //! `whip_whep` is the protocol of players; `login`, `account`, `users`, `admin_cameras`, `permissions`, `log` and
 //! `tickets` are the API; `assets`, `onboarding` and `embed` the pages. No media passes through here.
 
+pub mod access;
 mod account;
 mod admin_cameras;
 mod assets;
@@ -40,7 +41,7 @@ use crate::cameras::Cameras;
 use crate::config::{Config, IceServer, Limits};
 use crate::gate::Gate;
 use crate::media::Engine;
-use crate::rights::Rights;
+use crate::sessions::revocation::Revocation;
 use crate::signaling::driver::Switchboard;
 use crate::tls::Tls;
 
@@ -60,8 +61,8 @@ pub struct App {
     pub gate: Gate,
     /// Where viewers are served.
     pub engine: Engine,
-    /// What ends when rights end.
-    pub rights: Rights,
+    /// What is running.
+    pub sessions: Revocation,
     /// The certificates.
     pub tls: Arc<Tls>,
     /// Where people are connected.
@@ -81,8 +82,8 @@ pub struct Parts {
     pub gate: Gate,
     /// Where viewers are served.
     pub engine: Engine,
-    /// What ends when rights end.
-    pub rights: Rights,
+    /// What is running.
+    pub sessions: Revocation,
     /// The certificates.
     pub tls: Arc<Tls>,
     /// Where people are connected.
@@ -108,9 +109,9 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
             limits: config.limits.clone(),
         };
-        let Parts { accounts, cameras, gate, engine, rights, tls, switchboard } = parts;
+        let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard } = parts;
         let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
-        Self { accounts, cameras, gate, engine, rights, tls, switchboard, probes, settings }
+        Self { accounts, cameras, gate, engine, sessions, tls, switchboard, probes, settings }
     }
 
     /// Writes to the log who has done what. That it cannot be written stops nobody, and is reported.

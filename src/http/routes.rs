@@ -4,31 +4,11 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
+use super::access::Access;
 use super::{
     App, account, admin_cameras, calls, cameras, embed, log, login, onboarding, permissions, socket, tickets,
     users, whip_whep,
 };
-
-/// Who may have a route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Everybody.
-    Open,
-    /// Whoever the handler lets: it knows which camera is meant.
-    Handler,
-    /// Everybody, told apart by the handler, even if the password has to be changed first.
-    Anyone,
-    /// Whoever is logged in by the page, even if the password has to be changed first.
-    Login,
-    /// Whoever is logged in by the page.
-    SettledLogin,
-    /// Everybody with an account, by login or token.
-    Person,
-    /// Admins, by login or token.
-    Admin,
-    /// Admins who are logged in by the page: a token must not make accounts that outlive it.
-    AdminLogin,
-}
 
 /// A path and what is there.
 pub struct Route {
@@ -105,6 +85,9 @@ pub fn all() -> Vec<Route> {
             SettledLogin,
             get(account::tokens).post(account::make_token),
         ),
+        route("/api/me/credentials", DELETE, SettledLogin, delete(account::end_everything)),
+        route("/api/me/tickets", GET, SettledLogin, get(account::tickets)),
+        route("/api/me/tickets/{id}", DELETE, SettledLogin, delete(account::end_ticket)),
         route("/api/me/tokens/{id}", DELETE, SettledLogin, delete(account::end_token)),
         route("/api/admin/users", GET, Admin, get(users::list)),
         route("/api/admin/users", POST, AdminLogin, post(users::add)),
@@ -119,6 +102,9 @@ pub fn all() -> Vec<Route> {
         route("/api/admin/users/{name}/logins/{id}", DELETE, Admin, delete(users::end_login)),
         route("/api/admin/users/{name}/tokens", GET, Admin, get(users::tokens)),
         route("/api/admin/users/{name}/tokens/{id}", DELETE, Admin, delete(users::end_token)),
+        route("/api/admin/users/{name}/tickets", GET, Admin, get(users::tickets)),
+        route("/api/admin/users/{name}/tickets/{id}", DELETE, Admin, delete(users::end_ticket)),
+        route("/api/admin/users/{name}/credentials", DELETE, AdminLogin, delete(users::end_everything)),
         route("/api/admin/groups", GET, Admin, get(users::groups)),
         route(
             "/api/admin/groups/{name}",

@@ -15,7 +15,7 @@ use super::App;
 use super::error::ApiError;
 use super::serve::Place;
 use crate::accounts::credentials::Caller;
-use crate::rights::SocketGuard;
+use crate::sessions::registry::SocketGuard;
 use crate::signaling::CLOSE_LOGIN_ENDED;
 use crate::signaling::driver::{Outgoing, Switchboard};
 
@@ -48,12 +48,12 @@ pub async fn open(
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
         .map_err(|_| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket", "this is a WebSocket"))?;
-    let credential = caller.credential().ok_or_else(|| super::guard::unauthorized("log in first"))?;
+    let credential = caller.credential().ok_or_else(|| ApiError::unauthorized("log in first"))?;
     let name = caller.actor();
-    let guard = app.rights.socket(credential, name.clone());
+    let guard = app.sessions.registry().socket(credential, name.clone());
     // It may have been ended between the check and the list.
     if app.accounts.behind(credential).await?.is_none() {
-        return Err(super::guard::unauthorized("log in first"));
+        return Err(ApiError::unauthorized("log in first"));
     }
     let upgrade = upgrade
         .protocols([PROTOCOL])

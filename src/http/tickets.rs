@@ -1,4 +1,5 @@
-//! `POST /api/tickets`: a ticket shows one camera on somebody's page, for a time.
+//! `POST /api/tickets`: a ticket shows one camera on somebody's page, for a time. Listing and ending them is
+//! `account`'s and `users`'.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub async fn make(
     Extension(caller): Extension<Caller>,
     Body(wanted): Body<Wanted>,
 ) -> Result<Response, ApiError> {
-    let identity = caller.identity().ok_or_else(|| super::guard::unauthorized("log in first"))?;
+    let identity = caller.identity().ok_or_else(|| ApiError::unauthorized("log in first"))?;
     let entry = app.cameras.get(&wanted.camera).ok_or_else(|| ApiError::not_found("camera"))?;
     if !app.accounts.may(&caller, Action::ShareCamera(&entry.rule)) {
         if !app.accounts.may(&caller, Action::WatchCamera(&entry.rule)) {
@@ -42,9 +43,10 @@ pub async fn make(
     }
     let life =
         wanted.seconds.map_or(LIFE, |seconds| Duration::from_secs(seconds.max(1))).min(MAX_TICKET_LIFE);
-    let (token, expires_at) = app.accounts.add_ticket(identity.user, &wanted.camera, life).await?;
+    let (token, expires_at) = app.accounts.add_ticket(identity, &wanted.camera, life).await?;
     app.note(&caller, client, "camera.shared", &wanted.camera, format!("{} s", life.as_secs())).await;
-    let path = format!("/embed/camera/{}?token={}", wanted.camera, token.expose());
+    // In the fragment: browsers keep it to themselves, so it gets into no log and no Referer.
+    let path = format!("/embed/camera/{}#token={}", wanted.camera, token.expose());
     let body = json!({ "token": token.expose(), "path": path, "expires_at": expires_at });
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

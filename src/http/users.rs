@@ -162,6 +162,35 @@ pub async fn end_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Somebody's tickets.
+pub async fn tickets(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    Ok(Json(json!({ "tickets": app.accounts.tickets(&name).await? })).into_response())
+}
+
+/// Ends one of somebody's tickets.
+pub async fn end_ticket(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Path((name, id)): Path<(String, i64)>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_ticket(&name, id).await?;
+    app.note(&caller, client, "ticket.ended", &name, String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all logins, tokens and tickets of somebody.
+pub async fn end_everything(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    app.accounts.end_everything(&name).await?;
+    app.note(&caller, client, "credentials.ended", &name, String::new()).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// All groups.
 pub async fn groups(State(app): State<App>) -> Result<Response, ApiError> {
     Ok(Json(json!({ "groups": app.accounts.groups().await? })).into_response())

@@ -7,15 +7,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::guard::unauthorized;
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
 use crate::config::IceServer;
-use crate::ids::{SessionId, StreamId};
-use crate::media::negotiate::OfferError;
+use crate::ids::SessionId;
+use crate::media::session::negotiate::OfferError;
 use crate::media::shard::PatchOutcome;
 use crate::media::{Begun, WatchError};
-use crate::signaling::grants::Way;
+use crate::names::StreamName;
+use crate::sessions::registry::Refusal;
+use crate::signaling::grants::Direction;
 use crate::streams::StreamHandle;
 
 const SDP: &str = "application/sdp";
@@ -34,7 +35,7 @@ pub async fn watch(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    endpoint(Way::Watch, state, client, caller, path, method, headers, body).await
+    endpoint(Direction::Watch, state, client, caller, path, method, headers, body).await
 }
 
 /// `/whip/{stream}`.
@@ -47,13 +48,13 @@ pub async fn publish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    endpoint(Way::Publish, state, client, caller, path, method, headers, body).await
+    endpoint(Direction::Publish, state, client, caller, path, method, headers, body).await
 }
 
 // All that a request consists of.
 #[allow(clippy::too_many_arguments)]
 async fn endpoint(
-    way: Way,
+    direction: Direction,
     State(app): State<App>,
     Extension(client): Extension<Client>,
     caller: Option<Extension<Caller>>,
@@ -67,10 +68,10 @@ async fn endpoint(
         Method::OPTIONS => Ok(options(&app, &caller)),
         Method::POST => {
             let request = Request { app: &app, client, caller: &caller, headers: &headers, body: &body };
-            request.post(&stream, way).await
+            request.post(&stream, direction).await
         }
         Method::GET | Method::HEAD => {
-            find(&app, &caller, &stream, way).map(|_| StatusCode::OK.into_response())
+            find(&app, &caller, &stream, direction).map(|_| StatusCode::OK.into_response())
         }
         _ => Err(wrong_method("POST, GET, HEAD, OPTIONS")),
     };
@@ -79,19 +80,19 @@ async fn endpoint(
 
 /// The stream, if the caller may watch or publish it. Who may not even know of it gets the same answer as for one
 /// that is not there.
-fn find(app: &App, caller: &Caller, stream: &str, way: Way) -> Result<StreamHandle, ApiError> {
-    let id = StreamId::parse(stream).filter(|id| app.gate.allows(caller, id, way));
+fn find(app: &App, caller: &Caller, stream: &str, direction: Direction) -> Result<StreamHandle, ApiError> {
+    let id = StreamName::parse(stream).filter(|id| app.gate.allows(caller, id, direction));
     let found = id.and_then(|id| app.gate.stream(&id));
-    let found = found.filter(|stream| way == Way::Watch || stream.is_published());
+    let found = found.filter(|stream| direction == Direction::Watch || stream.is_published());
     found.ok_or_else(|| match caller {
-        Caller::Nobody => unauthorized("log in, or send a token"),
+        Caller::Nobody => ApiError::unauthorized("log in, or send a token"),
         Caller::Ticket { .. } => {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the ticket is for watching another camera")
         }
-        Caller::Person(identity) if way == Way::Watch && !identity.scopes.watch => {
+        Caller::Person(identity) if direction == Direction::Watch && !identity.scopes.watch => {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the token has no scope \"watch\"")
         }
-        Caller::Person(identity) if way == Way::Publish && !identity.scopes.publish => {
+        Caller::Person(identity) if direction == Direction::Publish && !identity.scopes.publish => {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the token has no scope \"publish\"")
         }
         Caller::Person(_) => ApiError::not_found("stream"),
@@ -119,41 +120,38 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    async fn post(&self, stream: &str, way: Way) -> Result<Response, ApiError> {
+    async fn post(&self, stream: &str, direction: Direction) -> Result<Response, ApiError> {
         let (app, caller, client) = (self.app, self.caller, self.client);
-        let stream = find(app, caller, stream, way)?;
+        let stream = find(app, caller, stream, direction)?;
         require_type(self.headers, SDP)?;
         let offer = std::str::from_utf8(self.body).map_err(|_| unreadable("the offer is not UTF-8"))?;
-        let begun = match way {
-            Way::Watch => self.watch(&stream, offer).await?,
-            Way::Publish => self.publish(&stream, offer).await?,
+        let admission = app.sessions.registry().admit(caller, stream.id(), direction, client.ip());
+        let admission = admission.map_err(not_admitted)?;
+        let begun = match direction {
+            Direction::Watch => app.engine.watch(&stream, offer, client.is_local()).await,
+            Direction::Publish => app.engine.publish(&stream, offer, client.is_local()).await,
         };
-        app.rights.running(begun.session, caller, stream.id(), way, client.ip()).await;
+        let begun = begun.map_err(refuse)?;
+        app.sessions.began(admission, begun.session, client.ip()).await;
         created(&begun, &app.settings.ice_servers)
     }
+}
 
-    async fn watch(&self, stream: &StreamHandle, offer: &str) -> Result<Begun, ApiError> {
-        if !self.app.rights.has_room(self.caller, self.client.ip()) {
-            let text = "too many are watching without a login";
-            return Err(
-                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", text).retry_after(10)
-            );
+/// A limit of `[limits]` has been reached, or the stream has a publisher.
+fn not_admitted(refusal: Refusal) -> ApiError {
+    let full = |code, text: &str| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, text).retry_after(10);
+    match refusal {
+        Refusal::Total => full("too_many_viewers", "the server has as many viewers as it may have"),
+        Refusal::Account => {
+            full("too_many_of_account", "this account has as many pictures open as one may have")
         }
-        self.app.engine.watch(stream, offer, self.client.is_local()).await.map_err(refuse)
-    }
-
-    /// One publisher a stream; the same browser or program takes its own place.
-    async fn publish(&self, stream: &StreamHandle, offer: &str) -> Result<Begun, ApiError> {
-        let before = self.app.rights.publisher(stream.id());
-        if before.is_some_and(|(_, credential)| credential != self.caller.credential()) {
+        Refusal::Address => {
+            full("too_many_of_address", "this address has as many pictures open as one may have")
+        }
+        Refusal::Published => {
             let text = "somebody else publishes this stream";
-            return Err(ApiError::new(StatusCode::CONFLICT, "already_published", text).retry_after(5));
+            ApiError::new(StatusCode::CONFLICT, "already_published", text).retry_after(5)
         }
-        let begun = self.app.engine.publish(stream, offer, self.client.is_local()).await.map_err(refuse)?;
-        if let Some((session, _)) = before {
-            self.app.engine.close(session);
-        }
-        Ok(begun)
     }
 }
 

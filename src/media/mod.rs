@@ -3,29 +3,12 @@
 //! handed in. Start at [`Engine::watch`] for a viewer's arrival, at [`Engine::publish`] for a publisher's, and at
 //! [`shard`] for the packets.
 
-pub mod answer;
-pub mod candidates;
-pub mod dtls;
-pub mod ice;
-pub mod intake;
-pub mod negotiate;
-pub mod path;
 pub mod peer;
-pub mod receive;
-pub mod ring;
-pub mod routes;
-pub mod rtcp;
-pub mod rtp;
-pub mod sdp;
+pub mod publish;
+pub mod session;
 pub mod shard;
-pub mod socket;
-pub mod srtp;
-pub mod stun;
-pub mod tcp;
-pub mod track;
-pub mod twcc;
-pub mod viewer;
-pub mod viewing;
+pub mod subscribe;
+pub mod transport;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,24 +23,27 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::ids::SessionId;
+use crate::names::StreamName;
 use crate::streams::StreamHandle;
 use crate::streams::packet::{AudioCodec, VideoCodec};
 use crate::streams::published::{self, KeyFrames};
 use crate::streams::source::SourceError;
 use crate::streams::status::{Reason, State, StreamStatus};
-use answer::Local;
-use candidates::{Candidates, parse_remote};
-use dtls::Identity;
-use negotiate::{Agreement, OfferError, Tracks};
-use path::{ConnectionId, Path, Via};
 use peer::{Media, NewPeer};
-use receive::Receiving;
-use routes::{Routes, new_credentials};
-use sdp::Sdp;
+use publish::publisher::Publisher;
+use session::answer;
+use session::answer::Local;
+use session::candidates::{Candidates, parse_remote};
+use session::negotiate::{self, Agreement, OfferError, Tracks};
+use session::sdp::Sdp;
 use shard::{Input, Patch, PatchOutcome, Shard};
-use socket::{MediaSocket, Outlet, ReceiveBuffers};
-use viewer::Replays;
-use viewing::Viewing;
+use subscribe::cursor::Replays;
+use subscribe::subscriber::Subscriber;
+use transport::dtls::Identity;
+use transport::path::{ConnectionId, Path, Via};
+use transport::routes::{Routes, new_credentials};
+use transport::socket::{Egress, MediaSocket, ReceiveBuffers};
+use transport::{routes, stun, tcp};
 
 /// How long a viewer waits for a source that has to be started.
 const START_LIMIT: Duration = Duration::from_secs(12);
@@ -148,9 +134,9 @@ impl Engine {
         let mut shards = Vec::new();
         for number in 0..config.shards.clamp(1, routes::MAX_SHARDS) {
             let (sender, receiver) = mpsc::sync_channel(shard::QUEUE);
-            let outlet = Outlet::new(socket.clone());
+            let egress = Egress::new(socket.clone());
             let (routes, identity) = (routes.clone(), identity.clone());
-            let shard = Shard::new(number, sender.clone(), routes, identity, provider.clone(), outlet);
+            let shard = Shard::new(number, sender.clone(), routes, identity, provider.clone(), egress);
             let stop = stop.clone();
             std::thread::Builder::new()
                 .name(format!("media-{number}"))
@@ -222,11 +208,11 @@ impl Engine {
             Replays::CAMERA
         };
         let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
-        let viewing = Viewing::new(stream.number(), video, audio, replays, Instant::now());
-        let media = Media::Out(Box::new(viewing));
+        let subscriber = Subscriber::new(stream.number(), video, audio, replays, Instant::now());
+        let media = Media::Subscriber(Box::new(subscriber));
         let handle = stream.clone();
         let session = SessionId::random();
-        let name = stream.id().as_str();
+        let name = stream.id();
         let begun =
             self.begin(&agreement, session, name, media, is_local, |new| Input::Watch(new, handle))?;
         // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
@@ -248,12 +234,13 @@ impl Engine {
         self.has_room()?;
         let session = SessionId::random();
         let key_frames = Arc::new(Requests { session, engine: Arc::downgrade(&self.inner) });
-        let (feed, source) = published::Session::new(publishing.video, publishing.audio, key_frames);
+        let (feed, source) =
+            published::PublishedConnection::new(publishing.video, publishing.audio, key_frames);
         let agreement = publishing.agreement;
         let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
-        let receiving = Receiving::new(video, audio, feed, Instant::now(), rand::random());
-        let media = Media::In(Box::new(receiving));
-        let begun = self.begin(&agreement, session, stream.id().as_str(), media, is_local, Input::Publish)?;
+        let publisher = Publisher::new(video, audio, feed, Instant::now(), rand::random());
+        let media = Media::Publisher(Box::new(publisher));
+        let begun = self.begin(&agreement, session, stream.id(), media, is_local, Input::Publish)?;
         if !stream.attach(source).await {
             self.close(session);
             let error = SourceError::soon("stream_ended", "the stream has just ended");
@@ -272,7 +259,7 @@ impl Engine {
         &self,
         agreement: &Agreement<T>,
         session: SessionId,
-        stream: &str,
+        stream: &StreamName,
         media: Media,
         is_local: bool,
         input: impl FnOnce(Box<NewPeer>) -> Input,
@@ -417,8 +404,8 @@ fn tracks_of(status: &StreamStatus) -> Tracks {
 }
 
 /// A token without the characters that SDP gives a meaning.
-fn msid(stream: &str) -> String {
-    stream.replace('/', "-")
+fn msid(stream: &StreamName) -> String {
+    stream.to_string().replace('/', "-")
 }
 
 fn remote_paths(candidates: &[String]) -> Vec<Path> {
@@ -448,7 +435,7 @@ async fn receive(socket: Arc<MediaSocket>, inner: Arc<Inner>) {
         };
         if let Err(error) = received {
             // Linux reports an ICMP error of an earlier datagram here: the socket goes on.
-            warn!("receiving media: {error}");
+            warn!("publisher media: {error}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

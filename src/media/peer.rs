@@ -1,6 +1,6 @@
-//! One peer connection: ICE, DTLS and SRTP put together, and what it is for, watching (`viewing`) or publishing
+//! One peer connection: ICE, DTLS and SRTP put together, and what it is for, watching (`subscriber`) or publishing
 //! (`receive`). A shard owns it and calls it with everything that arrives and with the time; it writes to the shard's
-//! [`Outlet`]. Start at [`Peer::input`].
+//! [`Egress`]. Start at [`Peer::input`].
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,24 +8,24 @@ use std::time::Instant;
 use rtc::crypto::RTCCryptoProvider;
 use tracing::debug;
 
-use super::dtls::{DtlsEvent, DtlsTransport, Identity};
-use super::ice::{Credentials, IceAgent, Outgoing};
-use super::negotiate::{Agreement, DtlsRole, Fingerprint};
-use super::path::Path;
-use super::receive::Receiving;
-use super::ring::Ring;
-use super::socket::Outlet;
-use super::srtp::Session;
-use super::viewing::{Line, Run, Viewing};
 use crate::ids::SessionId;
+use crate::media::publish::publisher::Publisher;
+use crate::media::session::negotiate::{Agreement, DtlsRole, Fingerprint};
+use crate::media::subscribe::ring::Ring;
+use crate::media::subscribe::subscriber::{GsoBatch, SecurePath, Subscriber};
+use crate::media::transport::dtls::{DtlsEvent, DtlsTransport, Identity};
+use crate::media::transport::ice::{Credentials, IceAgent, Outgoing};
+use crate::media::transport::path::Path;
+use crate::media::transport::socket::Egress;
+use crate::media::transport::srtp::SrtpContext;
 use crate::streams::packet::{Clocks, Packet};
 
 /// What a peer is for.
 pub enum Media {
     /// It watches.
-    Out(Box<Viewing>),
+    Subscriber(Box<Subscriber>),
     /// It publishes.
-    In(Box<Receiving>),
+    Publisher(Box<Publisher>),
 }
 
 /// Everything that a shard needs to make a peer.
@@ -104,7 +104,7 @@ pub struct Peer {
     ice: IceAgent,
     remote: Credentials,
     dtls: DtlsTransport,
-    srtp: Option<Box<Session>>,
+    srtp: Option<Box<SrtpContext>>,
     media: Media,
     started: Instant,
 }
@@ -142,16 +142,16 @@ impl Peer {
     /// The run of the stream that it watches, if it does.
     pub fn watches(&self) -> Option<u64> {
         match &self.media {
-            Media::Out(viewing) => Some(viewing.stream),
-            Media::In(_) => None,
+            Media::Subscriber(subscriber) => Some(subscriber.stream),
+            Media::Publisher(_) => None,
         }
     }
 
     /// What it publishes, if it does.
-    pub fn publishes(&mut self) -> Option<&mut Receiving> {
+    pub fn publishes(&mut self) -> Option<&mut Publisher> {
         match &mut self.media {
-            Media::Out(_) => None,
-            Media::In(receiving) => Some(receiving),
+            Media::Subscriber(_) => None,
+            Media::Publisher(publisher) => Some(publisher),
         }
     }
 
@@ -162,7 +162,7 @@ impl Peer {
 
     /// Whether packets of a replay are held back.
     pub fn is_paced(&self) -> bool {
-        matches!(&self.media, Media::Out(viewing) if viewing.is_paced())
+        matches!(&self.media, Media::Subscriber(subscriber) if subscriber.is_paced())
     }
 
     /// The other side's ICE credentials, to recognise a restart.
@@ -190,22 +190,22 @@ impl Peer {
         path: Path,
         data: &[u8],
         ring: &Ring,
-        outlet: &mut Outlet,
+        egress: &mut Egress,
     ) -> Effects {
         match data.first() {
-            Some(0..=3) => self.stun(now, path, data, outlet),
-            Some(20..=63) => self.dtls(now, data, outlet),
+            Some(0..=3) => self.stun(now, path, data, egress),
+            Some(20..=63) => self.dtls(now, data, egress),
             // RTCP's packet types stand where RTP has marker and payload type (RFC 5761 §4).
-            Some(128..=191) if matches!(data.get(1), Some(192..=223)) => self.rtcp(now, data, ring, outlet),
+            Some(128..=191) if matches!(data.get(1), Some(192..=223)) => self.rtcp(now, data, ring, egress),
             Some(128..=191) => self.rtp(now, data),
             _ => Effects::default(),
         }
     }
 
-    fn stun(&mut self, now: Instant, path: Path, data: &[u8], outlet: &mut Outlet) -> Effects {
+    fn stun(&mut self, now: Instant, path: Path, data: &[u8], egress: &mut Egress) -> Effects {
         let outcome = self.ice.handle(now, path, data);
         for Outgoing { path, data } in &outcome.outgoing {
-            outlet.send(path, data);
+            egress.send(path, data);
         }
         let mut effects = Effects { authentic: outcome.authentic, ..Effects::default() };
         if outcome.selected && self.srtp.is_none() {
@@ -213,12 +213,12 @@ impl Peer {
                 debug!(session = ?self.session, "DTLS does not start: {error}");
                 effects.gone = true;
             }
-            self.flush_dtls(outlet);
+            self.flush_dtls(egress);
         }
         effects
     }
 
-    fn dtls(&mut self, now: Instant, data: &[u8], outlet: &mut Outlet) -> Effects {
+    fn dtls(&mut self, now: Instant, data: &[u8], egress: &mut Egress) -> Effects {
         let mut effects = Effects::default();
         match self.dtls.handle(now, data) {
             Ok(Some(DtlsEvent::Connected(session))) => {
@@ -235,47 +235,47 @@ impl Peer {
                 effects.gone = self.srtp.is_none();
             }
         }
-        self.flush_dtls(outlet);
+        self.flush_dtls(egress);
         effects
     }
 
-    fn flush_dtls(&mut self, outlet: &mut Outlet) {
+    fn flush_dtls(&mut self, egress: &mut Egress) {
         while let Some(datagram) = self.dtls.outgoing() {
             if let Some(path) = self.ice.selected() {
-                outlet.send(&path, &datagram);
+                egress.send(&path, &datagram);
             }
         }
     }
 
     fn rtp(&mut self, now: Instant, data: &[u8]) -> Effects {
         // A viewer has nothing to say here.
-        if let (Media::In(receiving), Some(srtp)) = (&mut self.media, &mut self.srtp)
-            && let Ok(plain) = srtp.open_rtp(data)
+        if let (Media::Publisher(publisher), Some(srtp)) = (&mut self.media, &mut self.srtp)
+            && let Ok(plain) = srtp.unprotect_rtp(data)
         {
-            receiving.rtp(now, &plain);
+            publisher.rtp(now, &plain);
         }
         Effects::default()
     }
 
-    fn rtcp(&mut self, now: Instant, data: &[u8], ring: &Ring, outlet: &mut Outlet) -> Effects {
+    fn rtcp(&mut self, now: Instant, data: &[u8], ring: &Ring, egress: &mut Egress) -> Effects {
         let mut effects = Effects::default();
         let Some(srtp) = &mut self.srtp else { return effects };
-        let Ok(plain) = srtp.open_rtcp(data) else { return effects };
+        let Ok(plain) = srtp.unprotect_rtcp(data) else { return effects };
         match &mut self.media {
-            Media::In(receiving) => receiving.rtcp(now, &plain),
-            Media::Out(viewing) => {
+            Media::Publisher(publisher) => publisher.rtcp(now, &plain),
+            Media::Subscriber(subscriber) => {
                 let Some(path) = self.ice.selected() else { return effects };
-                effects.ask_source = viewing.rtcp(now, &plain, ring, &Line { srtp, path }, outlet);
+                effects.ask_source = subscriber.rtcp(now, &plain, ring, &SecurePath { srtp, path }, egress);
             }
         }
         effects
     }
 
-    /// What it watches, and the line there, if it is connected.
-    fn viewing(&mut self) -> Option<(&mut Viewing, Line<'_>)> {
+    /// What it watches, and the secure there, if it is connected.
+    fn subscriber(&mut self) -> Option<(&mut Subscriber, SecurePath<'_>)> {
         let path = self.ice.selected()?;
         match (&mut self.media, &mut self.srtp) {
-            (Media::Out(viewing), Some(srtp)) => Some((viewing, Line { srtp, path })),
+            (Media::Subscriber(subscriber), Some(srtp)) => Some((subscriber, SecurePath { srtp, path })),
             _ => None,
         }
     }
@@ -283,56 +283,56 @@ impl Peer {
     /// Media begins: with the cached GOP if there is one. `true` if the source should send a key frame.
     pub fn join(&mut self, ring: &Ring, now: Instant) -> bool {
         match &mut self.media {
-            Media::Out(viewing) => viewing.join(ring, now),
-            Media::In(_) => false,
+            Media::Subscriber(subscriber) => subscriber.join(ring, now),
+            Media::Publisher(_) => false,
         }
     }
 
     /// Sends the video that is due.
-    pub fn send_video(&mut self, now: Instant, ring: &Ring, outlet: &mut Outlet, run: &mut Run) {
-        if let Some((viewing, line)) = self.viewing() {
-            viewing.send_video(now, ring, &line, outlet, run);
+    pub fn send_video(&mut self, now: Instant, ring: &Ring, egress: &mut Egress, gso: &mut GsoBatch) {
+        if let Some((subscriber, secure)) = self.subscriber() {
+            subscriber.send_video(now, ring, &secure, egress, gso);
         }
     }
 
     /// Sends sound as it comes.
-    pub fn send_audio(&mut self, packet: &Packet, outlet: &mut Outlet, run: &mut Run) {
-        if let Some((viewing, line)) = self.viewing() {
-            viewing.send_audio(packet, &line, outlet, run);
+    pub fn send_audio(&mut self, packet: &Packet, egress: &mut Egress, gso: &mut GsoBatch) {
+        if let Some((subscriber, secure)) = self.subscriber() {
+            subscriber.send_audio(packet, &secure, egress, gso);
         }
     }
 
     /// Does what time asks for: checks, retransmissions of the handshake, reports.
-    pub fn poll(&mut self, now: Instant, clocks: &Clocks, outlet: &mut Outlet) -> Effects {
+    pub fn poll(&mut self, now: Instant, clocks: &Clocks, egress: &mut Egress) -> Effects {
         let mut outgoing = Vec::new();
         let mut gone = !self.ice.poll(now, &mut outgoing);
         for Outgoing { path, data } in &outgoing {
-            outlet.send(path, data);
+            egress.send(path, data);
         }
         if self.srtp.is_none() {
             gone |= self.dtls.poll(now).is_err();
-            self.flush_dtls(outlet);
+            self.flush_dtls(egress);
         }
-        if let Some((viewing, mut line)) = self.viewing() {
-            viewing.poll(now, clocks, &mut line, outlet);
+        if let Some((subscriber, mut secure)) = self.subscriber() {
+            subscriber.poll(now, clocks, &mut secure, egress);
         }
-        if let (Media::In(receiving), Some(srtp), Some(path)) =
+        if let (Media::Publisher(publisher), Some(srtp), Some(path)) =
             (&mut self.media, &mut self.srtp, self.ice.selected())
         {
-            let report = receiving.poll(now);
-            if let Some(Ok(sealed)) = report.map(|report| srtp.seal_rtcp(&report)) {
-                outlet.send(&path, &sealed);
+            let report = publisher.poll(now);
+            if let Some(Ok(sealed)) = report.map(|report| srtp.protect_rtcp(&report)) {
+                egress.send(&path, &sealed);
             }
         }
-        if let Media::In(receiving) = &self.media {
-            gone |= receiving.has_ended();
+        if let Media::Publisher(publisher) = &self.media {
+            gone |= publisher.has_ended();
         }
         Effects { gone, ..Effects::default() }
     }
 
     /// Says goodbye.
-    pub fn close(&mut self, now: Instant, outlet: &mut Outlet) {
+    pub fn close(&mut self, now: Instant, egress: &mut Egress) {
         self.dtls.close(now);
-        self.flush_dtls(outlet);
+        self.flush_dtls(egress);
     }
 }

@@ -11,17 +11,17 @@ use rtc::crypto::RTCCryptoProvider;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::answer::restart_fragment;
-use super::dtls::Identity;
-use super::ice::Credentials;
-use super::path::{ConnectionId, Path, Via};
-use super::peer::{Effects, NewPeer, Peer};
-use super::ring::Ring;
-use super::routes::{Routes, new_credentials};
-use super::socket::{Outlet, TcpSender};
-use super::stun;
-use super::viewing::Run;
 use crate::ids::SessionId;
+use crate::media::peer::{Effects, NewPeer, Peer};
+use crate::media::session::answer::restart_fragment;
+use crate::media::subscribe::ring::Ring;
+use crate::media::subscribe::subscriber::GsoBatch;
+use crate::media::transport::dtls::Identity;
+use crate::media::transport::ice::Credentials;
+use crate::media::transport::path::{ConnectionId, Path, Via};
+use crate::media::transport::routes::{Routes, new_credentials};
+use crate::media::transport::socket::{Egress, TcpSender};
+use crate::media::transport::stun;
 use crate::streams::StreamHandle;
 use crate::streams::hub::{Sink, SinkId};
 use crate::streams::packet::{Clocks, SharedBatch, Track};
@@ -44,7 +44,7 @@ pub enum Input {
     TcpOpened(ConnectionId, TcpSender),
     /// It is gone.
     TcpClosed(ConnectionId),
-    /// Packets of a stream, by the number of its run.
+    /// Packets of a stream, by the number of its gso.
     Batch(u64, SharedBatch),
     /// A new viewer of a stream.
     Watch(Box<NewPeer>, StreamHandle),
@@ -128,7 +128,7 @@ pub struct Shard {
     routes: Arc<Routes>,
     identity: Arc<Identity>,
     provider: Arc<dyn RTCCryptoProvider>,
-    outlet: Outlet,
+    egress: Egress,
     peers: HashMap<u32, Box<Peer>>,
     next_peer: u32,
     by_path: HashMap<(SocketAddr, Via), u32>,
@@ -136,19 +136,19 @@ pub struct Shard {
     by_session: HashMap<SessionId, u32>,
     streams: HashMap<u64, Watched>,
     empty: Ring,
-    run: Run,
+    gso: GsoBatch,
     connecting: bool,
 }
 
 impl Shard {
-    /// A shard that is yet to run. `sender` leads to the receiver that it will run on.
+    /// A shard that is yet to gso. `sender` leads to the receiver that it will run on.
     pub fn new(
         number: usize,
         sender: SyncSender<Input>,
         routes: Arc<Routes>,
         identity: Arc<Identity>,
         provider: Arc<dyn RTCCryptoProvider>,
-        outlet: Outlet,
+        egress: Egress,
     ) -> Self {
         Self {
             number,
@@ -156,7 +156,7 @@ impl Shard {
             routes,
             identity,
             provider,
-            outlet,
+            egress,
             peers: HashMap::new(),
             next_peer: 0,
             by_path: HashMap::new(),
@@ -164,7 +164,7 @@ impl Shard {
             by_session: HashMap::new(),
             streams: HashMap::new(),
             empty: Ring::default(),
-            run: Run::default(),
+            gso: GsoBatch::default(),
             connecting: false,
         }
     }
@@ -203,8 +203,8 @@ impl Shard {
         match input {
             Input::Batch(stream, batch) => self.batch(now, stream, &batch),
             Input::Datagram(path, data) => self.datagram(now, path, &data),
-            Input::TcpOpened(id, sender) => self.outlet.add_tcp(id, sender),
-            Input::TcpClosed(id) => self.outlet.remove_tcp(id),
+            Input::TcpOpened(id, sender) => self.egress.add_tcp(id, sender),
+            Input::TcpClosed(id) => self.egress.remove_tcp(id),
             Input::Watch(new, handle) => self.watch(now, *new, handle),
             Input::Publish(new) => drop(self.add(now, *new)),
             Input::KeyFrame(session) => self.want_key_frame(session),
@@ -242,8 +242,8 @@ impl Shard {
 
     fn want_key_frame(&mut self, session: SessionId) {
         let peer = self.by_session.get(&session).and_then(|key| self.peers.get_mut(key));
-        if let Some(receiving) = peer.and_then(|peer| peer.publishes()) {
-            receiving.want_key_frame();
+        if let Some(publisher) = peer.and_then(|peer| peer.publishes()) {
+            publisher.want_key_frame();
         }
     }
 
@@ -264,7 +264,7 @@ impl Shard {
     fn remove(&mut self, key: u32, now: Instant, why: &str) {
         let Some(mut peer) = self.peers.remove(&key) else { return };
         debug!(session = ?peer.session, why, "peer removed");
-        peer.close(now, &mut self.outlet);
+        peer.close(now, &mut self.egress);
         self.by_ufrag.remove(&peer.ufrag);
         self.by_session.remove(&peer.session);
         self.routes.remove_session(&peer.session);
@@ -296,7 +296,7 @@ impl Shard {
         let Some((key, peer)) = key.and_then(|key| Some((key, self.peers.get_mut(&key)?))) else { return };
         let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
         let ring = watched.map_or(&self.empty, |watched| &watched.ring);
-        let effects = peer.input(now, path, data, ring, &mut self.outlet);
+        let effects = peer.input(now, path, data, ring, &mut self.egress);
         if effects.authentic
             && self.by_path.insert((path.remote, path.via), key) != Some(key)
             && path.via == Via::Udp
@@ -315,9 +315,9 @@ impl Shard {
         let mut ask = effects.ask_source;
         if effects.connected && watched.primed {
             ask |= peer.join(&watched.ring, now);
-            peer.send_video(now, &watched.ring, &mut self.outlet, &mut self.run);
+            peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
         } else if peer.is_paced() {
-            peer.send_video(now, &watched.ring, &mut self.outlet, &mut self.run);
+            peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
         }
         if ask {
             watched.handle.try_send(Command::KeyFrame);
@@ -346,9 +346,9 @@ impl Shard {
         }
         for key in &watched.peers {
             let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected()) else { continue };
-            peer.send_video(now, &watched.ring, &mut self.outlet, &mut self.run);
+            peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
             for packet in batch.packets.iter().filter(|packet| packet.track == Track::Audio) {
-                peer.send_audio(packet, &mut self.outlet, &mut self.run);
+                peer.send_audio(packet, &mut self.egress, &mut self.gso);
             }
         }
     }
@@ -387,9 +387,9 @@ impl Shard {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
             let clocks = watched.map_or(&none, |watched| &watched.clocks);
-            let effects = peer.poll(now, clocks, &mut self.outlet);
+            let effects = peer.poll(now, clocks, &mut self.egress);
             if let Some(watched) = watched.filter(|_| peer.is_paced()) {
-                peer.send_video(now, &watched.ring, &mut self.outlet, &mut self.run);
+                peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
             }
             paced |= peer.is_paced();
             busy |= !peer.is_connected() || peer.publishes().is_some();

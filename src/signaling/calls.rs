@@ -5,10 +5,12 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::call::{Event, Reason, Side, State, Verdict, deadline, decide};
-use super::grants::{Grant, Way};
+use super::grants::{Direction, Grant};
 use super::message::event;
-use super::{Call, CallRecord, Core, DeviceKey, Output, is_connected};
+use super::{Call, Core, DeviceKey, Output, is_connected};
+use crate::accounts::calls::CallRecord;
 use crate::accounts::permissions::Action;
+use crate::names::StreamName;
 
 impl Core {
     /// Whether a user takes part in an accepted call, held or not, or is calling.
@@ -113,13 +115,11 @@ impl Core {
     pub(super) fn call_grants(&self, grants: &mut Vec<Grant>) {
         for (id, call) in self.calls.iter().filter(|(_, call)| call.state != State::Ringing) {
             for (user, other) in [(&call.caller.user, &call.callee), (&call.callee, &call.caller.user)] {
-                let grant =
-                    |of: &str, way| Grant { user: user.clone(), stream: format!("call/{id}/{of}"), way };
-                grants.push(grant(user, Way::Publish));
-                grants.push(grant(other, Way::Watch));
-                let screen = |of: &str| format!("screen/{id}/{of}");
-                grants.push(Grant { stream: screen(user), ..grant(user, Way::Publish) });
-                grants.push(Grant { stream: screen(other), ..grant(other, Way::Watch) });
+                let grant = |stream, direction| Grant { user: user.clone(), stream, direction };
+                for name in [StreamName::call, StreamName::screen] {
+                    grants.push(grant(name(*id, user), Direction::Publish));
+                    grants.push(grant(name(*id, other), Direction::Watch));
+                }
             }
         }
     }
@@ -135,7 +135,7 @@ impl Core {
             callee: callee.to_owned(),
             video,
             talked: None,
-            reason: Reason::NoAnswer,
+            reason: Reason::NoAnswer.as_str(),
             message: String::new(),
         }));
     }
@@ -277,7 +277,7 @@ impl Core {
             callee: call.callee.clone(),
             video: call.video,
             talked: call.accepted_at.map(|at| now.saturating_duration_since(at)),
-            reason,
+            reason: reason.as_str(),
             message,
         }));
         self.tell_presence(now, &call.caller.user);

@@ -13,6 +13,7 @@ use tracing::{debug, error};
 use super::grants::Grants;
 use super::{Conn, Core, Directory, Input, Member, Output};
 use crate::accounts::{AccountError, Accounts};
+use crate::names::StreamName;
 
 /// Frames of all sockets that wait for the core.
 const INPUTS: usize = 4096;
@@ -47,7 +48,7 @@ pub struct Switchboard {
 }
 
 /// One socket's end. Dropping it tells the core.
-pub struct Line {
+pub struct ClientHandle {
     conn: Conn,
     commands: mpsc::Sender<Command>,
     gone: mpsc::UnboundedSender<(Conn, bool)>,
@@ -57,14 +58,14 @@ pub struct Line {
     pub outgoing: mpsc::Receiver<Outgoing>,
 }
 
-impl Line {
+impl ClientHandle {
     /// A frame has come in. Waits while the core is behind: that slows the socket down, and nobody else.
     pub async fn frame(&self, text: String) {
         let _ = self.commands.send(Command::Input(Input::Frame { conn: self.conn, text })).await;
     }
 }
 
-impl Drop for Line {
+impl Drop for ClientHandle {
     fn drop(&mut self) {
         let _ = self.gone.send((self.conn, self.for_good));
     }
@@ -90,18 +91,18 @@ impl Switchboard {
     }
 
     /// A socket of somebody who is logged in.
-    pub async fn open(&self, user: &str) -> Line {
+    pub async fn open(&self, user: &str) -> ClientHandle {
         let conn = Conn(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         let command = Command::Open { conn, user: user.to_owned(), outgoing };
         let _ = self.commands.send(command).await;
         let (commands, gone) = (self.commands.clone(), self.gone.clone());
-        Line { conn, commands, gone, for_good: false, outgoing: frames }
+        ClientHandle { conn, commands, gone, for_good: false, outgoing: frames }
     }
 
     /// A picture of a stream has begun, or has ended, on its way to a user.
-    pub async fn picture(&self, user: &str, stream: &str, began: bool) {
-        let input = Input::Picture { user: user.to_owned(), stream: stream.to_owned(), began };
+    pub async fn picture(&self, user: &str, stream: &StreamName, began: bool) {
+        let input = Input::Picture { user: user.to_owned(), stream: stream.clone(), began };
         let _ = self.commands.send(Command::Input(input)).await;
     }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::names::StreamName;
+
 /// Which way a stream goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Way {
+pub enum Direction {
     /// To whoever has the grant.
     Watch,
     /// From them.
@@ -22,9 +24,9 @@ pub struct Grant {
     /// The login name, in lower case.
     pub user: String,
     /// The stream's name.
-    pub stream: String,
-    /// Which way.
-    pub way: Way,
+    pub stream: StreamName,
+    /// Which direction.
+    pub direction: Direction,
 }
 
 /// All of them. Cheap to clone.
@@ -42,8 +44,8 @@ impl Default for Grants {
 
 impl Grants {
     /// Whether somebody has it.
-    pub fn has(&self, user: &str, stream: &str, way: Way) -> bool {
-        let grant = Grant { user: user.to_lowercase(), stream: stream.to_owned(), way };
+    pub fn has(&self, user: &str, stream: &StreamName, direction: Direction) -> bool {
+        let grant = Grant { user: user.to_lowercase(), stream: stream.clone(), direction };
         self.held.load().contains(&grant)
     }
 

@@ -1,6 +1,6 @@
 //! Signaling between people: who is there, who calls whom. Pure: [`Core::handle`] takes the time and what happened,
 //! and returns what is to be sent; it has no sockets, no clock and no randomness. `call` is the state machine of one
-//! call, `watch` is about people's cameras, `session` what outlives a broken connection, `message` the frames,
+//! call, `watch` is about people's cameras, `journal` what outlives a broken connection, `message` the frames,
 //! `vocabulary` what goes in and out. A driver owns the one core and feeds it.
 //!
 //! Start at [`Core::handle`]; at [`driver::Switchboard`] for the task that owns the core.
@@ -9,9 +9,9 @@ pub mod call;
 mod calls;
 pub mod driver;
 pub mod grants;
+pub mod journal;
 pub mod message;
 mod presence;
-pub mod session;
 #[cfg(test)]
 mod tests;
 pub mod vocabulary;
@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 
 use call::{Reason, State};
 use grants::Grant;
+use journal::{Journal, REPLAY_TIME};
 use message::{BadFrame, Hello, Request, error, parse, reply};
-use session::{Journal, REPLAY_TIME};
-pub use vocabulary::{CallRecord, Conn, Directory, Input, Member, Output};
+pub use vocabulary::{Conn, Directory, Input, Member, Output};
 
 /// A connection has this long to say hello.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ struct Socket {
 
 /// A device's session, with or without a socket.
 #[derive(Debug)]
-struct Session {
+struct DeviceSession {
     secret: String,
     label: String,
     conn: Option<Conn>,
@@ -107,7 +107,7 @@ struct Call {
 pub struct Core {
     directory: Arc<Directory>,
     sockets: HashMap<Conn, Socket>,
-    sessions: BTreeMap<DeviceKey, Session>,
+    sessions: BTreeMap<DeviceKey, DeviceSession>,
     dnd: std::collections::BTreeSet<String>,
     calls: BTreeMap<u64, Call>,
     next_call: u64,
@@ -159,7 +159,7 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Instant> {
         let hellos = self.sockets.values().filter(|socket| socket.device.is_none());
         let hellos = hellos.map(|socket| socket.since + HELLO_LIMIT);
-        let sessions = self.sessions.values().filter_map(Session::deadline);
+        let sessions = self.sessions.values().filter_map(DeviceSession::deadline);
         let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
         let watches = self.cameras.values().filter_map(watch::Camera::deadline);
         hellos.chain(sessions).chain(calls).chain(watches).chain(self.news.deadline()).min()
@@ -243,7 +243,8 @@ impl Core {
             // The device takes its own place: what it was doing is in the snapshot.
             let journal = Journal::default();
             let (label, conn) = (hello.label, Some(conn));
-            let session = Session { secret, label, conn, lost_at: None, journal, used_at: now, away: false };
+            let session =
+                DeviceSession { secret, label, conn, lost_at: None, journal, used_at: now, away: false };
             self.sessions.insert(key.clone(), session);
             self.watcher_anew(now, &key);
             self.welcome(id, &key);
@@ -265,7 +266,7 @@ impl Core {
     }
 
     fn welcome(&mut self, id: Option<&str>, key: &DeviceKey) {
-        let Some(Session { secret, conn: Some(conn), .. }) = self.sessions.get(key) else { return };
+        let Some(DeviceSession { secret, conn: Some(conn), .. }) = self.sessions.get(key) else { return };
         let (conn, secret) = (*conn, secret.clone());
         let welcome = json!({ "type": "welcome", "re": id, "body": {
             "session": secret, "resumed": false, "seq": 0, "you": key.user, "dnd": self.dnd.contains(&key.user),
@@ -406,7 +407,7 @@ impl Core {
             self.outputs.push(Output::Close(conn, CLOSE_NO_HELLO, "no_hello"));
         }
         let gone_away =
-            |session: &Session| !session.away && session.lost_at.is_some_and(|at| now >= at + AWAY);
+            |session: &DeviceSession| !session.away && session.lost_at.is_some_and(|at| now >= at + AWAY);
         let away: Vec<DeviceKey> = self
             .sessions
             .iter()
@@ -420,7 +421,7 @@ impl Core {
             self.tell_presence(now, &key.user);
             self.look_for_publisher(now, &key.user);
         }
-        let lost = |session: &Session| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
+        let lost = |session: &DeviceSession| session.lost_at.is_some_and(|at| now >= at + REPLAY_TIME);
         let gone: Vec<DeviceKey> =
             self.sessions.iter().filter(|(_, session)| lost(session)).map(|(key, _)| key.clone()).collect();
         for key in gone {
@@ -447,11 +448,11 @@ impl Core {
 }
 
 /// Whether a device has a socket at this moment.
-fn is_connected(sessions: &BTreeMap<DeviceKey, Session>, key: &DeviceKey) -> bool {
+fn is_connected(sessions: &BTreeMap<DeviceKey, DeviceSession>, key: &DeviceKey) -> bool {
     sessions.get(key).is_some_and(|session| session.conn.is_some())
 }
 
-impl Session {
+impl DeviceSession {
     /// When something is due because nobody is there.
     fn deadline(&self) -> Option<Instant> {
         self.lost_at.map(|at| at + if self.away { REPLAY_TIME } else { AWAY })

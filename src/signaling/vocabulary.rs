@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::call::Reason;
+use crate::accounts::calls::CallRecord;
 use crate::accounts::permissions::{Person, Rules};
 use crate::accounts::preferences::Preferences;
+use crate::names::StreamName;
 
 /// A socket's number, given by the driver and never twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -55,7 +55,7 @@ pub enum Input {
         conn: Conn,
         /// The login name.
         user: String,
-        /// Fresh chance.
+        /// 128 random bits.
         secret: u128,
     },
     /// A frame arrived.
@@ -76,8 +76,8 @@ pub enum Input {
     Picture {
         /// The login name.
         user: String,
-        /// The stream's name.
-        stream: String,
+        /// What is watched.
+        stream: StreamName,
         /// Which of the two.
         began: bool,
     },
@@ -98,23 +98,4 @@ pub enum Output {
     Close(Conn, u16, &'static str),
     /// A call has ended: for the history.
     Ended(CallRecord),
-}
-
-/// A call that is over.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CallRecord {
-    /// Its number.
-    pub call: u64,
-    /// The login name.
-    pub caller: String,
-    /// The login name.
-    pub callee: String,
-    /// With picture.
-    pub video: bool,
-    /// From the acceptance to the end, if it was accepted.
-    pub talked: Option<Duration>,
-    /// Why it ended.
-    pub reason: Reason,
-    /// A short word of who rejected it.
-    pub message: String,
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::grants::{Grant, Way};
+use super::grants::{Direction, Grant};
 use super::message::event;
 use super::{Core, DeviceKey, is_connected};
 use crate::accounts::permissions::Action;
 use crate::accounts::preferences::Consent;
+use crate::names::StreamName;
 
 /// How long somebody is asked.
 pub const ASK: Duration = Duration::from_secs(30);
@@ -67,11 +68,6 @@ impl Camera {
     }
 }
 
-/// The stream of a person's camera.
-pub fn camera_of(user: &str) -> String {
-    format!("user/{}/camera", user.to_lowercase())
-}
-
 impl Core {
     pub(super) fn start_watching(
         &mut self,
@@ -93,7 +89,7 @@ impl Core {
             if let Some(watch) = camera.watches.iter_mut().find(|watch| watch.watcher == *watcher) {
                 (watch.idle_since, watch.claimed) = (None, true);
                 let state = if watch.granted { "granted" } else { "asking" };
-                return Ok(json!({ "stream": camera_of(&user), "state": state }));
+                return Ok(json!({ "stream": StreamName::user_camera(&user), "state": state }));
             }
             if camera.watches.len() >= MAX_WATCHERS {
                 return Err("too_many_watchers");
@@ -121,11 +117,11 @@ impl Core {
             if !goes_on {
                 return Err("camera_failed");
             }
-            return Ok(json!({ "stream": camera_of(&user), "state": "granted" }));
+            return Ok(json!({ "stream": StreamName::user_camera(&user), "state": "granted" }));
         }
         let asked = json!({ "watcher": watcher.user, "display": self.display(&watcher.user), "seconds": ASK.as_secs() });
         self.push_all(now, &user, &event("watch.asked", &asked));
-        Ok(json!({ "stream": camera_of(&user), "state": "asking" }))
+        Ok(json!({ "stream": StreamName::user_camera(&user), "state": "asking" }))
     }
 
     fn may_watch(&self, watcher: &str, user: &str) -> bool {
@@ -189,7 +185,7 @@ impl Core {
             (watch.granted, watch.since) = (true, now);
             told.push(watch.watcher.clone());
         }
-        let granted = json!({ "to": user, "stream": camera_of(&user) });
+        let granted = json!({ "to": user, "stream": StreamName::user_camera(&user) });
         for watcher in told {
             self.push(now, &watcher, event("watch.granted", &granted));
         }
@@ -225,9 +221,9 @@ impl Core {
     }
 
     /// The media engine tells: a picture of somebody's camera has begun or ended on its way to a user.
-    pub(super) fn picture(&mut self, now: Instant, watcher: &str, stream: &str, began: bool) {
-        let user = stream.strip_prefix("user/").and_then(|rest| rest.strip_suffix("/camera"));
-        let Some(camera) = user.and_then(|user| self.cameras.get_mut(user)) else { return };
+    pub(super) fn picture(&mut self, now: Instant, watcher: &str, stream: &StreamName, began: bool) {
+        let StreamName::UserCamera(user) = stream else { return };
+        let Some(camera) = self.cameras.get_mut(&**user) else { return };
         let watcher = watcher.to_lowercase();
         let sessions = &self.sessions;
         for watch in camera.watches.iter_mut().filter(|watch| watch.watcher.user == watcher) {
@@ -431,7 +427,7 @@ impl Core {
             self.directory.members.get(&device.user).is_some_and(|member| member.preferences.watched.sound);
         let here =
             !watchers.is_empty() && camera.is_some_and(|camera| camera.device.as_ref() == Some(device));
-        json!({ "stream": camera_of(&device.user), "watchers": watchers, "here": here, "sound": sound })
+        json!({ "stream": StreamName::user_camera(&device.user), "watchers": watchers, "here": here, "sound": sound })
     }
 
     /// Those who ask to watch a person at this moment.
@@ -446,13 +442,13 @@ impl Core {
 
     pub(super) fn watch_grants(&self, grants: &mut Vec<Grant>) {
         for (user, camera) in &self.cameras {
-            let stream = camera_of(user);
+            let stream = StreamName::user_camera(user);
             for watch in camera.granted() {
                 let watcher = watch.watcher.user.clone();
-                grants.push(Grant { user: watcher, stream: stream.clone(), way: Way::Watch });
+                grants.push(Grant { user: watcher, stream: stream.clone(), direction: Direction::Watch });
             }
             if camera.granted().next().is_some() {
-                grants.push(Grant { user: user.clone(), stream, way: Way::Publish });
+                grants.push(Grant { user: user.clone(), stream, direction: Direction::Publish });
             }
         }
     }

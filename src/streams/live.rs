@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::connection::SourceConnection;
 use super::frames::Framer;
 use super::meter::Meter;
-use super::source::Session;
 use super::status::{Reason, VideoStatus};
 
 /// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
@@ -17,7 +17,7 @@ const PICTURE_WAIT: Duration = Duration::from_millis(1500);
 /// What belongs to one connection of the source.
 pub struct Live {
     /// Where packets come from.
-    pub session: Session,
+    pub session: SourceConnection,
     /// Brings its video into shape, if it has any.
     pub framer: Option<Framer>,
     /// Of the video.
@@ -42,7 +42,7 @@ pub struct Live {
 
 impl Live {
     /// Of a session that has just begun.
-    pub fn new(session: Session, now: Instant) -> Self {
+    pub fn new(session: SourceConnection, now: Instant) -> Self {
         let offered = session.offered();
         let framer = offered.video.map(|codec| Framer::new(codec, &offered.parameter_sets));
         Self {
@@ -85,7 +85,7 @@ impl Live {
     /// Whether it is sound alone, for good or for now.
     pub fn is_sound_alone(&self, now: Instant) -> bool {
         let patience = now.duration_since(self.started) >= PICTURE_WAIT;
-        let published = matches!(self.session, Session::Published(_));
+        let published = matches!(self.session, SourceConnection::Published(_));
         self.heard && !self.key_seen && (self.framer.is_none() || (published && patience))
     }
 

@@ -2,9 +2,10 @@
 //! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
 //!
 //! `stream` is the task that owns one stream, `live` one connection of its source, `interest` whether it is wanted; `hub`
-//! fans out, `frames` and `h264` shape, `rtsp`, `whep` and `published` are the sources, `demo` is the simulated camera.
+//! fans out, `frames` and `h264` shape, `rtsp`, `whep` and `published` are the sources, `connection` any one of them, `demo` is the simulated camera.
 
 pub mod backoff;
+pub mod connection;
 pub mod demo;
 pub mod frames;
 pub mod h264;
@@ -14,7 +15,6 @@ mod live;
 pub mod meter;
 pub mod packet;
 pub mod published;
-pub mod reorder;
 pub mod rtsp;
 pub mod source;
 pub mod status;
@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::ids::StreamId;
+use crate::names::StreamName;
 use interest::Interest;
 use source::SourceSpec;
 use status::StreamStatus;
@@ -41,7 +41,7 @@ const COMMANDS: usize = 256;
 /// [`Streams`] and all of these are gone.
 #[derive(Clone)]
 pub struct StreamHandle {
-    id: StreamId,
+    id: StreamName,
     number: u64,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<StreamStatus>>,
@@ -52,7 +52,7 @@ pub struct StreamHandle {
 
 impl StreamHandle {
     /// Its name.
-    pub fn id(&self) -> &StreamId {
+    pub fn id(&self) -> &StreamName {
         &self.id
     }
 
@@ -72,7 +72,7 @@ impl StreamHandle {
     }
 
     /// Puts a publisher in the place of whoever was there; `false` if the stream has ended.
-    pub async fn attach(&self, session: published::Session) -> bool {
+    pub async fn attach(&self, session: published::PublishedConnection) -> bool {
         self.commands.send(Command::Attach(Box::new(session))).await.is_ok()
     }
 
@@ -123,7 +123,7 @@ pub struct Streams {
 
 #[derive(Default)]
 struct Inner {
-    by_id: RwLock<HashMap<StreamId, Known>>,
+    by_id: RwLock<HashMap<StreamName, Known>>,
     numbers: AtomicU64,
 }
 
@@ -136,15 +136,15 @@ struct Known {
 
 impl Streams {
     /// Looks a stream up.
-    pub fn get(&self, id: &StreamId) -> Option<StreamHandle> {
+    pub fn get(&self, id: &StreamName) -> Option<StreamHandle> {
         let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
         map.get(id).map(|known| known.handle.clone())
     }
 
     /// Makes the configured streams be exactly these: adds, removes, and restarts those that changed, and only those.
-    pub fn set(&self, specs: Vec<(StreamId, StreamSpec)>) -> Change {
+    pub fn set(&self, specs: Vec<(StreamName, StreamSpec)>) -> Change {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
-        let wanted: HashMap<StreamId, StreamSpec> = specs.into_iter().collect();
+        let wanted: HashMap<StreamName, StreamSpec> = specs.into_iter().collect();
         let mut change = Change::default();
         map.retain(|id, known| {
             let stays = known.passing || wanted.get(id) == Some(&known.spec);
@@ -164,7 +164,7 @@ impl Streams {
     }
 
     /// A stream that somebody publishes for a while: as it is, or a new one.
-    pub fn passing(&self, id: &StreamId) -> StreamHandle {
+    pub fn passing(&self, id: &StreamName) -> StreamHandle {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         match map.entry(id.clone()) {
             Entry::Occupied(place) => place.get().handle.clone(),
@@ -178,13 +178,13 @@ impl Streams {
     }
 
     /// The streams that are published for a while.
-    pub fn all_passing(&self) -> Vec<StreamId> {
+    pub fn all_passing(&self) -> Vec<StreamName> {
         let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
         map.iter().filter(|(_, known)| known.passing).map(|(id, _)| id.clone()).collect()
     }
 
     /// Ends a stream that was published for a while; the number of its run.
-    pub fn end_passing(&self, id: &StreamId) -> Option<u64> {
+    pub fn end_passing(&self, id: &StreamName) -> Option<u64> {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         if !map.get(id)?.passing {
             return None;
@@ -192,7 +192,7 @@ impl Streams {
         map.remove(id).map(|known| known.handle.number())
     }
 
-    fn spawn(&self, id: StreamId, spec: StreamSpec) -> StreamHandle {
+    fn spawn(&self, id: StreamName, spec: StreamSpec) -> StreamHandle {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Arc::new(StreamStatus::default()));
         let interest = Interest::new(Arc::new(Notify::new()));

@@ -1,5 +1,5 @@
 //! A source that comes to us: somebody publishes by WHIP, and the media engine feeds what arrives into a [`Feed`].
-//! The stream's task holds the other end, [`Session`]. Who may publish is decided elsewhere.
+//! The stream's task holds the other end, [`PublishedConnection`]. Who may publish is decided elsewhere.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,14 +55,14 @@ impl Feed {
 }
 
 /// A publisher that is connected, as its stream sees it.
-pub struct Session {
+pub struct PublishedConnection {
     arrivals: mpsc::Receiver<Arrival>,
     key_frames: Arc<dyn KeyFrames>,
     last_request: Option<Instant>,
     offered: Offered,
 }
 
-impl Session {
+impl PublishedConnection {
     /// Both ends. `key_frames` leads to the publisher.
     pub fn new(
         video: Option<VideoCodec>,

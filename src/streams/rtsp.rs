@@ -2,7 +2,7 @@
 //! what is in the packets is the concern of `h264::shape`. retina has no time limits, so each step gets one here.
 
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -23,7 +23,7 @@ const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A camera that is playing. Dropping it sends TEARDOWN in the background.
-pub struct Session {
+pub struct RtspConnection {
     inner: Pin<Box<retina::client::Session<Playing>>>,
     video: usize,
     audio: Option<usize>,
@@ -73,7 +73,7 @@ impl Described {
     ///
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
-    pub async fn play(mut self, transport: Transport) -> Result<Session, SourceError> {
+    pub async fn play(mut self, transport: Transport) -> Result<RtspConnection, SourceError> {
         let position =
             |codecs: &[&str]| self.tracks.iter().position(|track| codecs.contains(&track.codec.as_str()));
         let video = position(&["H264"]).ok_or_else(|| no_h264(&self.tracks))?;
@@ -93,7 +93,7 @@ impl Described {
             .initial_timestamp(InitialTimestampPolicy::Permissive)
             .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
         let inner = limited("PLAY", STEP_LIMIT, Box::pin(self.inner.play(options))).await?;
-        Ok(Session { inner: Box::pin(inner), video, audio, offered })
+        Ok(RtspConnection { inner: Box::pin(inner), video, audio, offered })
     }
 
     fn offered(&self, video: usize, audio: Option<usize>) -> Offered {
@@ -115,7 +115,7 @@ impl Described {
     }
 }
 
-impl Session {
+impl RtspConnection {
     /// Connects to a camera and starts it.
     ///
     /// # Errors
@@ -178,20 +178,10 @@ impl Session {
         Some(Arrival::Clock {
             track,
             timestamp: report.rtp_timestamp(),
-            at: ntp_time(report.ntp_timestamp().0)?,
+            at: crate::rtp::ntp::to_system_time(report.ntp_timestamp().0),
             received: Instant::now(),
         })
     }
-}
-
-/// Seconds from NTP's epoch (1900) to Unix's (RFC 5905 §6).
-const NTP_TO_UNIX: u64 = 2_208_988_800;
-
-/// Some cameras count from their start instead of from 1900: any time after 1970 will do, it is only compared.
-fn ntp_time(ntp: u64) -> Option<SystemTime> {
-    let seconds = (ntp >> 32).wrapping_sub(NTP_TO_UNIX) & 0xffff_ffff;
-    let nanoseconds = ((ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds as u32))
 }
 
 fn no_h264(tracks: &[ListedTrack]) -> SourceError {
@@ -239,22 +229,9 @@ fn translate(step: &str, error: &retina::Error) -> SourceError {
 }
 
 /// For tests and the probe: the parameter sets of the SDP.
-impl Session {
+impl RtspConnection {
     /// SPS and PPS that the SDP carried.
     pub fn parameter_sets(&self) -> &[Bytes] {
         &self.offered.parameter_sets
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ntp() {
-        let half = (NTP_TO_UNIX + 10) << 32 | 0x8000_0000;
-        let since = ntp_time(half).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(since, Duration::from_millis(10_500));
-        assert!(ntp_time(0).is_some());
     }
 }

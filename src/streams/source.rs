@@ -1,5 +1,5 @@
-//! What can be the source of a stream, how it is described and how it fails. The adapters behind it are `rtsp`,
-//! `whep` and `published`; who starts and stops them is `stream`.
+//! What can be the source of a stream, how it is described, what it delivers and how it fails: types alone. The
+//! adapters are `rtsp`, `whep` and `published`; `connection` is any one of them.
 
 use std::time::{Instant, SystemTime};
 
@@ -9,7 +9,6 @@ use url::Url;
 use super::backoff::Hope;
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::status::{AudioStatus, Reason};
-use super::{published, rtsp, whep};
 pub use crate::secret::Secret;
 
 /// How RTP travels from an RTSP camera.
@@ -110,64 +109,4 @@ pub enum Arrival {
         /// When the report arrived.
         received: Instant,
     },
-}
-
-/// A source that is connected. Dropping it ends it.
-pub enum Session {
-    /// A camera.
-    Rtsp(Box<rtsp::Session>),
-    /// A WHEP server.
-    Whep(Box<whep::Session>),
-    /// A publisher.
-    Published(Box<published::Session>),
-}
-
-impl Session {
-    /// Connects, every step within a time limit.
-    ///
-    /// # Errors
-    /// Says what failed, without secrets.
-    pub async fn connect(spec: &SourceSpec) -> Result<Self, SourceError> {
-        match spec {
-            SourceSpec::Rtsp { url, credentials, transport } => {
-                let session = rtsp::Session::connect(url, credentials.as_ref(), *transport).await?;
-                Ok(Self::Rtsp(Box::new(session)))
-            }
-            SourceSpec::Whep { url, token } => {
-                let session = Box::pin(whep::Session::connect(url, token.as_ref())).await?;
-                Ok(Self::Whep(Box::new(session)))
-            }
-            SourceSpec::Published => Err(published::gone()),
-        }
-    }
-
-    /// What it offers.
-    pub fn offered(&self) -> &Offered {
-        match self {
-            Self::Rtsp(session) => session.offered(),
-            Self::Whep(session) => session.offered(),
-            Self::Published(session) => session.offered(),
-        }
-    }
-
-    /// Waits for the next arrival. May be dropped at any time without losing one.
-    ///
-    /// # Errors
-    /// The session is over.
-    pub async fn next(&mut self) -> Result<Arrival, SourceError> {
-        match self {
-            Self::Rtsp(session) => session.next().await,
-            Self::Whep(session) => session.next().await,
-            Self::Published(session) => session.next().await,
-        }
-    }
-
-    /// Asks for a key frame, where that is possible: cameras give one when they like.
-    pub fn request_key_frame(&mut self) {
-        match self {
-            Self::Rtsp(_) => {}
-            Self::Whep(session) => session.request_key_frame(),
-            Self::Published(session) => session.request_key_frame(),
-        }
-    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
+use super::connection::SourceConnection;
 use super::frames::Framer;
 use super::h264::shape::Shaped;
 use super::hub::{Hub, Sink, SinkId, Sound};
@@ -17,9 +18,9 @@ use super::interest::Interest;
 use super::live::Live;
 use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
 use super::published;
-use super::source::{Arrival, Session, SourceError, SourceSpec};
+use super::source::{Arrival, SourceError, SourceSpec};
 use super::status::{Reason, State, StreamStatus};
-use crate::ids::StreamId;
+use crate::names::StreamName;
 
 /// A live source without a packet for this long is dead.
 const STALL: Duration = Duration::from_secs(5);
@@ -59,20 +60,20 @@ pub enum Command {
     /// A viewer needs a key frame that the cache cannot give.
     KeyFrame,
     /// A publisher has come.
-    Attach(Box<published::Session>),
+    Attach(Box<published::PublishedConnection>),
 }
 
 /// Where the source stands.
 enum Phase {
     Idle,
-    Connecting(BoxFuture<'static, Result<Session, SourceError>>),
+    Connecting(BoxFuture<'static, Result<SourceConnection, SourceError>>),
     Live(Box<Live>),
     Waiting(Instant),
 }
 
 /// What happened to the source.
 enum Step {
-    Connected(Result<Session, SourceError>),
+    Connected(Result<SourceConnection, SourceError>),
     Arrived(Result<Arrival, SourceError>),
     TryAgain,
 }
@@ -94,7 +95,7 @@ impl Phase {
 
 /// See the module.
 pub struct Task {
-    id: StreamId,
+    id: StreamName,
     spec: StreamSpec,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Arc<StreamStatus>>,
@@ -115,7 +116,7 @@ pub struct Task {
 impl Task {
     /// A task that is yet to run.
     pub fn new(
-        id: StreamId,
+        id: StreamName,
         spec: StreamSpec,
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<Arc<StreamStatus>>,
@@ -199,7 +200,7 @@ impl Task {
 
     fn connect(&mut self) {
         let source = self.spec.source.clone();
-        self.phase = Phase::Connecting(Box::pin(async move { Session::connect(&source).await }));
+        self.phase = Phase::Connecting(Box::pin(async move { SourceConnection::connect(&source).await }));
         // A source that is tried again keeps its reason until it is live: the page goes on telling it.
         let (reason, retrying) = {
             let status = self.status.borrow();
@@ -229,7 +230,7 @@ impl Task {
         }
     }
 
-    fn connected(&mut self, session: Session, now: Instant) {
+    fn connected(&mut self, session: SourceConnection, now: Instant) {
         let offered = session.offered();
         let audio = offered.audio.clone();
         let codecs = (offered.video, offered.audio_codec);
@@ -251,12 +252,12 @@ impl Task {
     }
 
     /// Another publisher, in the place of the one who was there.
-    fn attach(&mut self, session: published::Session) {
+    fn attach(&mut self, session: published::PublishedConnection) {
         if matches!(self.phase, Phase::Live(_)) {
             self.source_gone();
         }
         self.set_state(State::Connecting, None, None);
-        self.connected(Session::Published(Box::new(session)), Instant::now());
+        self.connected(SourceConnection::Published(Box::new(session)), Instant::now());
     }
 
     fn fail(&mut self, error: &SourceError, now: Instant) {

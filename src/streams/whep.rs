@@ -16,9 +16,9 @@ use webrtc::peer_connection::{
 };
 
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
-use super::reorder::Reorder;
 use super::source::{Arrival, Offered, Secret, SourceError};
 use super::status::AudioStatus;
+use crate::rtp::reorder::Reorder;
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_VP8,
 };
@@ -42,7 +42,7 @@ const PT_OPUS: u8 = 111;
 const QUEUE: usize = 1024;
 
 /// A WHEP session that delivers. Dropping it closes the connection and sends DELETE in the background.
-pub struct Session {
+pub struct WhepConnection {
     events: mpsc::Receiver<Event>,
     key_frames: mpsc::Sender<()>,
     video: Reorder<RtpIn>,
@@ -128,7 +128,7 @@ async fn forward_requests(track: Arc<dyn TrackRemote>, mut requests: mpsc::Recei
     }
 }
 
-impl Session {
+impl WhepConnection {
     /// Connects to a WHEP server and waits for its first packet.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gatehouse::accounts::permissions::{Role, Scopes};
-use gatehouse::ids::StreamId;
+use gatehouse::names::StreamName;
 use gatehouse::secret::Secret;
 use gatehouse::streams::packet::Track;
 use gatehouse::streams::status::State;
@@ -88,7 +88,7 @@ async fn h264_is_brought_into_shape_and_key_frames_are_asked_for() {
     publisher.connected().await;
     let url = Url::parse(&camera.url()).unwrap();
     let spec = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
-    let mut source = gatehouse::streams::source::Session::connect(&spec).await.unwrap();
+    let mut source = gatehouse::streams::connection::SourceConnection::connect(&spec).await.unwrap();
     let feeding = async {
         loop {
             if let Arrival::Rtp(packet) = source.next().await.unwrap()
@@ -201,7 +201,7 @@ async fn who_may_publish() {
         publisher.vanish().await;
     }
     // What nobody uses is forgotten.
-    let id = StreamId::parse("user/obs/camera").unwrap();
+    let id = StreamName::parse("user/obs/camera").unwrap();
     until("forgotten", || server.gatehouse.gate().streams().get(&id).is_none().then_some(())).await;
 }
 

@@ -5,12 +5,12 @@ use std::path::Path;
 use crate::support::{camera, camera_toml, server, until};
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::config::{Config, Overrides};
-use gatehouse::ids::StreamId;
+use gatehouse::names::StreamName;
 use gatehouse::reload;
 use gatehouse::streams::demo::DemoOptions;
 
 fn number(server: &crate::support::Server, id: &str) -> Option<u64> {
-    server.gatehouse.cameras().stream(&StreamId::camera(id)?).map(|stream| stream.number())
+    server.gatehouse.cameras().stream(&StreamName::camera(id)?).map(|stream| stream.number())
 }
 
 /// A file that was written anew has another size or time stamp.

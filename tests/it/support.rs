@@ -9,7 +9,7 @@ use gatehouse::Gatehouse;
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::accounts::users::NewUser;
 use gatehouse::config::{Config, Overrides};
-use gatehouse::ids::StreamId;
+use gatehouse::names::StreamName;
 use gatehouse::secret::Secret;
 use gatehouse::streams::demo::{DemoCamera, DemoOptions};
 use gatehouse::streams::packet::{RtpIn, Track};
@@ -139,7 +139,7 @@ impl Server {
     }
 
     pub fn status(&self, camera: &str) -> Arc<StreamStatus> {
-        let stream = StreamId::camera(camera).unwrap();
+        let stream = StreamName::camera(camera).unwrap();
         self.gatehouse.cameras().stream(&stream).unwrap().status()
     }
 
@@ -150,7 +150,7 @@ impl Server {
         what: &str,
         wanted: impl Fn(&StreamStatus) -> bool,
     ) -> Arc<StreamStatus> {
-        let stream = self.gatehouse.cameras().stream(&StreamId::camera(camera).unwrap()).unwrap();
+        let stream = self.gatehouse.cameras().stream(&StreamName::camera(camera).unwrap()).unwrap();
         let _interest = stream.want().await;
         let mut changes = stream.watch_status();
         let status = within(what, changes.wait_for(|status| wanted(status))).await.unwrap().clone();
@@ -167,14 +167,14 @@ impl Server {
 
     /// A viewer with a token of its own.
     pub async fn watch_with(&self, url: &Url, token: &Secret) -> Result<Viewer, SourceError> {
-        let connecting = Box::pin(whep::Session::connect(url, Some(token)));
+        let connecting = Box::pin(whep::WhepConnection::connect(url, Some(token)));
         let session = within("a viewer connects", connecting).await?;
         Ok(Viewer { session: Box::new(session) })
     }
 }
 
 pub struct Viewer {
-    session: Box<whep::Session>,
+    session: Box<whep::WhepConnection>,
 }
 
 impl Viewer {

@@ -17,14 +17,14 @@ impl World {
         self.core.grants_changed = true;
         let mut grants: Vec<String> = (self.core.new_grants().unwrap())
             .into_iter()
-            .map(|grant| format!("{} {:?} {}", grant.user, grant.way, grant.stream))
+            .map(|grant| format!("{} {:?} {}", grant.user, grant.direction, grant.stream))
             .collect();
         grants.sort();
         grants
     }
 
     fn picture(&mut self, user: &str, began: bool) {
-        let stream = "user/bert/camera".to_owned();
+        let stream = crate::names::StreamName::user_camera("bert");
         self.handle(Input::Picture { user: user.into(), stream, began });
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::*;
+use crate::accounts::calls::CallRecord;
 
 /// People, their devices' sockets, and a clock.
 pub(super) struct World {
@@ -65,13 +66,8 @@ impl World {
                     }
                 }
                 Output::Ended(record) => {
-                    let _ = writeln!(
-                        self.log,
-                        "history {} {} {}",
-                        record.caller,
-                        record.callee,
-                        record.reason.as_str()
-                    );
+                    let _ =
+                        writeln!(self.log, "history {} {} {}", record.caller, record.callee, record.reason);
                     self.ended.push(record);
                 }
             }

@@ -1,8 +1,8 @@
 //! From an offer to an agreement: which codecs, which payload types, which header extensions. Pure. `answer` writes
 //! it down. Start at [`watch`] for viewers and at [`publish`] for publishers.
 
-use super::ice::Credentials;
-use super::sdp::{Codec, Media, Sdp, SdpError};
+use crate::media::session::sdp::{Codec, Media, Sdp, SdpError};
+use crate::media::transport::ice::Credentials;
 use crate::streams::packet::{AudioCodec, VideoCodec};
 
 /// Asks for no playout delay where both bounds are 0.
@@ -116,16 +116,16 @@ pub(super) struct Section {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Accepted {
     pub codec: Codec,
-    pub way: Way,
+    pub way: AcceptedTrack,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(super) enum AcceptedTrack {
     Send(SendTrack),
     Receive(ReceiveTrack),
 }
 
-impl Way {
+impl AcceptedTrack {
     pub fn rtx_payload_type(&self) -> Option<u8> {
         match self {
             Self::Send(track) => track.rtx_payload_type,
@@ -174,7 +174,7 @@ pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<
             let (ssrc, rtx_ssrc) = if is_video { (ssrcs[0], ssrcs[1]) } else { (ssrcs[2], ssrcs[3]) };
             let track = send_track(media, &choice, ssrc, rtx_ssrc);
             *(if is_video { &mut video } else { &mut audio }) = Some(track.clone());
-            Accepted { codec: choice.codec, way: Way::Send(track) }
+            Accepted { codec: choice.codec, way: AcceptedTrack::Send(track) }
         });
         sections.push(section(media, accepted));
     }
@@ -212,7 +212,7 @@ pub fn publish(offer: &str) -> Result<Publishing, OfferError> {
                 choices.next().map(|(codec, choice)| {
                     let track = receive_track(media, &choice);
                     video = Some((codec, track.clone()));
-                    Accepted { codec: choice.codec, way: Way::Receive(track) }
+                    Accepted { codec: choice.codec, way: AcceptedTrack::Receive(track) }
                 })
             }
             "audio" if audio.is_none() && media.sends_media() => {
@@ -221,7 +221,7 @@ pub fn publish(offer: &str) -> Result<Publishing, OfferError> {
                 choices.next().map(|(codec, choice)| {
                     let track = receive_track(media, &choice);
                     audio = Some((codec, track.clone()));
-                    Accepted { codec: choice.codec, way: Way::Receive(track) }
+                    Accepted { codec: choice.codec, way: AcceptedTrack::Receive(track) }
                 })
             }
             _ => None,

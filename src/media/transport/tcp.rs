@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::path::{ConnectionId, Path, Via};
-use super::routes;
-use super::shard::Input;
-use super::socket::{TcpOutgoing, TcpSender};
-use super::stun;
+use crate::media::shard::Input;
+use crate::media::transport::path::{ConnectionId, Path, Via};
+use crate::media::transport::routes;
+use crate::media::transport::socket::{TcpOutgoing, TcpSender};
+use crate::media::transport::stun;
 
 /// A viewer sends checks, RTCP and a handshake: nothing near this.
 const MAX_FRAME: usize = 4096;

@@ -1,5 +1,5 @@
 //! SRTP: sealing of our packets in place (RFC 3711, RFC 7714); opening, and SRTCP both ways, by rtc's context. Every index
-//! has one owner, this file's [`Session`]: nothing else may encrypt with a peer's keys.
+//! has one owner, this file's [`SrtpContext`]: nothing else may encrypt with a peer's keys.
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
@@ -33,7 +33,7 @@ impl Profile {
         2 * (16 + self.salt_len())
     }
 
-    /// Bytes that a sealed packet is longer.
+    /// Bytes that a protected packet is longer.
     pub fn tag_len(self) -> usize {
         match self {
             Self::Aes128Gcm => 16,
@@ -57,18 +57,18 @@ impl Profile {
     }
 }
 
-/// Why a packet cannot be sealed or opened.
+/// Why a packet cannot be protected or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SrtpError {
     /// Keys of the wrong length, or a cipher that refuses.
     #[error("SRTP keys cannot be used: {0}")]
     Keys(String),
-    /// A packet of ours that cannot be sealed.
-    #[error("the packet cannot be sealed")]
-    Seal,
+    /// A packet of ours that cannot be protected.
+    #[error("the packet cannot be protected")]
+    Protect,
     /// A packet from outside that is forged, damaged or repeated.
     #[error("the packet cannot be opened")]
-    Open,
+    Unprotect,
 }
 
 type Ctr = StreamCipherCoreWrapper<ctr::CtrCore<Aes128, ctr::flavors::Ctr128BE>>;
@@ -76,7 +76,7 @@ type Ctr = StreamCipherCoreWrapper<ctr::CtrCore<Aes128, ctr::flavors::Ctr128BE>>
 /// Seals RTP packets of one direction.
 // One a peer, and boxed with it: the size of the larger variant does not matter.
 #[allow(clippy::large_enum_variant)]
-pub enum Sealer {
+pub enum RtpProtector {
     /// AES-128-GCM.
     Gcm {
         /// The session key.
@@ -95,7 +95,7 @@ pub enum Sealer {
     },
 }
 
-impl Sealer {
+impl RtpProtector {
     fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
         let bad = |what: &str| SrtpError::Keys(what.to_owned());
         let master = Aes128::new_from_slice(master_key).map_err(|_| bad("master key"))?;
@@ -124,7 +124,7 @@ impl Sealer {
     ///
     /// # Errors
     /// Never for packets of a sane size.
-    pub fn seal(
+    pub fn protect(
         &self,
         buffer: &mut Vec<u8>,
         start: usize,
@@ -138,7 +138,7 @@ impl Sealer {
                 let nonce = Nonce::assume_unique_for_key(gcm_nonce(salt, ssrc, index));
                 let tag = key
                     .seal_in_place_separate_tag(nonce, Aad::from(&*header), payload)
-                    .map_err(|_| SrtpError::Seal)?;
+                    .map_err(|_| SrtpError::Protect)?;
                 buffer.extend_from_slice(tag.as_ref());
             }
             Self::Cm { cipher, salt, mac } => {
@@ -184,9 +184,9 @@ fn derive(master: &Aes128, salt: &[u8], label: u8, out: &mut [u8]) {
 }
 
 /// The keys of one peer, in use.
-pub struct Session {
+pub struct SrtpContext {
     profile: Profile,
-    sealer: Sealer,
+    protector: RtpProtector,
     rtcp_out: Context,
     inbound: Context,
     /// Of packets that were opened, RTP and RTCP.
@@ -202,7 +202,7 @@ const MAX_STRANGERS: usize = 64;
 /// Packets that may come late: a second of 10 Mbit/s.
 const REPLAY_WINDOW: usize = 1024;
 
-impl Session {
+impl SrtpContext {
     /// From what the DTLS exporter gave.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl Session {
         };
         Ok(Self {
             profile,
-            sealer: Sealer::new(profile, local.0, local.1)?,
+            protector: RtpProtector::new(profile, local.0, local.1)?,
             rtcp_out: context(local, None, None)?,
             inbound: context(
                 remote,
@@ -245,28 +245,28 @@ impl Session {
     }
 
     /// For RTP.
-    pub fn sealer(&self) -> &Sealer {
-        &self.sealer
+    pub fn protector(&self) -> &RtpProtector {
+        &self.protector
     }
 
     /// Seals an RTCP compound.
     ///
     /// # Errors
     /// Never for well-formed RTCP.
-    pub fn seal_rtcp(&mut self, plain: &[u8]) -> Result<Vec<u8>, SrtpError> {
-        self.rtcp_out.encrypt_rtcp(plain).map(|sealed| sealed.to_vec()).map_err(|_| SrtpError::Seal)
+    pub fn protect_rtcp(&mut self, plain: &[u8]) -> Result<Vec<u8>, SrtpError> {
+        self.rtcp_out.encrypt_rtcp(plain).map(|protected| protected.to_vec()).map_err(|_| SrtpError::Protect)
     }
 
     /// Opens an RTP packet from outside.
     ///
     /// # Errors
     /// It is forged, damaged or repeated, or of one SSRC too many.
-    pub fn open_rtp(&mut self, sealed: &[u8]) -> Result<bytes::Bytes, SrtpError> {
-        let ssrc = super::rtp::word(sealed, 8).ok_or(SrtpError::Open)?;
+    pub fn unprotect_rtp(&mut self, protected: &[u8]) -> Result<bytes::Bytes, SrtpError> {
+        let ssrc = crate::rtp::packet::word(protected, 8).ok_or(SrtpError::Unprotect)?;
         let known = self.admit(ssrc)?;
-        let opened = self.inbound.decrypt_rtp(sealed);
+        let opened = self.inbound.decrypt_rtp(protected);
         self.learn(ssrc, known, opened.is_ok());
-        opened.map(bytes::BytesMut::freeze).map_err(|_| SrtpError::Open)
+        opened.map(bytes::BytesMut::freeze).map_err(|_| SrtpError::Unprotect)
     }
 
     /// Whether an SSRC is known. The context keeps a state for each that it is asked about, so it is not asked about
@@ -274,7 +274,7 @@ impl Session {
     fn admit(&self, ssrc: u32) -> Result<bool, SrtpError> {
         let known = self.ssrcs.contains(&ssrc);
         if !known && (self.ssrcs.len() >= MAX_SSRCS || self.strangers >= MAX_STRANGERS) {
-            return Err(SrtpError::Open);
+            return Err(SrtpError::Unprotect);
         }
         Ok(known)
     }
@@ -291,16 +291,16 @@ impl Session {
     ///
     /// # Errors
     /// It is forged, damaged or repeated.
-    pub fn open_rtcp(&mut self, sealed: &[u8]) -> Result<Vec<u8>, SrtpError> {
+    pub fn unprotect_rtcp(&mut self, protected: &[u8]) -> Result<Vec<u8>, SrtpError> {
         // Header, sender's SSRC, index and tag at the least.
-        if sealed.len() < 8 + 4 + self.profile.tag_len() {
-            return Err(SrtpError::Open);
+        if protected.len() < 8 + 4 + self.profile.tag_len() {
+            return Err(SrtpError::Unprotect);
         }
-        let ssrc = super::rtp::word(sealed, 4).ok_or(SrtpError::Open)?;
+        let ssrc = crate::rtp::packet::word(protected, 4).ok_or(SrtpError::Unprotect)?;
         let known = self.admit(ssrc)?;
-        let opened = self.inbound.decrypt_rtcp(sealed);
+        let opened = self.inbound.decrypt_rtcp(protected);
         self.learn(ssrc, known, opened.is_ok());
-        opened.map(|plain| plain.to_vec()).map_err(|_| SrtpError::Open)
+        opened.map(|plain| plain.to_vec()).map_err(|_| SrtpError::Unprotect)
     }
 }
 
@@ -320,13 +320,13 @@ mod tests {
 
     /// Byte for byte what rtc's context makes of it, over a rollover too.
     #[test]
-    fn seals_like_rtc() {
+    fn protects_like_rtc() {
         let provider = rtc::crypto::default_provider().unwrap();
         let material: Vec<u8> = (0..60u8).map(|i| i.wrapping_mul(37)).collect();
         for profile in [Profile::Aes128Gcm, Profile::Aes128CmSha1_80] {
             let material = &material[..profile.keying_material_len()];
             let salt = profile.salt_len();
-            let session = Session::new(profile, material, true, provider.crypto()).unwrap();
+            let session = SrtpContext::new(profile, material, true, provider.crypto()).unwrap();
             let (key, salt) = (&material[..16], &material[32..32 + salt]);
             let mut theirs =
                 Context::new(key, salt, profile.of_rtc(), None, None, provider.crypto()).unwrap();
@@ -335,7 +335,7 @@ mod tests {
                     let plain = packet(index as u16, 0xdead_beef, payload);
                     let mut ours = vec![1, 2, 3];
                     ours.extend_from_slice(&plain);
-                    session.sealer().seal(&mut ours, 3, 20, 0xdead_beef, index).unwrap();
+                    session.protector().protect(&mut ours, 3, 20, 0xdead_beef, index).unwrap();
                     assert_eq!(ours[3..], theirs.encrypt_rtp(&plain).unwrap()[..], "{profile:?} {index}");
                     assert_eq!(ours.len(), 3 + plain.len() + profile.tag_len());
                 }
@@ -348,19 +348,19 @@ mod tests {
         let provider = rtc::crypto::default_provider().unwrap();
         for profile in [Profile::Aes128Gcm, Profile::Aes128CmSha1_80] {
             let material = vec![7; profile.keying_material_len()];
-            let mut client = Session::new(profile, &material, true, provider.crypto()).unwrap();
-            let mut server = Session::new(profile, &material, false, provider.crypto()).unwrap();
+            let mut client = SrtpContext::new(profile, &material, true, provider.crypto()).unwrap();
+            let mut server = SrtpContext::new(profile, &material, false, provider.crypto()).unwrap();
             let plain = [0x80, 201, 0, 1, 0, 0, 0, 5];
-            let sealed = client.seal_rtcp(&plain).unwrap();
-            assert_eq!(server.open_rtcp(&sealed).unwrap(), plain);
-            assert!(server.open_rtcp(&sealed).is_err(), "a repeated packet is refused");
-            let mut forged = client.seal_rtcp(&plain).unwrap();
+            let protected = client.protect_rtcp(&plain).unwrap();
+            assert_eq!(server.unprotect_rtcp(&protected).unwrap(), plain);
+            assert!(server.unprotect_rtcp(&protected).is_err(), "a repeated packet is refused");
+            let mut forged = client.protect_rtcp(&plain).unwrap();
             forged[9] ^= 1;
-            assert!(server.open_rtcp(&forged).is_err());
-            for length in 0..sealed.len() {
-                assert!(server.open_rtcp(&sealed[..length]).is_err());
+            assert!(server.unprotect_rtcp(&forged).is_err());
+            for length in 0..protected.len() {
+                assert!(server.unprotect_rtcp(&protected[..length]).is_err());
             }
         }
-        assert!(Session::new(Profile::Aes128Gcm, &[0; 3], true, provider.crypto()).is_err());
+        assert!(SrtpContext::new(Profile::Aes128Gcm, &[0; 3], true, provider.crypto()).is_err());
     }
 }

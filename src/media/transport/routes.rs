@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use rand::Rng;
 
-use super::ice::Credentials;
+use crate::media::transport::ice::Credentials;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::ids::SessionId;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::ring::Ring;
+use crate::media::subscribe::ring::Ring;
 
 /// The replayed GOP is spread over this time…
 const REPLAY_TIME: Duration = Duration::from_millis(200);
@@ -180,8 +180,8 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ring::tests::packet;
     use super::*;
+    use crate::media::subscribe::ring::tests::packet;
 
     fn ring(packets: u64) -> Ring {
         let mut ring = Ring::default();

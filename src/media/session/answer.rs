@@ -3,8 +3,10 @@
 
 use std::fmt::Write;
 
-use super::ice::Credentials;
-use super::negotiate::{Accepted, Agreement, DtlsRole, PLAYOUT_DELAY, Section, TRANSPORT_CC, Way};
+use crate::media::session::negotiate::{
+    Accepted, AcceptedTrack, Agreement, DtlsRole, PLAYOUT_DELAY, Section, TRANSPORT_CC,
+};
+use crate::media::transport::ice::Credentials;
 
 /// Ours, for the answer.
 pub struct Local<'a> {
@@ -108,14 +110,14 @@ fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local:
         line(out, format_args!("a=mid:{mid}"));
     }
     match &accepted.way {
-        Way::Send(track) => {
+        AcceptedTrack::Send(track) => {
             if let Some(id) = track.playout_delay {
                 line(out, format_args!("a=extmap:{id} {PLAYOUT_DELAY}"));
             }
             line(out, format_args!("a=sendonly"));
             line(out, format_args!("a=msid:{} {kind}", local.stream));
         }
-        Way::Receive(track) => {
+        AcceptedTrack::Receive(track) => {
             if let Some(id) = track.transport_cc {
                 line(out, format_args!("a=extmap:{id} {TRANSPORT_CC}"));
             }
@@ -127,7 +129,7 @@ fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local:
         line(out, format_args!("a=rtcp-rsize"));
     }
     codec_lines(out, accepted, kind);
-    if let Way::Send(track) = &accepted.way {
+    if let AcceptedTrack::Send(track) = &accepted.way {
         if rtx.is_some() {
             line(out, format_args!("a=ssrc-group:FID {} {}", track.ssrc, track.rtx_ssrc));
         }
@@ -149,7 +151,7 @@ fn codec_lines(out: &mut String, accepted: &Accepted, kind: &str) {
     };
     line(out, format_args!("a=rtpmap:{pt} {}/{}{channels}", sdp_name(&codec.name), codec.clock_rate));
     // What viewers get is not paced by their reports: transport-wide feedback is for publishers.
-    let transport_cc = matches!(&accepted.way, Way::Receive(track) if track.transport_cc.is_some());
+    let transport_cc = matches!(&accepted.way, AcceptedTrack::Receive(track) if track.transport_cc.is_some());
     for feedback in ["nack", "nack pli", "ccm fir", "transport-cc"] {
         let wanted = feedback != "transport-cc" || transport_cc;
         if wanted && codec.feedback.iter().any(|offered| offered == feedback) {

@@ -1,7 +1,7 @@
 //! Tests of the negotiation with offers as browsers and others make them.
 
-use super::super::answer::{Local, answer};
 use super::*;
+use crate::media::session::answer::{Local, answer};
 
 fn offer(codecs: &str) -> String {
     format!(

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::path::{ConnectionId, Path, Via};
+use crate::media::transport::path::{ConnectionId, Path, Via};
 
 /// Bytes that may wait for a peer's TCP connection: a second and a half of 4 Mbit/s.
 const TCP_BACKLOG: usize = 768 * 1024;
@@ -177,14 +177,14 @@ impl TcpOutgoing {
 }
 
 /// All ways out of one shard.
-pub struct Outlet {
+pub struct Egress {
     socket: Arc<MediaSocket>,
     tcp: HashMap<ConnectionId, TcpSender>,
     /// Runs that the kernel or a TCP backlog had no room for.
     pub dropped: u64,
 }
 
-impl Outlet {
+impl Egress {
     /// With no TCP connections yet.
     pub fn new(socket: Arc<MediaSocket>) -> Self {
         Self { socket, tcp: HashMap::new(), dropped: 0 }
@@ -210,11 +210,11 @@ impl Outlet {
 
     /// Sends one datagram.
     pub fn send(&mut self, path: &Path, data: &[u8]) {
-        self.send_run(path, data, data.len());
+        self.send_gso(path, data, data.len());
     }
 
     /// Sends packets of equal size, but for a shorter last one.
-    pub fn send_run(&mut self, path: &Path, data: &[u8], segment: usize) {
+    pub fn send_gso(&mut self, path: &Path, data: &[u8], segment: usize) {
         if data.is_empty() {
             return;
         }
@@ -243,9 +243,9 @@ mod tests {
         let from = Arc::new(MediaSocket::bind(([127, 0, 0, 1], 0).into()).unwrap());
         let to = MediaSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let path = Path { remote: to.local_addr().unwrap(), via: Via::Udp, local: None };
-        let mut outlet = Outlet::new(from);
+        let mut egress = Egress::new(from);
         let data: Vec<u8> = (0..950u32).map(|i| (i / 100) as u8).collect();
-        outlet.send_run(&path, &data, 100);
+        egress.send_gso(&path, &data, 100);
         let mut received = Vec::new();
         let mut buffers = ReceiveBuffers::default();
         while received.len() < 10 {

@@ -1,35 +1,34 @@
 //! What a viewer is sent: its two tracks, retransmissions, sender reports. Where it goes and with which keys is the
-//! peer's, [`Line`]. Start at [`Viewing::send_video`].
+//! peer's, [`SecurePath`]. Start at [`Subscriber::send_video`].
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::negotiate::SendTrack;
-use super::path::Path;
-use super::ring::Ring;
-use super::rtcp::{self, Feedback};
-use super::socket::Outlet;
-use super::srtp::Session;
-use super::track::OutTrack;
-use super::viewer::{Cursor, KeyFrame, Replays};
+use crate::media::session::negotiate::SendTrack;
+use crate::media::subscribe::cursor::{Cursor, KeyFrame, Replays};
+use crate::media::subscribe::ring::Ring;
+use crate::media::subscribe::track::OutTrack;
+use crate::media::transport::path::Path;
+use crate::media::transport::socket::Egress;
+use crate::media::transport::srtp::SrtpContext;
+use crate::rtp::ntp;
+use crate::rtp::rtcp::{self, Feedback};
 use crate::streams::packet::{Clocks, Packet, Track};
 
 /// Between two sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Retransmissions for one viewer between two reports: beyond that its path cannot carry the stream anyway.
 const MAX_RESENDS: u32 = 2_000;
-/// From NTP's epoch to Unix's, in seconds (RFC 5905 §6).
-const NTP_TO_UNIX: u64 = 2_208_988_800;
 
 /// A peer's keys and way, once it is connected.
-pub struct Line<'a> {
+pub struct SecurePath<'a> {
     /// The keys.
-    pub srtp: &'a mut Session,
+    pub srtp: &'a mut SrtpContext,
     /// The way.
     pub path: Path,
 }
 
 /// See the module.
-pub struct Viewing {
+pub struct Subscriber {
     /// The run of the stream that it watches.
     pub stream: u64,
     video: Option<OutTrack>,
@@ -41,7 +40,7 @@ pub struct Viewing {
     resends: u32,
 }
 
-impl Viewing {
+impl Subscriber {
     /// Nothing has been sent.
     pub fn new(
         stream: u64,
@@ -74,8 +73,8 @@ impl Viewing {
         now: Instant,
         plain: &[u8],
         ring: &Ring,
-        line: &Line<'_>,
-        outlet: &mut Outlet,
+        secure: &SecurePath<'_>,
+        egress: &mut Egress,
     ) -> bool {
         let Some(ours) = self.video.as_ref().map(OutTrack::ssrc) else { return false };
         let mut ask_source = false;
@@ -85,7 +84,7 @@ impl Viewing {
                     let behind = (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| bit + 1);
                     let missing =
                         std::iter::once(0).chain(behind).map(|offset| sequence.wrapping_add(offset));
-                    missing.for_each(|sequence| self.resend(sequence, ring, line, outlet));
+                    missing.for_each(|sequence| self.resend(sequence, ring, secure, egress));
                 }
                 Feedback::KeyFrame { ssrc } if ssrc == ours => {
                     let wanted = self.cursor.as_mut().map(|cursor| cursor.key_frame_wanted(ring, now));
@@ -97,14 +96,14 @@ impl Viewing {
         ask_source
     }
 
-    fn resend(&mut self, sequence: u16, ring: &Ring, line: &Line<'_>, outlet: &mut Outlet) {
+    fn resend(&mut self, sequence: u16, ring: &Ring, secure: &SecurePath<'_>, egress: &mut Egress) {
         let Some(video) = self.video.as_mut().filter(|_| self.resends < MAX_RESENDS) else { return };
         let Some(resend) = video.find(sequence, ring.end()) else { return };
         let Some(packet) = ring.get(resend.index) else { return };
         self.resends += 1;
         let mut buffer = Vec::with_capacity(1300);
-        if video.rewrite(&mut buffer, line.srtp.sealer(), &resend, packet).is_ok() {
-            outlet.send(&line.path, &buffer);
+        if video.rewrite(&mut buffer, secure.srtp.protector(), &resend, packet).is_ok() {
+            egress.send(&secure.path, &buffer);
         }
     }
 
@@ -121,45 +120,51 @@ impl Viewing {
         &mut self,
         now: Instant,
         ring: &Ring,
-        line: &Line<'_>,
-        outlet: &mut Outlet,
-        run: &mut Run,
+        secure: &SecurePath<'_>,
+        egress: &mut Egress,
+        gso: &mut GsoBatch,
     ) {
         let (Some(video), Some(cursor)) = (&mut self.video, &mut self.cursor) else { return };
-        let path = &line.path;
-        if outlet.is_congested(path) {
+        let path = &secure.path;
+        if egress.is_congested(path) {
             cursor.wait_for_key(ring);
             return;
         }
-        run.begin(outlet.max_segments());
+        gso.begin(egress.max_segments());
         for index in cursor.due(ring, now) {
             match ring.get(index) {
                 Some(packet) => {
-                    run.room_for(packet.payload.len(), path, outlet);
-                    let written = video.write(&mut run.buffer, line.srtp.sealer(), packet);
-                    run.wrote(written.unwrap_or(0));
+                    gso.room_for(packet.payload.len(), path, egress);
+                    let written = video.write(&mut gso.buffer, secure.srtp.protector(), packet);
+                    gso.wrote(written.unwrap_or(0));
                 }
                 None => video.skip(),
             }
         }
-        run.flush(path, outlet);
+        gso.flush(path, egress);
     }
 
     /// Sends sound as it comes.
-    pub fn send_audio(&mut self, packet: &Packet, line: &Line<'_>, outlet: &mut Outlet, run: &mut Run) {
+    pub fn send_audio(
+        &mut self,
+        packet: &Packet,
+        secure: &SecurePath<'_>,
+        egress: &mut Egress,
+        gso: &mut GsoBatch,
+    ) {
         let Some(audio) = &mut self.audio else { return };
         if self.next_audio != 0 && packet.index > self.next_audio {
             audio.skip();
         }
         self.next_audio = packet.index + 1;
-        run.begin(1);
-        let written = audio.write(&mut run.buffer, line.srtp.sealer(), packet);
-        run.wrote(written.unwrap_or(0));
-        run.flush(&line.path, outlet);
+        gso.begin(1);
+        let written = audio.write(&mut gso.buffer, secure.srtp.protector(), packet);
+        gso.wrote(written.unwrap_or(0));
+        gso.flush(&secure.path, egress);
     }
 
     /// Sends the reports that are due.
-    pub fn poll(&mut self, now: Instant, clocks: &Clocks, line: &mut Line<'_>, outlet: &mut Outlet) {
+    pub fn poll(&mut self, now: Instant, clocks: &Clocks, secure: &mut SecurePath<'_>, egress: &mut Egress) {
         if self.next_report > now {
             return;
         }
@@ -169,24 +174,24 @@ impl Viewing {
             let Some(track) = track.filter(|track| track.counts().0 > 0) else { continue };
             let Some(timestamp) = clocks.timestamp_at(kind, now) else { continue };
             let (packets, octets) = track.counts();
-            let report =
-                rtcp::sender_report(track.ssrc(), ntp_now(), timestamp, packets, octets, "gatehouse");
-            if let Ok(sealed) = line.srtp.seal_rtcp(&report) {
-                outlet.send(&line.path, &sealed);
+            let report = rtcp::sender_report(
+                track.ssrc(),
+                ntp::from_system_time(SystemTime::now()),
+                timestamp,
+                packets,
+                octets,
+                "gatehouse",
+            );
+            if let Ok(sealed) = secure.srtp.protect_rtcp(&report) {
+                egress.send(&secure.path, &sealed);
             }
         }
     }
 }
 
-fn ntp_now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
-    (since.as_secs() + NTP_TO_UNIX) << 32 | fraction
-}
-
 /// Packets for one viewer that leave in one system call: equally long, but for a shorter last one.
 #[derive(Default)]
-pub struct Run {
+pub struct GsoBatch {
     buffer: Vec<u8>,
     /// Payload and whole length of the first packet: none behind it may be longer.
     first: Option<(usize, usize)>,
@@ -201,7 +206,7 @@ const MAX_RUN: usize = 63_000;
 /// More than headers and tag of any packet.
 const OVERHEAD: usize = 64;
 
-impl Run {
+impl GsoBatch {
     fn begin(&mut self, max: usize) {
         self.buffer.clear();
         (self.first, self.count, self.max, self.closed) = (None, 0, max, false);
@@ -209,14 +214,14 @@ impl Run {
 
     /// Sends what is there if a packet with this payload does not fit behind it. All packets of a track are longer
     /// than their payload by the same, so payloads compare like packets.
-    fn room_for(&mut self, payload: usize, path: &Path, outlet: &mut Outlet) {
+    fn room_for(&mut self, payload: usize, path: &Path, egress: &mut Egress) {
         let Some((first, _)) = self.first else {
             self.first = Some((payload, 0));
             return;
         };
         let full = self.count >= self.max || self.buffer.len() + payload + OVERHEAD > MAX_RUN;
         if self.closed || payload > first || full {
-            self.flush(path, outlet);
+            self.flush(path, egress);
             self.first = Some((payload, 0));
         } else {
             self.closed = payload < first;
@@ -232,9 +237,9 @@ impl Run {
         }
     }
 
-    fn flush(&mut self, path: &Path, outlet: &mut Outlet) {
+    fn flush(&mut self, path: &Path, egress: &mut Egress) {
         if let Some((_, stride)) = self.first {
-            outlet.send_run(path, &self.buffer, stride.max(1));
+            egress.send_gso(path, &self.buffer, stride.max(1));
         }
         self.begin(self.max);
     }

@@ -15,8 +15,8 @@ use rtc::shared::TransportProtocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
-use super::negotiate::{DtlsRole, Fingerprint};
-use super::srtp::{Profile, Session};
+use crate::media::session::negotiate::{DtlsRole, Fingerprint};
+use crate::media::transport::srtp::{Profile, SrtpContext};
 
 /// DTLS runs over whatever pair ICE selects, so its endpoint knows the peer by a name alone.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
@@ -51,7 +51,7 @@ impl Identity {
 /// What happened.
 pub enum DtlsEvent {
     /// The handshake is done: media may flow.
-    Connected(Box<Session>),
+    Connected(Box<SrtpContext>),
     /// The other side has ended the connection.
     Closed,
 }
@@ -145,7 +145,7 @@ impl DtlsTransport {
         Ok(result)
     }
 
-    fn session(&self) -> Result<Session, RtcError> {
+    fn session(&self) -> Result<SrtpContext, RtcError> {
         let state = self.endpoint.get_connection_state(PEER).ok_or(RtcError::HandshakeInProgress)?;
         let profile = match state.srtp_protection_profile() {
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => Profile::Aes128Gcm,
@@ -155,7 +155,7 @@ impl DtlsTransport {
         let material =
             state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], profile.keying_material_len())?;
         let is_client = self.role == DtlsRole::Client;
-        Session::new(profile, material.as_ref(), is_client, self.provider.crypto())
+        SrtpContext::new(profile, material.as_ref(), is_client, self.provider.crypto())
             .map_err(|error| RtcError::Other(error.to_string()))
     }
 
@@ -209,7 +209,7 @@ mod tests {
         ]
     }
 
-    fn run(peers: &mut [DtlsTransport; 2]) -> Result<Vec<Session>, RtcError> {
+    fn run(peers: &mut [DtlsTransport; 2]) -> Result<Vec<SrtpContext>, RtcError> {
         let now = Instant::now();
         let mut sessions = Vec::new();
         peers[0].start(now)?;
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(sessions[0].profile(), sessions[1].profile());
         let (mut one, mut two) = (sessions.pop().unwrap(), sessions.pop().unwrap());
         let report = [0x80, 201, 0, 1, 0, 0, 0, 5];
-        assert_eq!(two.open_rtcp(&one.seal_rtcp(&report).unwrap()).unwrap(), report);
+        assert_eq!(two.unprotect_rtcp(&one.protect_rtcp(&report).unwrap()).unwrap(), report);
         peers[0].close(Instant::now());
         let farewell = peers[0].outgoing().unwrap();
         let event = peers[1].handle(Instant::now(), &farewell).unwrap();

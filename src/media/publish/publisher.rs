@@ -1,15 +1,16 @@
-//! What a publisher sends, on its way into a stream: order, retransmissions, reports. `intake` is one track of it.
-//! Takes opened packets and the time, returns RTCP in the clear; it has no socket. Start at [`Receiving::rtp`].
+//! What a publisher sends, on its way into a stream: order, retransmissions, reports. `rtp_receiver` is one track of it.
+//! Takes opened packets and the time, returns RTCP in the clear; it has no socket. Start at [`Publisher::rtp`].
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::intake::Intake;
-use super::negotiate::ReceiveTrack;
-use super::rtcp::{self, Feedback};
-use super::rtp::Rtp;
-use super::twcc::Twcc;
+use crate::media::publish::rtp_receiver::RtpReceiver;
+use crate::media::publish::twcc::Twcc;
+use crate::media::session::negotiate::ReceiveTrack;
+use crate::rtp::ntp;
+use crate::rtp::packet::Rtp;
+use crate::rtp::rtcp::{self, Feedback};
 use crate::streams::packet::Track;
 use crate::streams::published::{Fed, Feed};
 use crate::streams::source::Arrival;
@@ -18,12 +19,10 @@ use crate::streams::source::Arrival;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two transport-wide feedbacks: what libwebrtc does itself at usual rates.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
-/// From NTP's epoch to Unix's (RFC 5905 §6).
-const NTP_TO_UNIX: u64 = 2_208_988_800;
 
 /// See the module.
-pub struct Receiving {
-    tracks: Vec<Intake>,
+pub struct Publisher {
+    tracks: Vec<RtpReceiver>,
     twcc: Option<(u8, Twcc)>,
     feed: Feed,
     /// Ours, in what we report.
@@ -34,7 +33,7 @@ pub struct Receiving {
     ended: bool,
 }
 
-impl Receiving {
+impl Publisher {
     /// Nothing has come yet. `sender` is our SSRC.
     pub fn new(
         video: Option<ReceiveTrack>,
@@ -45,7 +44,7 @@ impl Receiving {
     ) -> Self {
         let transport_id = video.iter().chain(&audio).find_map(|track| track.transport_cc);
         let tracks = [(Track::Video, video), (Track::Audio, audio)];
-        let tracks = tracks.into_iter().filter_map(|(kind, track)| Some(Intake::new(kind, track?)));
+        let tracks = tracks.into_iter().filter_map(|(kind, track)| Some(RtpReceiver::new(kind, track?)));
         Self {
             tracks: tracks.collect(),
             twcc: transport_id.map(|id| (id, Twcc::new(now))),
@@ -103,7 +102,7 @@ impl Receiving {
                 continue;
             };
             track.sender_report(now, ntp);
-            let Some(at) = wall_clock(ntp) else { continue };
+            let at = ntp::to_system_time(ntp);
             let clock = Arrival::Clock { track: track.kind(), timestamp, at, received: now };
             self.ended |= self.feed.send(clock) == Fed::Ended;
         }
@@ -120,7 +119,7 @@ impl Receiving {
         let mut feedback = Vec::new();
         if now >= self.next_feedback {
             self.next_feedback = now + FEEDBACK_INTERVAL;
-            let media = self.tracks.iter().find_map(Intake::ssrc).unwrap_or_default();
+            let media = self.tracks.iter().find_map(RtpReceiver::ssrc).unwrap_or_default();
             let sender = self.sender;
             let twcc = self.twcc.as_mut();
             feedback.extend(twcc.and_then(|(_, twcc)| twcc.feedback(sender, media)).unwrap_or_default());
@@ -144,17 +143,11 @@ impl Receiving {
     }
 }
 
-fn wall_clock(ntp: u64) -> Option<SystemTime> {
-    let seconds = (ntp >> 32).checked_sub(NTP_TO_UNIX)?;
-    let nanos = ((ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos as u32))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::streams::packet::{AudioCodec, RtpIn, VideoCodec};
-    use crate::streams::published::{KeyFrames, Session};
+    use crate::streams::published::{KeyFrames, PublishedConnection};
     use std::sync::Arc;
 
     struct Nobody;
@@ -182,7 +175,7 @@ mod tests {
         }
     }
 
-    fn next(session: &mut Session) -> Option<RtpIn> {
+    fn next(session: &mut PublishedConnection) -> Option<RtpIn> {
         let arrival = futures::FutureExt::now_or_never(session.next())?.ok()?;
         match arrival {
             Arrival::Rtp(packet) => Some(packet),
@@ -194,54 +187,54 @@ mod tests {
     fn what_is_missing_is_asked_for_and_put_in_its_place() {
         let now = Instant::now();
         let (feed, mut session) =
-            Session::new(Some(VideoCodec::H264), Some(AudioCodec::Opus), Arc::new(Nobody));
-        let mut receiving = Receiving::new(Some(track(96, Some(97))), Some(track(111, None)), feed, now, 1);
-        receiving.rtp(now, &packet(96, 10, 7, b"a"));
-        receiving.rtp(now, &packet(96, 12, 7, b"c"));
-        receiving.rtp(now, &packet(111, 5, 8, b"sound"));
+            PublishedConnection::new(Some(VideoCodec::H264), Some(AudioCodec::Opus), Arc::new(Nobody));
+        let mut publisher = Publisher::new(Some(track(96, Some(97))), Some(track(111, None)), feed, now, 1);
+        publisher.rtp(now, &packet(96, 10, 7, b"a"));
+        publisher.rtp(now, &packet(96, 12, 7, b"c"));
+        publisher.rtp(now, &packet(111, 5, 8, b"sound"));
         assert_eq!(next(&mut session).unwrap().payload, "a");
         assert_eq!(next(&mut session).unwrap().track, Track::Audio);
         assert!(next(&mut session).is_none());
-        let asked = receiving.poll(now).unwrap();
+        let asked = publisher.poll(now).unwrap();
         assert_eq!(rtcp::parse(&asked), [Feedback::Nack { ssrc: 7, sequence: 11, mask: 0 }]);
         // Its retransmission, with the original number in front (RFC 4588 §4), then one that is padding alone.
-        receiving.rtp(now, &packet(97, 900, 9, &[0, 11, b'b']));
-        receiving.rtp(now, &packet(97, 901, 9, &[]));
+        publisher.rtp(now, &packet(97, 900, 9, &[0, 11, b'b']));
+        publisher.rtp(now, &packet(97, 901, 9, &[]));
         let found: Vec<_> = std::iter::from_fn(|| next(&mut session)).collect();
         assert_eq!(
             found.iter().map(|packet| (packet.lost, &packet.payload[..])).collect::<Vec<_>>(),
             [(0, &b"b"[..]), (0, b"c")]
         );
-        assert!(receiving.poll(now).is_none());
+        assert!(publisher.poll(now).is_none());
     }
 
     #[test]
     fn what_does_not_come_is_a_gap_and_a_key_frame_is_asked_for() {
         let now = Instant::now();
-        let (feed, mut session) = Session::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
-        let mut receiving = Receiving::new(Some(track(96, Some(97))), None, feed, now, 1);
-        receiving.rtp(now, &packet(96, 1, 7, b"a"));
-        receiving.rtp(now, &packet(96, 4, 7, b"d"));
+        let (feed, mut session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut publisher = Publisher::new(Some(track(96, Some(97))), None, feed, now, 1);
+        publisher.rtp(now, &packet(96, 1, 7, b"a"));
+        publisher.rtp(now, &packet(96, 4, 7, b"d"));
         let later = now + Duration::from_millis(300);
-        let asked = rtcp::parse(&receiving.poll(later).unwrap());
+        let asked = rtcp::parse(&publisher.poll(later).unwrap());
         assert!(asked.contains(&Feedback::KeyFrame { ssrc: 7 }), "{asked:?}");
         next(&mut session);
         assert_eq!(next(&mut session).unwrap().lost, 2);
         let later = now + Duration::from_secs(2);
-        let said = rtcp::parse(&receiving.poll(later).unwrap()).into_iter();
+        let said = rtcp::parse(&publisher.poll(later).unwrap()).into_iter();
         let reports: Vec<_> = said.filter(|said| matches!(said, Feedback::Report { .. })).collect();
         assert!(matches!(reports[..], [Feedback::Report { ssrc: 7, fraction_lost: 128, .. }]), "{reports:?}");
         drop(session);
-        assert!(receiving.has_ended());
+        assert!(publisher.has_ended());
     }
 
     #[test]
     fn a_new_ssrc_begins_anew() {
         let now = Instant::now();
-        let (feed, mut session) = Session::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
-        let mut receiving = Receiving::new(Some(track(96, None)), None, feed, now, 1);
-        receiving.rtp(now, &packet(96, 1, 7, b"a"));
-        receiving.rtp(now, &packet(96, 60_000, 8, b"b"));
+        let (feed, mut session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut publisher = Publisher::new(Some(track(96, None)), None, feed, now, 1);
+        publisher.rtp(now, &packet(96, 1, 7, b"a"));
+        publisher.rtp(now, &packet(96, 60_000, 8, b"b"));
         next(&mut session);
         assert_eq!(next(&mut session).unwrap().payload, "b");
     }

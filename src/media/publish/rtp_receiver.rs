@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::negotiate::ReceiveTrack;
-use super::rtcp::ReportBlock;
-use super::rtp::Rtp;
+use crate::media::session::negotiate::ReceiveTrack;
+use crate::rtp::ntp;
+use crate::rtp::packet::Rtp;
+use crate::rtp::reorder::Reorder;
+use crate::rtp::rtcp::ReportBlock;
 use crate::streams::packet::{RtpIn, Track};
-use crate::streams::reorder::Reorder;
 
 /// Between two requests for the same packet: a round trip at most.
 const NACK_PAUSE: Duration = Duration::from_millis(60);
@@ -18,7 +19,7 @@ const NACK_TRIES: u8 = 4;
 const MAX_MISSING: usize = 256;
 
 /// See the module.
-pub struct Intake {
+pub struct RtpReceiver {
     kind: Track,
     settings: ReceiveTrack,
     ssrc: Option<u32>,
@@ -44,7 +45,7 @@ struct Counts {
     last: Option<(Instant, u32)>,
 }
 
-impl Intake {
+impl RtpReceiver {
     /// Nothing has come yet.
     pub fn new(kind: Track, settings: ReceiveTrack) -> Self {
         Self {
@@ -186,7 +187,7 @@ impl Intake {
 
     /// A sender report has come.
     pub fn sender_report(&mut self, now: Instant, ntp: u64) {
-        self.last_sender_report = Some(((ntp >> 16) as u32, now));
+        self.last_sender_report = Some((ntp::middle(ntp), now));
     }
 
     /// What is to be reported, once something has come.

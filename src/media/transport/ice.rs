@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rtc::crypto::RTCCryptoProvider;
 
-use super::path::Path;
-use super::stun::{self, Incoming, Kind, Transaction};
+use crate::media::transport::path::Path;
+use crate::media::transport::stun::{self, Incoming, Kind, Transaction};
 
 /// Pairs that are kept; a browser with two networks makes about ten.
 const MAX_PAIRS: usize = 24;
@@ -261,9 +261,9 @@ impl IceAgent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::path::Via;
-    use super::super::stun::tests::browser_check;
     use super::*;
+    use crate::media::transport::path::Via;
+    use crate::media::transport::stun::tests::browser_check;
 
     fn credentials(name: &str) -> Credentials {
         Credentials { ufrag: name.into(), pwd: format!("{name}-password-of-some-length") }

@@ -1,8 +1,8 @@
 //! One track on its way to one viewer: RTP headers, numbering, retransmission. It seals into the caller's buffer
 //! and sends nothing itself. When which packet goes is decided in `viewer`.
 
-use super::negotiate::SendTrack;
-use super::srtp::{Sealer, SrtpError};
+use crate::media::session::negotiate::SendTrack;
+use crate::media::transport::srtp::{RtpProtector, SrtpError};
 
 /// Packets that can be retransmitted: a power of two.
 const HISTORY: usize = 1024;
@@ -75,7 +75,7 @@ impl OutTrack {
     pub fn write(
         &mut self,
         buffer: &mut Vec<u8>,
-        sealer: &Sealer,
+        protector: &RtpProtector,
         packet: &crate::streams::packet::Packet,
     ) -> Result<usize, SrtpError> {
         let timestamp = self.outgoing_timestamp(packet.timestamp);
@@ -84,7 +84,7 @@ impl OutTrack {
         self.next += 1;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
-        self.seal(buffer, sealer, (ssrc, pt, packet.marker, sequence, timestamp), &[], &packet.payload)
+        self.protect(buffer, protector, (ssrc, pt, packet.marker, sequence, timestamp), &[], &packet.payload)
     }
 
     /// The stream's timestamp, or one tick more than the last where a replay goes back in time: a receiver takes
@@ -129,7 +129,7 @@ impl OutTrack {
     pub fn rewrite(
         &mut self,
         buffer: &mut Vec<u8>,
-        sealer: &Sealer,
+        protector: &RtpProtector,
         resend: &Resend,
         packet: &crate::streams::packet::Packet,
     ) -> Result<usize, SrtpError> {
@@ -138,20 +138,20 @@ impl OutTrack {
             // Byte for byte what went out before: GCM must never seal two texts under one index.
             let (ssrc, pt) = (self.settings.ssrc, self.settings.payload_type);
             let header = (ssrc, pt, marker, resend.sequence, timestamp);
-            return self.seal(buffer, sealer, header, &[], &packet.payload);
+            return self.protect(buffer, protector, header, &[], &packet.payload);
         };
         let sequence = self.next_rtx;
         self.next_rtx += 1;
         // RFC 4588 §4: the original sequence number comes first.
         let original = (resend.sequence as u16).to_be_bytes();
         let header = (self.settings.rtx_ssrc, pt, marker, sequence, timestamp);
-        self.seal(buffer, sealer, header, &original, &packet.payload)
+        self.protect(buffer, protector, header, &original, &packet.payload)
     }
 
-    fn seal(
+    fn protect(
         &self,
         buffer: &mut Vec<u8>,
-        sealer: &Sealer,
+        protector: &RtpProtector,
         (ssrc, payload_type, marker, index, timestamp): (u32, u8, bool, u64, u32),
         prefix: &[u8],
         payload: &[u8],
@@ -173,21 +173,21 @@ impl OutTrack {
         buffer.extend_from_slice(&header[..length]);
         buffer.extend_from_slice(prefix);
         buffer.extend_from_slice(payload);
-        sealer.seal(buffer, start, length, ssrc, index)?;
+        protector.protect(buffer, start, length, ssrc, index)?;
         Ok(buffer.len() - start)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ring::tests::packet;
-    use super::super::srtp::{Profile, Session};
     use super::*;
+    use crate::media::subscribe::ring::tests::packet;
+    use crate::media::transport::srtp::{Profile, SrtpContext};
 
-    fn session() -> Session {
+    fn session() -> SrtpContext {
         let provider = rtc::crypto::default_provider().unwrap();
         let material = vec![3; Profile::Aes128Gcm.keying_material_len()];
-        Session::new(Profile::Aes128Gcm, &material, true, provider.crypto()).unwrap()
+        SrtpContext::new(Profile::Aes128Gcm, &material, true, provider.crypto()).unwrap()
     }
 
     fn settings(rtx: Option<u8>) -> SendTrack {
@@ -206,15 +206,15 @@ mod tests {
         let session = session();
         let mut track = OutTrack::new(settings(None), 0xffff, 0);
         let mut first = Vec::new();
-        track.write(&mut first, session.sealer(), &packet(7, true)).unwrap();
+        track.write(&mut first, session.protector(), &packet(7, true)).unwrap();
         let mut others = Vec::new();
         for index in 8..100 {
-            track.write(&mut others, session.sealer(), &packet(index, false)).unwrap();
+            track.write(&mut others, session.protector(), &packet(index, false)).unwrap();
         }
         let resend = track.find(0x7fff, 100).unwrap();
         assert_eq!(resend.index, 7);
         let mut again = Vec::new();
-        track.rewrite(&mut again, session.sealer(), &resend, &packet(7, true)).unwrap();
+        track.rewrite(&mut again, session.protector(), &resend, &packet(7, true)).unwrap();
         assert_eq!(again, first);
         assert_eq!(first[0], 0x90);
         assert_eq!(first[1], 97);
@@ -226,10 +226,10 @@ mod tests {
         let session = session();
         let mut track = OutTrack::new(settings(Some(98)), 5, 1000);
         let mut buffer = Vec::new();
-        track.write(&mut buffer, session.sealer(), &packet(7, true)).unwrap();
+        track.write(&mut buffer, session.protector(), &packet(7, true)).unwrap();
         let resend = track.find(5, 8).unwrap();
         let mut again = Vec::new();
-        track.rewrite(&mut again, session.sealer(), &resend, &packet(7, true)).unwrap();
+        track.rewrite(&mut again, session.protector(), &resend, &packet(7, true)).unwrap();
         assert_eq!((again[1], &again[2..4]), (98, &1000u16.to_be_bytes()[..]));
         assert_eq!(again[8..12], 22u32.to_be_bytes());
         assert_eq!(again.len(), buffer.len() + 2);
@@ -242,14 +242,14 @@ mod tests {
         assert_eq!(track.find(0, 0), None);
         track.skip();
         let mut buffer = Vec::new();
-        track.write(&mut buffer, session.sealer(), &packet(7, true)).unwrap();
+        track.write(&mut buffer, session.protector(), &packet(7, true)).unwrap();
         assert_eq!(track.find(0, 8), None, "a gap");
         assert!(track.find(1, 8).is_some());
         assert_eq!(track.find(2, 8), None, "the future");
         assert_eq!(track.find(40_000, 8), None, "long ago");
         for index in 8..2000 {
             buffer.clear();
-            track.write(&mut buffer, session.sealer(), &packet(index, false)).unwrap();
+            track.write(&mut buffer, session.protector(), &packet(index, false)).unwrap();
         }
         assert_eq!(track.find(1, 2000), None, "overwritten");
     }

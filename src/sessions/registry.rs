@@ -1,0 +1,330 @@
+//! The list of what is running: sessions of viewers and publishers, and sockets. It admits a new one within the limits
+//! of accounts and addresses, and forgets what has ended. It decides no rights and ends nothing by itself; that is
+//! `revocation`. Start at [`Registry::admit`].
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::credentials::{Caller, Credential};
+use crate::accounts::permissions::Role;
+use crate::accounts::throttle::network_of;
+use crate::ids::SessionId;
+use crate::names::StreamName;
+use crate::signaling::grants::Direction;
+
+/// How many sessions there may be. Dispatchers and administrators are bound by the total alone.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// In all.
+    pub total: usize,
+    /// Of one account.
+    pub per_account: usize,
+    /// Of one address (IPv6: of one /64).
+    pub per_address: usize,
+    /// Of one address, without an account.
+    pub public_per_address: usize,
+}
+
+impl SessionLimits {
+    /// What only dispatchers and administrators get.
+    fn reserve(&self) -> usize {
+        self.total / 10
+    }
+
+    /// What those without an account get, all together: strangers must not shut out those who are logged in.
+    fn public(&self) -> usize {
+        self.total * 3 / 4
+    }
+}
+
+/// Why nobody more is admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// As many as there may be in all.
+    Total,
+    /// As many as one account may have.
+    Account,
+    /// As many as one address may have.
+    Address,
+    /// Somebody else publishes the stream.
+    Published,
+}
+
+/// A session of a viewer or publisher, from its admission to its end.
+#[derive(Clone)]
+pub struct Running {
+    /// Who it belongs to.
+    pub caller: Caller,
+    /// What is watched or published.
+    pub stream: StreamName,
+    /// Which of the two.
+    pub direction: Direction,
+    network: IpAddr,
+    /// The entry of the audit log, once it is written.
+    pub entry: Option<i64>,
+}
+
+impl Running {
+    fn account(&self) -> Option<&str> {
+        self.caller.identity().map(|identity| identity.person.name.as_str())
+    }
+}
+
+fn is_privileged(caller: &Caller) -> bool {
+    caller.identity().is_some_and(|identity| identity.person.role >= Role::Dispatcher)
+}
+
+/// An open socket.
+pub(super) struct Socket {
+    pub credential: Credential,
+    /// The login name: rows of the database may be used again for others.
+    pub user: String,
+    pub end: CancellationToken,
+}
+
+#[derive(Default)]
+pub(super) struct Live {
+    /// Admitted, and not connected to a session yet.
+    pending: HashMap<u64, Running>,
+    pub sessions: HashMap<SessionId, Running>,
+    pub sockets: HashMap<u64, Socket>,
+    next: u64,
+}
+
+impl Live {
+    fn all(&self) -> impl Iterator<Item = &Running> {
+        self.sessions.values().chain(self.pending.values())
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn refusal(&self, new: &Running, limits: &SessionLimits) -> Option<Refusal> {
+        let total = self.all().count();
+        if is_privileged(&new.caller) {
+            return (total >= limits.total).then_some(Refusal::Total);
+        }
+        let of_address = self.all().filter(|other| other.network == new.network);
+        let address_is_full = match new.account() {
+            Some(_) => of_address.count() >= limits.per_address,
+            None => of_address.filter(|other| other.account().is_none()).count() >= limits.public_per_address,
+        };
+        let account_is_full = new.account().is_some_and(|account| {
+            self.all().filter(|other| other.account() == Some(account)).count() >= limits.per_account
+        });
+        let public_is_full = new.account().is_none()
+            && self.all().filter(|other| other.account().is_none()).count() >= limits.public();
+        match (account_is_full, address_is_full) {
+            (true, _) => Some(Refusal::Account),
+            (_, true) => Some(Refusal::Address),
+            _ if public_is_full || total >= limits.total - limits.reserve() => Some(Refusal::Total),
+            _ => None,
+        }
+    }
+
+    /// The session that publishes a stream. The same credential may take its own place.
+    fn publisher(&self, new: &Running) -> Result<Option<SessionId>, Refusal> {
+        let publishes = |other: &Running| other.direction == Direction::Publish && other.stream == new.stream;
+        // Whoever is about to publish is not replaced: it has not been answered yet.
+        if self.pending.values().any(publishes) {
+            return Err(Refusal::Published);
+        }
+        match self.sessions.iter().find(|(_, other)| publishes(other)) {
+            Some((_, other)) if other.caller.credential() != new.caller.credential() => {
+                Err(Refusal::Published)
+            }
+            found => Ok(found.map(|(session, _)| *session)),
+        }
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    live: Arc<Mutex<Live>>,
+    limits: SessionLimits,
+}
+
+/// A place that is kept for a session until it begins. Dropping it gives the place back.
+pub struct Admission {
+    registry: Registry,
+    number: u64,
+    /// The publisher whose place is taken: to be closed once the new one is connected.
+    pub replaces: Option<SessionId>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.registry.lock().pending.remove(&self.number);
+    }
+}
+
+/// A socket that is closed when its right ends; dropping it takes it off the list.
+pub struct SocketGuard {
+    registry: Registry,
+    number: u64,
+    /// Cancelled when the socket has to be closed.
+    pub end: CancellationToken,
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.registry.lock().sockets.remove(&self.number);
+    }
+}
+
+impl Registry {
+    /// Nothing is running.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { live: Arc::default(), limits }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a place for a session of `caller`, who has the right to it.
+    ///
+    /// # Errors
+    /// The limit that has been reached, or somebody else publishes the stream.
+    pub fn admit(
+        &self,
+        caller: &Caller,
+        stream: &StreamName,
+        direction: Direction,
+        address: IpAddr,
+    ) -> Result<Admission, Refusal> {
+        let new = Running {
+            caller: caller.clone(),
+            stream: stream.clone(),
+            direction,
+            network: network_of(address),
+            entry: None,
+        };
+        let mut live = self.lock();
+        let replaces = match direction {
+            Direction::Watch => None,
+            Direction::Publish => live.publisher(&new)?,
+        };
+        if let Some(refusal) = live.refusal(&new, &self.limits).filter(|_| replaces.is_none()) {
+            return Err(refusal);
+        }
+        let number = live.number();
+        live.pending.insert(number, new);
+        Ok(Admission { registry: self.clone(), number, replaces })
+    }
+
+    /// The session of an admission has begun.
+    pub(super) fn begin(&self, admission: Admission, session: SessionId) -> Option<Running> {
+        let mut live = self.lock();
+        let running = live.pending.remove(&admission.number)?;
+        live.sessions.insert(session, running.clone());
+        drop(live);
+        // Its place is the session's now; dropping it finds nothing.
+        drop(admission);
+        Some(running)
+    }
+
+    /// Remembers the entry of the audit log; `false` if the session has ended in the meantime.
+    pub(super) fn set_entry(&self, session: SessionId, entry: i64) -> bool {
+        let mut live = self.lock();
+        let running = live.sessions.get_mut(&session);
+        running.map(|running| running.entry = Some(entry)).is_some()
+    }
+
+    /// A session has ended.
+    pub(super) fn remove(&self, session: SessionId) -> Option<Running> {
+        self.lock().sessions.remove(&session)
+    }
+
+    /// A socket of `user` is open.
+    pub fn socket(&self, credential: Credential, user: String) -> SocketGuard {
+        let end = CancellationToken::new();
+        let mut live = self.lock();
+        let number = live.number();
+        live.sockets.insert(number, Socket { credential, user, end: end.clone() });
+        SocketGuard { registry: self.clone(), number, end }
+    }
+
+    /// The streams that somebody watches or publishes, or is about to.
+    pub(super) fn streams(&self) -> HashSet<StreamName> {
+        self.lock().all().map(|running| running.stream.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::credentials::Identity;
+    use crate::accounts::permissions::{Person, Scopes};
+
+    fn person(name: &str, role: Role, login: i64) -> Caller {
+        Caller::Person(Arc::new(Identity {
+            user: 1,
+            person: Person { name: name.into(), role, groups: vec![] },
+            display: name.into(),
+            language: String::new(),
+            must_change: false,
+            credential: Credential::Login(login),
+            scopes: Scopes::ALL,
+        }))
+    }
+
+    fn registry() -> Registry {
+        Registry::new(SessionLimits { total: 20, per_account: 5, per_address: 8, public_per_address: 4 })
+    }
+
+    fn admit(registry: &Registry, caller: &Caller, address: u8) -> Result<Admission, Refusal> {
+        let stream = StreamName::camera("c").unwrap();
+        registry.admit(caller, &stream, Direction::Watch, [192, 0, 2, address].into())
+    }
+
+    #[test]
+    fn nobody_takes_all_places() {
+        let registry = registry();
+        let mut kept = Vec::new();
+        let mut fill = |caller: &Caller, address: u8, expected: usize, refusal: Refusal| {
+            let mut count = 0;
+            let end = loop {
+                match admit(&registry, caller, address) {
+                    Ok(admission) => kept.push(admission),
+                    Err(refusal) => break refusal,
+                }
+                count += 1;
+            };
+            assert_eq!((count, end), (expected, refusal), "{}", caller.actor());
+        };
+        fill(&person("gus", Role::Guest, 1), 1, 5, Refusal::Account);
+        fill(&person("gus", Role::Guest, 2), 2, 0, Refusal::Account);
+        fill(&person("mia", Role::Member, 3), 1, 3, Refusal::Address);
+        fill(&Caller::Nobody, 3, 4, Refusal::Address);
+        fill(&Caller::Nobody, 4, 3, Refusal::Total);
+        // Reserved for those who run the place.
+        fill(&person("mia", Role::Member, 3), 5, 2, Refusal::Account);
+        fill(&person("max", Role::Member, 4), 6, 1, Refusal::Total);
+        fill(&person("dora", Role::Dispatcher, 5), 1, 2, Refusal::Total);
+        drop(kept);
+        assert!(admit(&registry, &person("gus", Role::Guest, 1), 1).is_ok(), "places come back");
+    }
+
+    #[test]
+    fn one_publisher_a_stream() {
+        let registry = registry();
+        let (stream, address) = (StreamName::camera("stage").unwrap(), [192, 0, 2, 1].into());
+        let publish = |caller: &Caller| registry.admit(caller, &stream, Direction::Publish, address);
+        let (one, other) = (person("obs", Role::Member, 1), person("obs", Role::Member, 2));
+        let admission = publish(&one).ok().unwrap();
+        assert_eq!(publish(&one).err(), Some(Refusal::Published), "not even the same one at the same time");
+        let session = SessionId::random();
+        registry.begin(admission, session).unwrap();
+        assert_eq!(publish(&other).err(), Some(Refusal::Published));
+        assert_eq!(publish(&one).ok().unwrap().replaces, Some(session));
+        registry.remove(session);
+        assert_eq!(publish(&other).ok().unwrap().replaces, None);
+    }
+}

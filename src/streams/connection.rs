@@ -1,0 +1,64 @@
+//! A source that is connected, whichever it is. Who starts and stops it is `stream`.
+
+use super::source::{Arrival, Offered, SourceError, SourceSpec};
+use super::{published, rtsp, whep};
+
+/// A source that is connected. Dropping it ends it.
+pub enum SourceConnection {
+    /// A camera.
+    Rtsp(Box<rtsp::RtspConnection>),
+    /// A WHEP server.
+    Whep(Box<whep::WhepConnection>),
+    /// A publisher.
+    Published(Box<published::PublishedConnection>),
+}
+
+impl SourceConnection {
+    /// Connects, every step within a time limit.
+    ///
+    /// # Errors
+    /// Says what failed, without secrets.
+    pub async fn connect(spec: &SourceSpec) -> Result<Self, SourceError> {
+        match spec {
+            SourceSpec::Rtsp { url, credentials, transport } => {
+                let session = rtsp::RtspConnection::connect(url, credentials.as_ref(), *transport).await?;
+                Ok(Self::Rtsp(Box::new(session)))
+            }
+            SourceSpec::Whep { url, token } => {
+                let session = Box::pin(whep::WhepConnection::connect(url, token.as_ref())).await?;
+                Ok(Self::Whep(Box::new(session)))
+            }
+            SourceSpec::Published => Err(published::gone()),
+        }
+    }
+
+    /// What it offers.
+    pub fn offered(&self) -> &Offered {
+        match self {
+            Self::Rtsp(session) => session.offered(),
+            Self::Whep(session) => session.offered(),
+            Self::Published(session) => session.offered(),
+        }
+    }
+
+    /// Waits for the next arrival. May be dropped at any time without losing one.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn next(&mut self) -> Result<Arrival, SourceError> {
+        match self {
+            Self::Rtsp(session) => session.next().await,
+            Self::Whep(session) => session.next().await,
+            Self::Published(session) => session.next().await,
+        }
+    }
+
+    /// Asks for a key frame, where that is possible: cameras give one when they like.
+    pub fn request_key_frame(&mut self) {
+        match self {
+            Self::Rtsp(_) => {}
+            Self::Whep(session) => session.request_key_frame(),
+            Self::Published(session) => session.request_key_frame(),
+        }
+    }
+}
