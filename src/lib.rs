@@ -12,7 +12,9 @@
 pub mod accounts;
 pub mod cameras;
 pub mod cli;
+pub mod compartment;
 pub mod config;
+pub mod dtls_screen;
 pub mod gate;
 pub mod http;
 pub mod ids;
@@ -26,6 +28,7 @@ pub mod sessions;
 pub mod signaling;
 pub mod streams;
 pub mod tls;
+pub mod token_bucket;
 
 use std::fs::DirBuilder;
 use std::io;

@@ -9,8 +9,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 use super::AccountError;
+use crate::compartment;
 
 /// Requests that wait for the thread.
 const QUEUE: usize = 256;
@@ -95,7 +97,10 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
 
 fn run(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
-        job(&mut connection);
+        // Whoever waits for it is answered with an error; the transaction is rolled back when it is dropped.
+        if let Err(panicked) = compartment::run(|| job(&mut connection)) {
+            error!(code = "internal", "a job of the database: {panicked}");
+        }
     }
 }
 

@@ -13,11 +13,13 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::DefaultClock;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
+use tracing::error;
 
 use super::error::ApiError;
 use super::origin::{authority, host, is_localhost};
 use super::{App, Client, Connection, onboarding};
 use crate::accounts::throttle::network_of;
+use crate::compartment;
 use crate::config::TlsMode;
 
 /// From a request's head to its answer. A viewer may have to wait for a camera to start.
@@ -96,8 +98,15 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
         return Ok(plain(app, &request));
     }
     request.extensions_mut().insert(client);
-    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
-        Ok(response) => Ok(response),
+    // Not the whole path: a session's name is a secret.
+    let path = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+    match tokio::time::timeout(REQUEST_LIMIT, compartment::run_async(next.run(request))).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(panicked)) => {
+            error!(code = "internal", path, "a request failed: {panicked}");
+            let text = "something went wrong; the server's log says what";
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text))
+        }
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long")),
     }
 }

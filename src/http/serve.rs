@@ -24,7 +24,7 @@ use crate::media::Engine;
 use crate::tls::Tls;
 
 /// From the connection to its first bytes.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
+const FIRST_BYTES: Duration = Duration::from_secs(5);
 /// For a request's headers.
 const HEADERS: Duration = Duration::from_secs(10);
 /// For a TLS handshake.
@@ -32,6 +32,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A request's line and headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Connections of one address that have not sent a request yet.
+const UNPROVEN_PER_ADDRESS: usize = 256;
+/// …and those that claim to be ICE, and have not proven to belong to one of our sessions.
+const UNPROVEN_ICE_PER_ADDRESS: usize = 64;
 /// Between two words about connections that are refused.
 const REFUSAL_WARNING: Duration = Duration::from_secs(60);
 
@@ -57,33 +61,43 @@ fn recognise(first: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// How many connections of a kind each address has, and how many there are in all.
+#[derive(Clone)]
+struct Kind {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    room: Arc<Semaphore>,
+    per_address: usize,
+}
 
-/// A connection's place among all that there may be. What takes the connection over keeps it, as a WebSocket does.
+/// A connection's place among all of a kind. What takes the connection over keeps it, as a WebSocket does.
 pub struct Place {
-    addresses: Addresses,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
     address: IpAddr,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Addresses {
-    fn enter(&self, address: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Place> {
+impl Kind {
+    fn new(total: usize, per_address: usize) -> Self {
+        Self { counts: Arc::default(), room: Arc::new(Semaphore::new(total)), per_address }
+    }
+
+    /// A place for a connection; proxies are not bound by the limit of one address.
+    fn enter(&self, address: IpAddr, is_proxy: bool) -> Option<Place> {
+        let permit = self.room.clone().try_acquire_owned().ok()?;
         let address = network_of(address);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= most {
+        if *count >= self.per_address && !is_proxy {
             return None;
         }
         *count += 1;
-        Some(Place { addresses: self.clone(), address, _permit: permit })
+        Some(Place { counts: self.counts.clone(), address, _permit: permit })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -99,6 +113,19 @@ struct Service {
     router: Router,
     engine: Engine,
     tls: Arc<Tls>,
+    /// ICE over TCP: never all connections, so that there is a place for HTTPS.
+    ice: Kind,
+    /// ICE over TCP without a proof.
+    unproven_ice: Kind,
+}
+
+/// A connection that has just been accepted.
+struct Accepted {
+    remote: SocketAddr,
+    is_proxy: bool,
+    place: Arc<Place>,
+    /// Given back with the first request.
+    unproven: Place,
 }
 
 /// Serves until `stop`. How many connections one address may have does not bind `proxies`.
@@ -111,9 +138,11 @@ pub async fn serve(
     proxies: Vec<IpNet>,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
-    let addresses = Addresses::default();
-    let service = Service { router, engine, tls };
+    let all = Kind::new(limits.connections, limits.connections_per_address);
+    let unproven = Kind::new(limits.connections / 2, UNPROVEN_PER_ADDRESS);
+    let ice = Kind::new(limits.connections * 3 / 4, usize::MAX);
+    let unproven_ice = Kind::new(limits.connections / 4, UNPROVEN_ICE_PER_ADDRESS);
+    let service = Service { router, engine, tls, ice, unproven_ice };
     let (mut warned, mut refused) = (None::<Instant>, 0u64);
     loop {
         let accepted = tokio::select! {
@@ -128,14 +157,10 @@ pub async fn serve(
                 continue;
             }
         };
-        let is_proxy = proxies.iter().any(|proxy| proxy.contains(&remote.ip().to_canonical()));
-        let most = if is_proxy { usize::MAX } else { limits.connections_per_address };
-        let place = room
-            .clone()
-            .try_acquire_owned()
-            .ok()
-            .and_then(|permit| addresses.enter(remote.ip(), most, permit));
-        let Some(place) = place else {
+        let ip = remote.ip();
+        let is_proxy = proxies.iter().any(|proxy| proxy.contains(&ip.to_canonical()));
+        let places = all.enter(ip, is_proxy).and_then(|place| Some((place, unproven.enter(ip, is_proxy)?)));
+        let Some((place, unproven)) = places else {
             refused += 1;
             if warned.is_none_or(|at| at.elapsed() > REFUSAL_WARNING) {
                 warn!(%remote, refused, "too many connections, see [limits]: refused");
@@ -143,31 +168,37 @@ pub async fn serve(
             }
             continue;
         };
+        let accepted = Accepted { remote, is_proxy, place: Arc::new(place), unproven };
         let (service, stop) = (service.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = connection(stream, remote, service, Arc::new(place)) => {}
+                () = connection(stream, service, accepted) => {}
             }
         });
     }
 }
 
-async fn connection(stream: TcpStream, remote: SocketAddr, service: Service, place: Arc<Place>) {
+async fn connection(stream: TcpStream, service: Service, accepted: Accepted) {
+    let remote = accepted.remote;
     let _ = stream.set_nodelay(true);
     let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
     match protocol {
-        Ok(Some(Protocol::Http)) => {
-            http(stream, Connection { peer: remote, secure: false }, service.router, place).await;
-        }
+        Ok(Some(Protocol::Http)) => http(stream, false, service.router, accepted).await,
         Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
-            Ok(Ok(Some(stream))) => {
-                http(stream, Connection { peer: remote, secure: true }, service.router, place).await;
-            }
+            Ok(Ok(Some(stream))) => http(stream, true, service.router, accepted).await,
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => debug!(%remote, "TLS: {error}"),
         },
-        Ok(Some(Protocol::IceTcp)) => service.engine.serve_tcp(stream).await,
+        Ok(Some(Protocol::IceTcp)) => {
+            let Accepted { is_proxy, place: _place, unproven, .. } = accepted;
+            let places =
+                (service.ice.enter(remote.ip(), is_proxy), service.unproven_ice.enter(remote.ip(), is_proxy));
+            let (Some(_ice), Some(unproven_ice)) = places else {
+                return debug!(%remote, "too many ICE connections without a proof: refused");
+            };
+            service.engine.serve_tcp(stream, move || drop((unproven, unproven_ice))).await;
+        }
         Ok(Some(protocol)) => debug!(%remote, ?protocol, "connection refused"),
         Ok(None) | Err(_) => {}
     }
@@ -194,12 +225,16 @@ async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
 
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    connection: Connection,
+    secure: bool,
     router: Router,
-    place: Arc<Place>,
+    accepted: Accepted,
 ) {
+    let Accepted { remote: peer, place, unproven, .. } = accepted;
+    let connection = Connection { peer, secure };
     let router = TowerToHyperService::new(router);
+    let unproven = Mutex::new(Some(unproven));
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        drop(unproven.lock().unwrap_or_else(PoisonError::into_inner).take());
         request.extensions_mut().insert(connection);
         request.extensions_mut().insert(place.clone());
         router.call(request)

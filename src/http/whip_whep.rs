@@ -128,8 +128,8 @@ impl Request<'_> {
         let admission = app.sessions.registry().admit(caller, stream.id(), direction, client.ip());
         let admission = admission.map_err(not_admitted)?;
         let begun = match direction {
-            Direction::Watch => app.engine.watch(&stream, offer, client.is_local()).await,
-            Direction::Publish => app.engine.publish(&stream, offer, client.is_local()).await,
+            Direction::Watch => app.engine.watch(&stream, offer, client.ip()).await,
+            Direction::Publish => app.engine.publish(&stream, offer, client.ip()).await,
         };
         let begun = begun.map_err(refuse)?;
         app.sessions.began(admission, begun.session, client.ip()).await;
@@ -235,8 +235,8 @@ async fn patch(
         || ApiError::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", "If-Match is required");
     let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).ok_or_else(missing)?;
     let fragment = std::str::from_utf8(body).map_err(|_| unreadable("the fragment is not UTF-8"))?;
-    let outcome = app.engine.patch(id, tag.trim(), fragment, client.is_local()).await;
-    match outcome.map_err(|error| unreadable(&error.to_string()))? {
+    let outcome = app.engine.patch(id, tag.trim(), fragment, client.ip()).await;
+    match outcome.map_err(refuse)? {
         PatchOutcome::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
         PatchOutcome::Restarted { fragment, etag } => {
             Ok(([(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, etag)], fragment)

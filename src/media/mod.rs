@@ -3,6 +3,7 @@
 //! handed in. Start at [`Engine::watch`] for a viewer's arrival, at [`Engine::publish`] for a publisher's, and at
 //! [`shard`] for the packets.
 
+pub mod inbox;
 pub mod peer;
 pub mod publish;
 pub mod session;
@@ -11,9 +12,9 @@ pub mod subscribe;
 pub mod transport;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
@@ -22,13 +23,15 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::compartment;
 use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::streams::StreamHandle;
-use crate::streams::packet::{AudioCodec, VideoCodec};
+use crate::streams::packet::VideoCodec;
 use crate::streams::published::{self, KeyFrames};
 use crate::streams::source::SourceError;
 use crate::streams::status::{Reason, State, StreamStatus};
+use inbox::ShardHandle;
 use peer::{Media, NewPeer};
 use publish::publisher::Publisher;
 use session::answer;
@@ -36,7 +39,7 @@ use session::answer::Local;
 use session::candidates::{Candidates, parse_remote};
 use session::negotiate::{self, Agreement, OfferError, Tracks};
 use session::sdp::Sdp;
-use shard::{Input, Patch, PatchOutcome, Shard};
+use shard::{Control, Patch, PatchOutcome, Shard};
 use subscribe::cursor::Replays;
 use subscribe::subscriber::Subscriber;
 use transport::dtls::Identity;
@@ -105,7 +108,7 @@ pub struct Engine {
 }
 
 struct Inner {
-    shards: Vec<mpsc::SyncSender<Input>>,
+    shards: Vec<ShardHandle>,
     routes: Arc<Routes>,
     identity: Arc<Identity>,
     candidates: Candidates,
@@ -132,16 +135,18 @@ impl Engine {
         let listen = socket.local_addr()?;
         let socket = Arc::new(socket);
         let mut shards = Vec::new();
-        for number in 0..config.shards.clamp(1, routes::MAX_SHARDS) {
-            let (sender, receiver) = mpsc::sync_channel(shard::QUEUE);
+        let count = config.shards.clamp(1, routes::MAX_SHARDS);
+        for number in 0..count {
+            let (handle, inbox) = inbox::queues();
             let egress = Egress::new(socket.clone());
             let (routes, identity) = (routes.clone(), identity.clone());
-            let shard = Shard::new(number, sender.clone(), routes, identity, provider.clone(), egress);
+            let shard =
+                Shard::new((number, count), handle.clone(), routes, identity, provider.clone(), egress);
             let stop = stop.clone();
             std::thread::Builder::new()
                 .name(format!("media-{number}"))
-                .spawn(move || shard.run(&receiver, &stop))?;
-            shards.push(sender);
+                .spawn(move || shard.run(&inbox, &stop))?;
+            shards.push(handle);
         }
         let inner = Arc::new(Inner {
             shards,
@@ -186,7 +191,7 @@ impl Engine {
         &self,
         stream: &StreamHandle,
         offer: &str,
-        is_local: bool,
+        client: IpAddr,
     ) -> Result<Begun, WatchError> {
         // What is wrong with the offer alone is told before a camera is woken.
         let any = Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio: None };
@@ -199,6 +204,9 @@ impl Engine {
         let interest = stream.want().await;
         let limit = if stream.is_published() { PUBLISHER_LIMIT } else { START_LIMIT };
         let status = watchable(stream, limit).await?;
+        if stream.has_ended() {
+            return Err(removed());
+        }
         let tracks = tracks_of(&status);
         let agreement = negotiate::watch(offer, &tracks, rand::random())?;
         let replays = if stream.answers_key_frames() {
@@ -214,7 +222,7 @@ impl Engine {
         let session = SessionId::random();
         let name = stream.id();
         let begun =
-            self.begin(&agreement, session, name, media, is_local, |new| Input::Watch(new, handle))?;
+            self.begin(&agreement, session, name, media, client, |new| Control::Watch(new, handle))?;
         // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
         drop(interest);
         Ok(begun)
@@ -228,7 +236,7 @@ impl Engine {
         &self,
         stream: &StreamHandle,
         offer: &str,
-        is_local: bool,
+        client: IpAddr,
     ) -> Result<Begun, WatchError> {
         let publishing = negotiate::publish(offer)?;
         self.has_room()?;
@@ -240,7 +248,7 @@ impl Engine {
         let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
         let publisher = Publisher::new(video, audio, feed, Instant::now(), rand::random());
         let media = Media::Publisher(Box::new(publisher));
-        let begun = self.begin(&agreement, session, stream.id(), media, is_local, Input::Publish)?;
+        let begun = self.begin(&agreement, session, stream.id(), media, client, Control::Publish)?;
         if !stream.attach(source).await {
             self.close(session);
             let error = SourceError::soon("stream_ended", "the stream has just ended");
@@ -261,23 +269,23 @@ impl Engine {
         session: SessionId,
         stream: &StreamName,
         media: Media,
-        is_local: bool,
-        input: impl FnOnce(Box<NewPeer>) -> Input,
+        client: IpAddr,
+        control: impl FnOnce(Box<NewPeer>) -> Control,
     ) -> Result<Begun, WatchError> {
         let inner = &self.inner;
         let number = inner.next_shard.fetch_add(1, Ordering::Relaxed) % inner.shards.len();
         let local = new_credentials(number);
-        let candidates = inner.candidates.lines(is_local);
+        let candidates = inner.candidates.lines(client.is_loopback());
         let (fingerprint, stream) = (inner.identity.fingerprint(), msid(stream));
         let ours = Local { ice: &local, fingerprint, candidates: &candidates, stream: &stream };
         let answer = answer::answer(agreement, &ours, rand::random::<u64>() >> 2);
-        let remotes = remote_paths(&agreement.candidates);
+        let remotes = remote_paths(&agreement.candidates, client);
         let new = NewPeer::new(agreement, session, media, local, remotes);
         let etag = new.etag.clone();
         if !inner.routes.add_session(session, number, inner.max_viewers) {
             return Err(WatchError::Full(inner.max_viewers));
         }
-        if inner.shards[number].try_send(input(Box::new(new))).is_err() {
+        if !inner.shards[number].control(control(Box::new(new))) {
             inner.routes.remove_session(&session);
             return Err(WatchError::Engine);
         }
@@ -292,51 +300,65 @@ impl Engine {
     /// Takes candidates or an ICE restart in an SDP fragment.
     ///
     /// # Errors
-    /// The fragment cannot be read.
+    /// The fragment cannot be read, or the shard does not answer.
     pub async fn patch(
         &self,
         session: SessionId,
         tag: &str,
         fragment: &str,
-        is_local: bool,
-    ) -> Result<PatchOutcome, OfferError> {
-        let fragment = Sdp::parse_fragment(fragment)?;
-        let remotes = remote_paths(&negotiate::candidates(&fragment));
+        client: IpAddr,
+    ) -> Result<PatchOutcome, WatchError> {
+        let fragment = Sdp::parse_fragment(fragment).map_err(OfferError::from)?;
+        let remotes = remote_paths(&negotiate::candidates(&fragment), client);
         let remote = match fragment.anywhere("ice-ufrag") {
             Some(_) => Some(negotiate::remote_credentials(&fragment)?),
             None => None,
         };
         let (reply, outcome) = oneshot::channel();
-        let candidates = self.inner.candidates.lines(is_local);
+        let candidates = self.inner.candidates.lines(client.is_loopback());
         let patch = Patch { session, tag: tag.to_owned(), remote, remotes, candidates, reply };
-        let sent = self.shard_of(&session).is_some_and(|shard| shard.try_send(Input::Patch(patch)).is_ok());
-        if !sent {
-            return Ok(PatchOutcome::Gone);
+        let Some(shard) = self.shard_of(&session) else { return Ok(PatchOutcome::Gone) };
+        if !shard.control(Control::Patch(patch)) {
+            return Err(WatchError::Engine);
         }
-        Ok(outcome.await.unwrap_or(PatchOutcome::Gone))
+        // Without an answer the shard has dropped the question: it is not the session that is gone.
+        outcome.await.map_err(|_| WatchError::Engine)
     }
 
     /// Ends a session; `false` if there is none.
     pub fn close(&self, session: SessionId) -> bool {
-        self.shard_of(&session).is_some_and(|shard| shard.try_send(Input::Remove(session)).is_ok())
+        self.shard_of(&session).is_some_and(|shard| shard.control(Control::Remove(session)))
     }
 
     /// A stream has ended: its viewers are disconnected.
     pub fn end_stream(&self, number: u64) {
-        for shard in self.inner.shards.clone() {
-            // Waits where a shard is swamped: whoever watches what is gone would watch nothing for ever.
-            tokio::task::spawn_blocking(move || drop(shard.send(Input::EndStream(number))));
+        for shard in &self.inner.shards {
+            shard.control(Control::EndStream(number));
         }
     }
 
-    fn shard_of(&self, session: &SessionId) -> Option<&mpsc::SyncSender<Input>> {
+    /// The session's peer panics at its next call: for tests of what becomes of its neighbours.
+    #[cfg(debug_assertions)]
+    pub fn sink(&self, session: SessionId) {
+        if let Some(shard) = self.shard_of(&session) {
+            shard.control(Control::Sink(session));
+        }
+    }
+
+    /// How many addresses of peers are known.
+    pub fn known_addresses(&self) -> usize {
+        self.inner.routes.addresses()
+    }
+
+    fn shard_of(&self, session: &SessionId) -> Option<&ShardHandle> {
         self.inner.routes.by_session(session).and_then(|shard| self.inner.shards.get(shard))
     }
 
-    /// Serves a TCP connection whose first bytes are an ICE check.
-    pub async fn serve_tcp(&self, connection: TcpStream) {
+    /// Serves a TCP connection whose first bytes are an ICE check, until it ends. `on_proof` is called once it has
+    /// proven to belong to one of our sessions; without a proof it is closed after five seconds.
+    pub async fn serve_tcp(&self, connection: TcpStream, on_proof: impl FnOnce() + Send) {
         let id = ConnectionId(self.inner.next_connection.fetch_add(1, Ordering::Relaxed));
-        tcp::serve(connection, id, &self.inner.shards).await;
+        tcp::serve(connection, id, &self.inner.shards, on_proof).await;
     }
 }
 
@@ -351,8 +373,7 @@ impl KeyFrames for Requests {
         let Some(inner) = self.engine.upgrade() else { return };
         let shard = inner.routes.by_session(&self.session).and_then(|shard| inner.shards.get(shard));
         if let Some(shard) = shard {
-            // Where the shard is swamped, the next viewer asks again.
-            let _ = shard.try_send(Input::KeyFrame(self.session));
+            shard.control(Control::KeyFrame(self.session));
         }
     }
 }
@@ -378,8 +399,7 @@ async fn watchable(stream: &StreamHandle, limit: Duration) -> Result<Arc<StreamS
                 });
             }
             if changes.changed().await.is_err() {
-                let error = SourceError::soon("camera_removed", "the camera was removed or changed");
-                return Err(WatchError::NotReachable(error.reason(), SOON));
+                return Err(removed());
             }
         }
     };
@@ -393,14 +413,18 @@ async fn watchable(stream: &StreamHandle, limit: Duration) -> Result<Arc<StreamS
     }
 }
 
+/// The camera's settings were changed while a viewer waited for it: trying again finds the new generation.
+fn removed() -> WatchError {
+    let error = SourceError::soon("camera_removed", "the camera was removed or changed");
+    WatchError::NotReachable(error.reason(), SOON)
+}
+
 fn tracks_of(status: &StreamStatus) -> Tracks {
     let video = status.video.as_ref().map(|video| {
-        let codec = VideoCodec::ALL.into_iter().find(|codec| codec.name() == video.codec);
         let profile = video.info.as_ref().map(|info| info.profile_level_id.clone());
-        (codec.unwrap_or_default(), profile.unwrap_or_else(|| "42e01f".into()))
+        (video.codec, profile.unwrap_or_else(|| "42e01f".into()))
     });
-    let audio = status.audio.as_ref().filter(|audio| audio.playable);
-    Tracks { video, audio: audio.and_then(|audio| AudioCodec::by_name(&audio.codec)) }
+    Tracks { video, audio: status.audio.as_ref().and_then(|audio| audio.passed) }
 }
 
 /// A token without the characters that SDP gives a meaning.
@@ -408,8 +432,9 @@ fn msid(stream: &StreamName) -> String {
     stream.to_string().replace('/', "-")
 }
 
-fn remote_paths(candidates: &[String]) -> Vec<Path> {
-    let addresses = candidates.iter().filter_map(|candidate| parse_remote(candidate)).take(MAX_REMOTES);
+fn remote_paths(candidates: &[String], client: IpAddr) -> Vec<Path> {
+    let addresses =
+        candidates.iter().filter_map(|candidate| parse_remote(candidate, client)).take(MAX_REMOTES);
     addresses.map(|remote| Path { remote, via: Via::Udp, local: None }).collect()
 }
 
@@ -444,25 +469,28 @@ async fn receive(socket: Arc<MediaSocket>, inner: Arc<Inner>) {
 impl Inner {
     /// Finds the shard of a datagram. Plain STUN is answered on the spot.
     fn dispatch(&self, socket: &MediaSocket, path: Path, data: &[u8]) {
-        let by_name = match data.first() {
+        let by_address = self.routes.by_address(&path.remote);
+        let named = match data.first() {
             Some(0) => match stun::peek_username(data) {
                 Some(name) => routes::shard_of(name),
                 None => return answer_plain(socket, path, data),
             },
+            // The answer to a check of ours, perhaps from an address that it proves: see `ice::Tag`.
+            Some(1) => stun::peek_response(data).map(|transaction| usize::from(transaction[0])),
             _ => None,
         };
-        let Some(number) = by_name.or_else(|| self.routes.by_address(&path.remote)) else { return };
+        let Some(number) = named.or(by_address) else { return };
         let Some(shard) = self.shards.get(number) else { return };
-        if let Err(mpsc::TrySendError::Disconnected(_)) = shard.try_send(Input::Datagram(path, data.to_vec()))
-            && !self.stop.is_cancelled()
-        {
+        if !shard.datagram(path, data.to_vec(), by_address == Some(number)) && !self.stop.is_cancelled() {
             error!(shard = number, "a media thread has ended");
         }
     }
 }
 
 fn answer_plain(socket: &MediaSocket, path: Path, data: &[u8]) {
-    let Some(message) = stun::Incoming::parse(data) else { return };
+    // Anybody can send this, and rtc parses it: a panic must not end the task that receives for everybody.
+    let parsed = compartment::run(|| stun::Incoming::parse(data));
+    let Ok(Some(message)) = parsed else { return };
     if message.kind() != stun::Kind::Request {
         return;
     }

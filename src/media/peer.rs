@@ -3,7 +3,7 @@
 //! [`Egress`]. Start at [`Peer::input`].
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtc::crypto::RTCCryptoProvider;
 use tracing::debug;
@@ -14,11 +14,17 @@ use crate::media::session::negotiate::{Agreement, DtlsRole, Fingerprint};
 use crate::media::subscribe::ring::Ring;
 use crate::media::subscribe::subscriber::{GsoBatch, SecurePath, Subscriber};
 use crate::media::transport::dtls::{DtlsEvent, DtlsTransport, Identity};
-use crate::media::transport::ice::{Credentials, IceAgent, Outgoing};
+use crate::media::transport::ice::{Credentials, IceAgent, Outgoing, Shared, Tag};
 use crate::media::transport::path::Path;
 use crate::media::transport::socket::Egress;
 use crate::media::transport::srtp::SrtpContext;
 use crate::streams::packet::{Clocks, Packet};
+
+/// A peer that has no keys by then is given up: whoever only takes places must not keep them.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// DTLS datagrams to an address that is not proven: our ClientHello, so that the handshake begins a round trip
+/// earlier. A retransmission comes after a second, when a peer that is real has long proven its address.
+const MAX_UNPROVEN: u32 = 1;
 
 /// What a peer is for.
 pub enum Media {
@@ -73,7 +79,7 @@ impl NewPeer {
     }
 }
 
-/// A fresh entity tag for a state of the session.
+/// A new entity tag, for each state of the session.
 pub fn new_etag() -> String {
     format!("\"{:016x}\"", rand::random::<u64>())
 }
@@ -81,8 +87,12 @@ pub fn new_etag() -> String {
 /// What a shard has to do after calling a peer.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Effects {
-    /// The sender of the datagram is this peer.
+    /// The datagram was made with the right password.
     pub authentic: bool,
+    /// Its source address is this peer's: a check of ours was answered from there.
+    pub proven: bool,
+    /// An address that was this peer's and is forgotten.
+    pub evicted: Option<Path>,
     /// It has just been connected: it is due the cached GOP.
     pub connected: bool,
     /// It is to be removed.
@@ -107,6 +117,10 @@ pub struct Peer {
     srtp: Option<Box<SrtpContext>>,
     media: Media,
     started: Instant,
+    /// DTLS datagrams that went to an address that was not proven.
+    unproven: u32,
+    #[cfg(debug_assertions)]
+    sinks: bool,
 }
 
 impl Peer {
@@ -117,13 +131,14 @@ impl Peer {
     pub fn new(
         new: NewPeer,
         now: Instant,
+        tag: Tag,
         identity: &Identity,
         provider: Arc<dyn RTCCryptoProvider>,
     ) -> Result<Self, String> {
         let dtls = DtlsTransport::new(identity, new.fingerprints, new.role, provider.clone())
             .map_err(|error| error.to_string())?;
         let ufrag = new.local.ufrag.clone();
-        let mut ice = IceAgent::new(now, new.local, new.remote.clone(), provider);
+        let mut ice = IceAgent::new(now, new.local, new.remote.clone(), rand::random(), tag, provider);
         new.remotes.into_iter().for_each(|path| ice.add_remote(now, path));
         Ok(Self {
             session: new.session,
@@ -136,7 +151,16 @@ impl Peer {
             srtp: None,
             media: new.media,
             started: now,
+            unproven: 0,
+            #[cfg(debug_assertions)]
+            sinks: false,
         })
+    }
+
+    /// Panics at the next call: for tests.
+    #[cfg(debug_assertions)]
+    pub fn sink(&mut self) {
+        self.sinks = true;
     }
 
     /// The run of the stream that it watches, if it does.
@@ -191,9 +215,10 @@ impl Peer {
         data: &[u8],
         ring: &Ring,
         egress: &mut Egress,
+        shared: &mut Shared,
     ) -> Effects {
         match data.first() {
-            Some(0..=3) => self.stun(now, path, data, egress),
+            Some(0..=3) => self.stun(now, path, data, egress, shared),
             Some(20..=63) => self.dtls(now, data, egress),
             // RTCP's packet types stand where RTP has marker and payload type (RFC 5761 §4).
             Some(128..=191) if matches!(data.get(1), Some(192..=223)) => self.rtcp(now, data, ring, egress),
@@ -202,12 +227,20 @@ impl Peer {
         }
     }
 
-    fn stun(&mut self, now: Instant, path: Path, data: &[u8], egress: &mut Egress) -> Effects {
-        let outcome = self.ice.handle(now, path, data);
+    fn stun(
+        &mut self,
+        now: Instant,
+        path: Path,
+        data: &[u8],
+        egress: &mut Egress,
+        shared: &mut Shared,
+    ) -> Effects {
+        let outcome = self.ice.handle(now, path, data, shared);
         for Outgoing { path, data } in &outcome.outgoing {
             egress.send(path, data);
         }
-        let mut effects = Effects { authentic: outcome.authentic, ..Effects::default() };
+        let (authentic, proven, evicted) = (outcome.authentic, outcome.proven, outcome.evicted);
+        let mut effects = Effects { authentic, proven, evicted, ..Effects::default() };
         if outcome.selected && self.srtp.is_none() {
             if let Err(error) = self.dtls.start(now) {
                 debug!(session = ?self.session, "DTLS does not start: {error}");
@@ -241,9 +274,14 @@ impl Peer {
 
     fn flush_dtls(&mut self, egress: &mut Egress) {
         while let Some(datagram) = self.dtls.outgoing() {
-            if let Some(path) = self.ice.selected() {
-                egress.send(&path, &datagram);
+            let Some(path) = self.ice.selected() else { continue };
+            if !self.ice.is_proven() {
+                self.unproven += 1;
+                if self.unproven > MAX_UNPROVEN {
+                    continue;
+                }
             }
+            egress.send(&path, &datagram);
         }
     }
 
@@ -303,13 +341,23 @@ impl Peer {
     }
 
     /// Does what time asks for: checks, retransmissions of the handshake, reports.
-    pub fn poll(&mut self, now: Instant, clocks: &Clocks, egress: &mut Egress) -> Effects {
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        clocks: &Clocks,
+        egress: &mut Egress,
+        shared: &mut Shared,
+    ) -> Effects {
+        #[cfg(debug_assertions)]
+        assert!(!self.sinks, "a test has asked for this panic");
         let mut outgoing = Vec::new();
-        let mut gone = !self.ice.poll(now, &mut outgoing);
+        let mut gone = !self.ice.poll(now, &mut outgoing, shared);
         for Outgoing { path, data } in &outgoing {
             egress.send(path, data);
         }
         if self.srtp.is_none() {
+            // From the POST to the keys, whatever PATCHes come in between.
+            gone |= now.saturating_duration_since(self.started) >= CONNECT_LIMIT;
             gone |= self.dtls.poll(now).is_err();
             self.flush_dtls(egress);
         }

@@ -4,20 +4,21 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use rtc::crypto::RTCCryptoProvider;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
+use crate::compartment;
 use crate::ids::SessionId;
+use crate::media::inbox::{Inbox, ShardHandle};
 use crate::media::peer::{Effects, NewPeer, Peer};
 use crate::media::session::answer::restart_fragment;
 use crate::media::subscribe::ring::Ring;
 use crate::media::subscribe::subscriber::GsoBatch;
 use crate::media::transport::dtls::Identity;
-use crate::media::transport::ice::Credentials;
+use crate::media::transport::ice::{self, Credentials, Shared};
 use crate::media::transport::path::{ConnectionId, Path, Via};
 use crate::media::transport::routes::{Routes, new_credentials};
 use crate::media::transport::socket::{Egress, TcpSender};
@@ -27,25 +28,23 @@ use crate::streams::hub::{Sink, SinkId};
 use crate::streams::packet::{Clocks, SharedBatch, Track};
 use crate::streams::stream::Command;
 
-/// Messages that wait for a shard.
-pub const QUEUE: usize = 8192;
-/// Messages that are taken before the time is looked at.
+/// Messages of a kind that are taken before the others have their turn and the time is looked at.
 const BURST: usize = 256;
+/// …and datagrams of strangers.
+const STRANGERS_BURST: usize = 32;
 /// How often time passes: for a replay, while somebody connects or publishes, and otherwise.
 const FAST_TICK: Duration = Duration::from_millis(5);
 const BUSY_TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
-/// A message to a shard.
-pub enum Input {
-    /// A datagram for one of its peers.
-    Datagram(Path, Vec<u8>),
+/// A message to a shard that must arrive.
+pub enum Control {
     /// A TCP connection that speaks ICE.
     TcpOpened(ConnectionId, TcpSender),
-    /// It is gone.
+    /// It is closed.
     TcpClosed(ConnectionId),
-    /// Packets of a stream, by the number of its gso.
-    Batch(u64, SharedBatch),
+    /// What a new subscription begins with, where the queue of media is full.
+    Replay(u64, SharedBatch),
     /// A new viewer of a stream.
     Watch(Box<NewPeer>, StreamHandle),
     /// A new publisher.
@@ -58,6 +57,9 @@ pub enum Input {
     EndStream(u64),
     /// More candidates, or an ICE restart.
     Patch(Patch),
+    /// The session's peer panics at its next call: for tests of what becomes of its neighbours.
+    #[cfg(debug_assertions)]
+    Sink(SessionId),
 }
 
 /// What a PATCH asks for.
@@ -97,16 +99,18 @@ pub enum PatchOutcome {
 /// Hands a stream's batches to a shard.
 struct ShardSink {
     stream: u64,
-    shard: SyncSender<Input>,
+    shard: ShardHandle,
 }
 
 impl Sink for ShardSink {
     fn deliver(&self, batch: &SharedBatch) -> bool {
-        self.shard.try_send(Input::Batch(self.stream, batch.clone())).is_ok()
+        let sent = self.shard.media((self.stream, batch.clone()));
+        // Viewers wait for the replay: without it they would stay black.
+        sent || (batch.replay && self.shard.control(Control::Replay(self.stream, batch.clone())))
     }
 
     fn end(&self) {
-        let _ = self.shard.try_send(Input::EndStream(self.stream));
+        self.shard.control(Control::EndStream(self.stream));
     }
 }
 
@@ -124,7 +128,7 @@ struct Watched {
 /// See the module.
 pub struct Shard {
     number: usize,
-    sender: SyncSender<Input>,
+    handle: ShardHandle,
     routes: Arc<Routes>,
     identity: Arc<Identity>,
     provider: Arc<dyn RTCCryptoProvider>,
@@ -138,13 +142,17 @@ pub struct Shard {
     empty: Ring,
     gso: GsoBatch,
     connecting: bool,
+    ice: Shared,
+    /// The peer that is being called: it is the one to blame for a panic.
+    current: Option<u32>,
+    panics: u64,
 }
 
 impl Shard {
-    /// A shard that is yet to gso. `sender` leads to the receiver that it will run on.
+    /// A shard that is yet to run, one of `shards`. `handle` leads to the inbox that it will run on.
     pub fn new(
-        number: usize,
-        sender: SyncSender<Input>,
+        (number, shards): (usize, usize),
+        handle: ShardHandle,
         routes: Arc<Routes>,
         identity: Arc<Identity>,
         provider: Arc<dyn RTCCryptoProvider>,
@@ -152,7 +160,7 @@ impl Shard {
     ) -> Self {
         Self {
             number,
-            sender,
+            handle,
             routes,
             identity,
             provider,
@@ -166,27 +174,26 @@ impl Shard {
             empty: Ring::default(),
             gso: GsoBatch::default(),
             connecting: false,
+            ice: Shared::new(shards, Box::new(rand::random)),
+            current: None,
+            panics: 0,
         }
     }
 
     /// Runs until nobody can send to it any more, or the engine stops.
-    pub fn run(mut self, inputs: &Receiver<Input>, stop: &tokio_util::sync::CancellationToken) {
+    pub fn run(mut self, inbox: &Inbox, stop: &tokio_util::sync::CancellationToken) {
         let mut next_tick = Instant::now();
+        let mut more = false;
         while !stop.is_cancelled() {
-            let wait = next_tick.saturating_duration_since(Instant::now());
-            match inputs.recv_timeout(wait) {
-                Ok(input) => {
-                    self.input(input);
-                    for input in inputs.try_iter().take(BURST) {
-                        self.input(input);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            let wait =
+                if more { Duration::ZERO } else { next_tick.saturating_duration_since(Instant::now()) };
+            if !inbox.wait(wait) {
+                break;
             }
+            more = self.take_burst(inbox);
             let now = Instant::now();
             if now >= next_tick {
-                let interval = self.tick(now);
+                let interval = self.contained(|shard| shard.tick(now)).unwrap_or(FAST_TICK);
                 next_tick = now + interval;
             } else {
                 // A replay that has just begun must not wait for the next idle tick.
@@ -195,35 +202,89 @@ impl Shard {
         }
         let now = Instant::now();
         let all: Vec<u32> = self.peers.keys().copied().collect();
-        all.into_iter().for_each(|peer| self.remove(peer, now, "shutdown"));
+        for peer in all {
+            self.contained(|shard| shard.remove(peer, now, "shutdown"));
+        }
     }
 
-    fn input(&mut self, input: Input) {
-        let now = Instant::now();
-        match input {
-            Input::Batch(stream, batch) => self.batch(now, stream, &batch),
-            Input::Datagram(path, data) => self.datagram(now, path, &data),
-            Input::TcpOpened(id, sender) => self.egress.add_tcp(id, sender),
-            Input::TcpClosed(id) => self.egress.remove_tcp(id),
-            Input::Watch(new, handle) => self.watch(now, *new, handle),
-            Input::Publish(new) => drop(self.add(now, *new)),
-            Input::KeyFrame(session) => self.want_key_frame(session),
-            Input::Remove(session) => {
+    /// Takes what waits, at most a burst of each kind. `true` if there may be more.
+    fn take_burst(&mut self, inbox: &Inbox) -> bool {
+        for control in inbox.control.try_iter() {
+            self.contained(|shard| shard.control(Instant::now(), control));
+        }
+        let mut count = 0;
+        for (stream, batch) in inbox.media.try_iter().take(BURST) {
+            count += 1;
+            self.contained(|shard| shard.batch(Instant::now(), stream, &batch));
+        }
+        let mut more = count == BURST;
+        for (queue, burst) in [(&inbox.datagrams, BURST), (&inbox.strangers, STRANGERS_BURST)] {
+            let mut count = 0;
+            for (path, data) in queue.try_iter().take(burst) {
+                count += 1;
+                self.contained(|shard| shard.datagram(Instant::now(), path, &data));
+            }
+            more |= count == burst;
+        }
+        more
+    }
+
+    /// Does something that may panic: the peer that was being called is ended, and nobody else.
+    fn contained<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.current = None;
+        let panicked = match compartment::run(|| work(self)) {
+            Ok(done) => return Some(done),
+            Err(panicked) => panicked,
+        };
+        self.panics += 1;
+        let peer = self.current.and_then(|key| self.peers.get(&key));
+        let (session, panics) = (peer.map(|peer| peer.session), self.panics);
+        error!(code = "internal", ?session, shard = self.number, panics, "a peer is closed: {panicked}");
+        if let Some(key) = self.current.take() {
+            // Without a farewell, which might panic again.
+            if let Err(panicked) = compartment::run(|| self.forget(key)) {
+                error!(code = "internal", shard = self.number, "a peer is not forgotten: {panicked}");
+            }
+        }
+        None
+    }
+
+    fn control(&mut self, now: Instant, control: Control) {
+        match control {
+            Control::TcpOpened(id, sender) => self.egress.add_tcp(id, sender),
+            Control::TcpClosed(id) => self.egress.remove_tcp(id),
+            Control::Replay(stream, batch) => self.batch(now, stream, &batch),
+            Control::Watch(new, handle) => self.watch(now, *new, handle),
+            Control::Publish(new) => drop(self.add(now, *new)),
+            Control::KeyFrame(session) => self.want_key_frame(session),
+            Control::Remove(session) => {
                 if let Some(&peer) = self.by_session.get(&session) {
                     self.remove(peer, now, "closed");
                 }
             }
-            Input::EndStream(stream) => {
+            Control::EndStream(stream) => {
                 let peers = self.streams.get(&stream).map(|watched| watched.peers.clone());
                 peers.into_iter().flatten().for_each(|peer| self.remove(peer, now, "stream ended"));
             }
-            Input::Patch(patch) => self.patch(now, patch),
+            Control::Patch(patch) => self.patch(now, patch),
+            #[cfg(debug_assertions)]
+            Control::Sink(session) => {
+                let key = self.by_session.get(&session).copied();
+                if let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) {
+                    peer.sink();
+                }
+            }
         }
     }
 
     fn add(&mut self, now: Instant, new: NewPeer) -> Option<u32> {
         let session = new.session;
-        let peer = match Peer::new(new, now, &self.identity, self.provider.clone()) {
+        self.next_peer = self.next_peer.wrapping_add(1);
+        let key = self.next_peer;
+        let mut tag = [0; 5];
+        tag[0] = self.number as u8;
+        tag[1..].copy_from_slice(&key.to_be_bytes());
+        let peer = match Peer::new(new, now, tag, &self.identity, self.provider.clone()) {
             Ok(peer) => peer,
             Err(error) => {
                 warn!(?session, "peer cannot be made: {error}");
@@ -231,8 +292,6 @@ impl Shard {
                 return None;
             }
         };
-        self.next_peer = self.next_peer.wrapping_add(1);
-        let key = self.next_peer;
         self.by_ufrag.insert(peer.ufrag.clone(), key);
         self.by_session.insert(session, key);
         self.peers.insert(key, Box::new(peer));
@@ -250,11 +309,15 @@ impl Shard {
     fn watch(&mut self, now: Instant, new: NewPeer, handle: StreamHandle) {
         let stream = handle.number();
         let Some(key) = self.add(now, new) else { return };
+        if handle.has_ended() {
+            // Its end was told before this viewer came.
+            return self.remove(key, now, "stream ended");
+        }
         let watched = self.streams.entry(stream).or_insert_with(|| {
             let sink = SinkId(self.number as u64);
-            let batches = Arc::new(ShardSink { stream, shard: self.sender.clone() });
+            let batches = Arc::new(ShardSink { stream, shard: self.handle.clone() });
             handle.send_blocking(Command::Subscribe(sink, batches));
-            let (ring, clocks) = (Ring::default(), Clocks::default());
+            let (ring, clocks) = (Ring::new(handle.answers_key_frames()), Clocks::default());
             Watched { handle, sink, ring, clocks, peers: Vec::new(), primed: false }
         });
         watched.peers.push(key);
@@ -262,17 +325,27 @@ impl Shard {
     }
 
     fn remove(&mut self, key: u32, now: Instant, why: &str) {
-        let Some(mut peer) = self.peers.remove(&key) else { return };
+        self.current = Some(key);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
         debug!(session = ?peer.session, why, "peer removed");
         peer.close(now, &mut self.egress);
+        self.forget(key);
+    }
+
+    /// Removes a peer and all that leads to it.
+    fn forget(&mut self, key: u32) {
+        let Some(peer) = self.peers.remove(&key) else { return };
         self.by_ufrag.remove(&peer.ufrag);
         self.by_session.remove(&peer.session);
         self.routes.remove_session(&peer.session);
-        let routes = &self.routes;
+        let (routes, egress) = (&self.routes, &mut self.egress);
         self.by_path.retain(|(address, via), owner| {
             let stays = *owner != key;
-            if !stays && *via == Via::Udp {
-                routes.remove_address(address);
+            match via {
+                _ if stays => {}
+                Via::Udp => routes.remove_address(address, peer.session),
+                // The connection has no other purpose.
+                Via::Tcp(id) => egress.remove_tcp(*id),
             }
             stays
         });
@@ -287,29 +360,68 @@ impl Shard {
         }
     }
 
+    /// Whose a datagram is: by the name in a check, by the transaction of an answer, else by its address.
+    fn owner(&self, path: &Path, data: &[u8]) -> Option<u32> {
+        if let Some(name) = stun::peek_username(data) {
+            return self.by_ufrag.get(name.split(':').next()?).copied();
+        }
+        if let Some([_, a, b, c, d, ..]) = stun::peek_response(data) {
+            return Some(u32::from_be_bytes([a, b, c, d]));
+        }
+        self.by_path.get(&(path.remote, path.via)).copied()
+    }
+
     fn datagram(&mut self, now: Instant, path: Path, data: &[u8]) {
-        let by_name = stun::peek_username(data).and_then(|name| name.split(':').next());
-        let key = match by_name {
-            Some(ufrag) => self.by_ufrag.get(ufrag).copied(),
-            None => self.by_path.get(&(path.remote, path.via)).copied(),
-        };
-        let Some((key, peer)) = key.and_then(|key| Some((key, self.peers.get_mut(&key)?))) else { return };
+        let Some(key) = self.owner(&path, data) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        self.current = Some(key);
         let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
         let ring = watched.map_or(&self.empty, |watched| &watched.ring);
-        let effects = peer.input(now, path, data, ring, &mut self.egress);
-        if effects.authentic
-            && self.by_path.insert((path.remote, path.via), key) != Some(key)
-            && path.via == Via::Udp
-        {
-            self.routes.add_address(path.remote, self.number);
+        let effects = peer.input(now, path, data, ring, &mut self.egress, &mut self.ice);
+        let session = peer.session;
+        if let Some(evicted) = effects.evicted {
+            self.disown(key, session, evicted);
+        }
+        if effects.proven {
+            self.own(key, session, path);
+        }
+        if effects.authentic {
+            self.egress.tcp_is_proven(path.via);
         }
         self.apply(key, now, &effects);
+    }
+
+    /// An address is this peer's, whoever had it before. A peer has at most as many as its pairs, and those of the time
+    /// before an ICE restart.
+    fn own(&mut self, key: u32, session: SessionId, path: Path) {
+        let place = (path.remote, path.via);
+        if self.by_path.get(&place) == Some(&key) {
+            return;
+        }
+        let others = self.by_path.values().filter(|owner| **owner == key);
+        if others.count() < 2 * ice::MAX_PAIRS {
+            self.by_path.insert(place, key);
+            if path.via == Via::Udp {
+                self.routes.add_address(path.remote, self.number, session);
+            }
+        }
+    }
+
+    fn disown(&mut self, key: u32, session: SessionId, path: Path) {
+        let place = (path.remote, path.via);
+        if self.by_path.get(&place) == Some(&key) {
+            self.by_path.remove(&place);
+            if path.via == Via::Udp {
+                self.routes.remove_address(&path.remote, session);
+            }
+        }
     }
 
     fn apply(&mut self, key: u32, now: Instant, effects: &Effects) {
         if effects.gone {
             return self.remove(key, now, "gone");
         }
+        self.current = Some(key);
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(watched) = peer.watches().and_then(|stream| self.streams.get_mut(&stream)) else { return };
         let mut ask = effects.ask_source;
@@ -337,6 +449,7 @@ impl Shard {
             watched.primed = true;
             // Whoever connected before the replay came joins now.
             for key in &watched.peers {
+                self.current = Some(*key);
                 if let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected())
                     && peer.join(&watched.ring, now)
                 {
@@ -345,6 +458,7 @@ impl Shard {
             }
         }
         for key in &watched.peers {
+            self.current = Some(*key);
             let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected()) else { continue };
             peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
             for packet in batch.packets.iter().filter(|packet| packet.track == Track::Audio) {
@@ -385,9 +499,10 @@ impl Shard {
         let keys: Vec<u32> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
+            self.current = Some(key);
             let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
             let clocks = watched.map_or(&none, |watched| &watched.clocks);
-            let effects = peer.poll(now, clocks, &mut self.egress);
+            let effects = peer.poll(now, clocks, &mut self.egress, &mut self.ice);
             if let Some(watched) = watched.filter(|_| peer.is_paced()) {
                 peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
             }

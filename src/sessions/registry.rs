@@ -303,10 +303,10 @@ mod tests {
         fill(&person("gus", Role::Guest, 2), 2, 0, Refusal::Account);
         fill(&person("mia", Role::Member, 3), 1, 3, Refusal::Address);
         fill(&Caller::Nobody, 3, 4, Refusal::Address);
-        fill(&Caller::Nobody, 4, 3, Refusal::Total);
+        fill(&Caller::Nobody, 4, 4, Refusal::Address);
         // Reserved for those who run the place.
         fill(&person("mia", Role::Member, 3), 5, 2, Refusal::Account);
-        fill(&person("max", Role::Member, 4), 6, 1, Refusal::Total);
+        fill(&person("max", Role::Member, 4), 6, 0, Refusal::Total);
         fill(&person("dora", Role::Dispatcher, 5), 1, 2, Refusal::Total);
         drop(kept);
         assert!(admit(&registry, &person("gus", Role::Guest, 1), 1).is_ok(), "places come back");

@@ -17,6 +17,7 @@ use super::registry::{Admission, Registry, Running};
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, Credential, address_text};
 use crate::accounts::{AccountError, Accounts};
+use crate::compartment;
 use crate::gate::Gate;
 use crate::ids::SessionId;
 use crate::media::Engine;
@@ -178,10 +179,14 @@ impl Revocation {
             };
             ticks += 1;
             let everything = changed || due || ticks.is_multiple_of(FULL_REVIEW);
-            due = match self.review(everything).await {
-                Ok(()) => false,
-                Err(error) => {
+            due = match compartment::run_async(self.review(everything)).await {
+                Ok(Ok(())) => false,
+                Ok(Err(error)) => {
                     error!("review of rights failed, will be repeated: {error}");
+                    true
+                }
+                Err(panicked) => {
+                    error!(code = "internal", "review of rights failed, will be repeated: {panicked}");
                     true
                 }
             };

@@ -13,6 +13,7 @@ use tracing::{debug, error};
 use super::grants::Grants;
 use super::{Conn, Core, Directory, Input, Member, Output};
 use crate::accounts::{AccountError, Accounts};
+use crate::compartment;
 use crate::names::StreamName;
 
 /// Frames of all sockets that wait for the core.
@@ -177,7 +178,18 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
-        let outputs = self.core.handle(Instant::now(), input);
+        let conn = match &input {
+            Input::Frame { conn, .. } => Some(*conn),
+            _ => None,
+        };
+        let outputs = match compartment::run(|| self.core.handle(Instant::now(), input)) {
+            Ok(outputs) => outputs,
+            Err(panicked) => {
+                error!(code = "internal", ?conn, "signaling: the connection is closed: {panicked}");
+                conn.map(|conn| self.sockets.remove(&conn));
+                return;
+            }
+        };
         // Before anybody is told, and comes.
         if let Some(grants) = self.core.new_grants() {
             self.grants.set(grants);

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Frames that can be sent again.
+/// Frames that can be sent again, and their bytes: an offer with its candidates has 10 KiB.
 const REPLAY_FRAMES: usize = 512;
+const REPLAY_BYTES: usize = 1 << 20;
 /// And for how long. A session without a connection lives as long.
 pub const REPLAY_TIME: Duration = Duration::from_secs(60);
 /// Requests whose answers are remembered.
@@ -27,6 +28,7 @@ struct Sent {
 pub struct Journal {
     seq: u64,
     sent: VecDeque<Sent>,
+    bytes: usize,
     answers: VecDeque<(String, Value)>,
 }
 
@@ -39,8 +41,9 @@ impl Journal {
         }
         let text: Arc<str> = frame.to_string().into();
         self.forget(now);
-        if self.sent.len() == REPLAY_FRAMES {
-            self.sent.pop_front();
+        self.bytes += text.len();
+        while self.sent.len() >= REPLAY_FRAMES || (self.bytes > REPLAY_BYTES && !self.sent.is_empty()) {
+            self.drop_first();
         }
         self.sent.push_back(Sent { seq: self.seq, at: now, text: text.clone() });
         text
@@ -64,7 +67,13 @@ impl Journal {
     fn forget(&mut self, now: Instant) {
         let old = |sent: &Sent| now.saturating_duration_since(sent.at) > REPLAY_TIME;
         while self.sent.front().is_some_and(old) {
-            self.sent.pop_front();
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(dropped) = self.sent.pop_front() {
+            self.bytes -= dropped.text.len();
         }
     }
 

@@ -229,8 +229,7 @@ fn call_request(kind: &str, body: Value) -> Result<Request, &'static str> {
         call: u64,
         #[serde(default)]
         hold: bool,
-        #[serde(default)]
-        held: bool,
+        held: Option<bool>,
         #[serde(default)]
         failed: bool,
         #[serde(default)]
@@ -247,7 +246,8 @@ fn call_request(kind: &str, body: Value) -> Result<Request, &'static str> {
         "call.reject" => Request::Reject { call, message: body.message },
         "call.hangup" => Request::HangUp { call, failed: body.failed },
         "call.connected" => Request::Connected { call },
-        _ => Request::Hold { call, held: body.held },
+        // Nobody is taken off hold by a frame that says nothing about it.
+        _ => Request::Hold { call, held: body.held.ok_or("bad_body")? },
     })
 }
 

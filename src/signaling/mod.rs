@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::token_bucket::TokenBucket;
 use call::{Reason, State};
 use grants::Grant;
 use journal::{Journal, REPLAY_TIME};
@@ -37,8 +38,8 @@ const AWAY: Duration = Duration::from_secs(5);
 /// Devices of one user.
 const MAX_DEVICES: usize = 8;
 /// A client's frames per second, sustained, and at once.
-const FRAMES_PER_SECOND: f64 = 20.0;
-const FRAMES_AT_ONCE: f64 = 60.0;
+const FRAMES_PER_SECOND: u32 = 20;
+const FRAMES_AT_ONCE: u32 = 60;
 /// So many frames that are not taken, without a good one between them, end a connection.
 const MAX_BAD: u32 = 20;
 
@@ -67,8 +68,7 @@ struct Socket {
     since: Instant,
     /// Set by the hello.
     device: Option<DeviceKey>,
-    allowance: f64,
-    allowance_at: Instant,
+    allowance: TokenBucket,
     bad: u32,
 }
 
@@ -171,8 +171,7 @@ impl Core {
             secret,
             since: now,
             device: None,
-            allowance: FRAMES_AT_ONCE,
-            allowance_at: now,
+            allowance: TokenBucket::new(FRAMES_AT_ONCE, FRAMES_PER_SECOND, Duration::from_secs(1)),
             bad: 0,
         };
         self.sockets.insert(conn, socket);
@@ -180,7 +179,7 @@ impl Core {
 
     fn frame(&mut self, now: Instant, conn: Conn, text: &str) {
         let Some(socket) = self.sockets.get_mut(&conn) else { return };
-        if !socket.may_send(now) {
+        if !socket.allowance.take(now) {
             return self.refuse(conn, None, "too_many_frames");
         }
         let (id, request) = match parse(text) {
@@ -456,19 +455,5 @@ impl DeviceSession {
     /// When something is due because nobody is there.
     fn deadline(&self) -> Option<Instant> {
         self.lost_at.map(|at| at + if self.away { REPLAY_TIME } else { AWAY })
-    }
-}
-
-impl Socket {
-    /// Whether one more frame is within the rate.
-    fn may_send(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.allowance_at).as_secs_f64();
-        self.allowance = (self.allowance + elapsed * FRAMES_PER_SECOND).min(FRAMES_AT_ONCE);
-        self.allowance_at = now;
-        let may = self.allowance >= 1.0;
-        if may {
-            self.allowance -= 1.0;
-        }
-        may
     }
 }

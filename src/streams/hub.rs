@@ -194,11 +194,16 @@ impl Hub {
         }
     }
 
+    /// The picture has stopped: what is cached of it is stale for whoever joins later.
+    pub fn forget_video(&mut self) {
+        self.cache.packets = Vec::new();
+        self.cache.bytes = 0;
+    }
+
     /// The source went away: what it sent is stale for whoever joins later.
     pub fn forget(&mut self) {
         self.flush();
-        self.cache.packets = Vec::new();
-        self.cache.bytes = 0;
+        self.forget_video();
         self.clocks = Clocks::default();
         // The next packets follow on a gap: a frame may be half sent.
         self.video_index += 1;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::connection::SourceConnection;
 use super::frames::Framer;
 use super::meter::Meter;
+use super::packet::Track;
 use super::status::{Reason, VideoStatus};
 
 /// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
@@ -17,15 +18,17 @@ const PICTURE_WAIT: Duration = Duration::from_millis(1500);
 /// What belongs to one connection of the source.
 pub struct Live {
     /// Where packets come from.
-    pub session: SourceConnection,
+    pub connection: SourceConnection,
     /// Brings its video into shape, if it has any.
     pub framer: Option<Framer>,
     /// Of the video.
     pub meter: Meter,
     /// When it was connected.
     pub started: Instant,
-    /// When a packet came last.
-    pub last_packet: Instant,
+    /// When a packet of video came last.
+    last_video: Instant,
+    /// When a packet of sound came last.
+    last_audio: Instant,
     /// Whether a key frame has come.
     pub key_seen: bool,
     /// The last frame's timestamp, and how many there were.
@@ -42,15 +45,16 @@ pub struct Live {
 
 impl Live {
     /// Of a session that has just begun.
-    pub fn new(session: SourceConnection, now: Instant) -> Self {
-        let offered = session.offered();
+    pub fn new(connection: SourceConnection, now: Instant) -> Self {
+        let offered = connection.offered();
         let framer = offered.video.map(|codec| Framer::new(codec, &offered.parameter_sets));
         Self {
-            session,
+            connection,
             framer,
             meter: Meter::default(),
             started: now,
-            last_packet: now,
+            last_video: now,
+            last_audio: now,
             key_seen: false,
             frames: (0, 0),
             heard: false,
@@ -58,6 +62,24 @@ impl Live {
             announced: false,
             wall_offset: None,
         }
+    }
+
+    /// A packet has come.
+    pub fn heard_of(&mut self, track: Track, now: Instant) {
+        match track {
+            Track::Video => self.last_video = now,
+            Track::Audio => self.last_audio = now,
+        }
+    }
+
+    /// How long nothing has come of a track that the source has; `None` if it has no such track.
+    pub fn silent_for(&self, track: Track, now: Instant) -> Option<Duration> {
+        let offered = self.connection.offered();
+        let last = match track {
+            Track::Video => offered.video.map(|_| self.last_video)?,
+            Track::Audio => offered.audio_codec.map(|_| self.last_audio)?,
+        };
+        Some(now.saturating_duration_since(last))
     }
 
     /// Counts a packet of video, of whose frames a key frame may have begun.
@@ -85,7 +107,7 @@ impl Live {
     /// Whether it is sound alone, for good or for now.
     pub fn is_sound_alone(&self, now: Instant) -> bool {
         let patience = now.duration_since(self.started) >= PICTURE_WAIT;
-        let published = matches!(self.session, SourceConnection::Published(_));
+        let published = matches!(self.connection, SourceConnection::Published(_));
         self.heard && !self.key_seen && (self.framer.is_none() || (published && patience))
     }
 
@@ -105,7 +127,7 @@ impl Live {
         let info = findings.and_then(|findings| findings.info.clone());
         let b_frames = findings.is_some_and(|findings| findings.b_frames);
         let measured = self.meter.measure(now);
-        let codec = self.session.offered().video?;
-        Some(VideoStatus { codec: codec.name(), info, b_frames, measured })
+        let codec = self.connection.offered().video?;
+        Some(VideoStatus { codec, info, b_frames, measured })
     }
 }

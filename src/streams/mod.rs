@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::names::StreamName;
 use interest::Interest;
@@ -37,8 +38,8 @@ use stream::{Command, StreamSpec, Task};
 /// Commands that wait for one stream's task.
 const COMMANDS: usize = 256;
 
-/// One stream, for whoever wants to watch it. Cheap to clone; the stream ends when it is removed from
-/// [`Streams`] and all of these are gone.
+/// One generation of a stream, for whoever wants to watch it. Cheap to clone. It ends when it is removed from
+/// [`Streams`], or replaced there by one with other settings.
 #[derive(Clone)]
 pub struct StreamHandle {
     id: StreamName,
@@ -48,6 +49,7 @@ pub struct StreamHandle {
     interest: Arc<Interest>,
     answers_key_frames: bool,
     is_published: bool,
+    ended: CancellationToken,
 }
 
 impl StreamHandle {
@@ -56,7 +58,7 @@ impl StreamHandle {
         &self.id
     }
 
-    /// Tells this run of the stream from an earlier one of the same name.
+    /// Tells this generation of the stream from an earlier one of the same name.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -69,6 +71,17 @@ impl StreamHandle {
     /// Whether it takes publishers.
     pub fn is_published(&self) -> bool {
         self.is_published
+    }
+
+    /// Whether this generation of the stream is over: its camera was removed or changed.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// The source panics at its next packet: for tests of what becomes of its neighbours.
+    #[cfg(debug_assertions)]
+    pub async fn sink(&self) {
+        let _ = self.commands.send(Command::Sink).await;
     }
 
     /// Puts a publisher in the place of whoever was there; `false` if the stream has ended.
@@ -149,6 +162,7 @@ impl Streams {
         map.retain(|id, known| {
             let stays = known.passing || wanted.get(id) == Some(&known.spec);
             if !stays {
+                known.handle.ended.cancel();
                 change.ended.push(known.handle.number());
             }
             stays
@@ -189,7 +203,9 @@ impl Streams {
         if !map.get(id)?.passing {
             return None;
         }
-        map.remove(id).map(|known| known.handle.number())
+        let known = map.remove(id)?;
+        known.handle.ended.cancel();
+        Some(known.handle.number())
     }
 
     fn spawn(&self, id: StreamName, spec: StreamSpec) -> StreamHandle {
@@ -199,9 +215,10 @@ impl Streams {
         let shared = Interest::clone(&interest);
         let answers_key_frames = spec.source.answers_key_frames();
         let is_published = spec.source == SourceSpec::Published;
-        tokio::spawn(Task::new(id.clone(), spec, receiver, sender, interest).run());
+        let ended = CancellationToken::new();
+        tokio::spawn(Task::new(id.clone(), spec, receiver, sender, interest).run(ended.clone()));
         let number = self.inner.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let interest = Arc::new(shared);
-        StreamHandle { id, number, commands, status, interest, answers_key_frames, is_published }
+        StreamHandle { id, number, commands, status, interest, answers_key_frames, is_published, ended }
     }
 }

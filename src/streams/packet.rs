@@ -20,7 +20,8 @@ pub enum Track {
 }
 
 /// What pictures are coded with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, serde::Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum VideoCodec {
     /// What cameras send. The only one that is brought into our own shape.
     #[default]
@@ -195,6 +196,10 @@ impl Clocks {
 /// A jump of the source's timestamps beyond this is a new clock, not a pause.
 const MAX_STEP: Duration = Duration::from_secs(10);
 
+/// A pause is never told to be longer than this: RTP timestamps have 32 bits, and receivers take a step of 2^31
+/// (6 h 37 min of video) or more for one back in time.
+const MAX_GAP: Duration = Duration::from_secs(3600);
+
 /// Puts a source's timestamps on a timeline without jumps: over reconnects, over a camera that sets its clock.
 #[derive(Debug)]
 pub struct Timeline {
@@ -240,7 +245,7 @@ impl Timeline {
         let jump = i64::from(step).unsigned_abs() > MAX_STEP.as_secs() * u64::from(self.clock);
         if self.restarted || jump {
             self.restarted = false;
-            let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
+            let elapsed = now.saturating_duration_since(last.at).min(MAX_GAP).as_secs_f64();
             // At least one tick of 40 ms: two frames must not share a timestamp.
             let ticks = ((elapsed * f64::from(self.clock)) as u64 as u32).max(self.clock / 25);
             self.offset = last.output.wrapping_add(ticks).wrapping_sub(input);

@@ -70,7 +70,12 @@ impl PublishedConnection {
         key_frames: Arc<dyn KeyFrames>,
     ) -> (Feed, Self) {
         let (sender, arrivals) = mpsc::channel(QUEUE);
-        let status = audio.map(|codec| AudioStatus { codec: codec.name().into(), playable: true });
+        let status = audio.map(|codec| AudioStatus {
+            codec: codec.name().into(),
+            playable: true,
+            silent: false,
+            passed: Some(codec),
+        });
         let offered = Offered { parameter_sets: Vec::new(), video, audio: status, audio_codec: audio };
         (Feed { arrivals: sender }, Self { arrivals, key_frames, last_request: None, offered })
     }

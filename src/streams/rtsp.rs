@@ -109,8 +109,12 @@ impl Described {
             _ => AudioCodec::Pcmu,
         });
         let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
-        let status = listed
-            .map(|index| AudioStatus { codec: self.tracks[index].codec.clone(), playable: audio.is_some() });
+        let status = listed.map(|index| AudioStatus {
+            codec: self.tracks[index].codec.clone(),
+            playable: audio_codec.is_some(),
+            silent: false,
+            passed: audio_codec,
+        });
         Offered { parameter_sets, video: Some(VideoCodec::H264), audio: status, audio_codec }
     }
 }

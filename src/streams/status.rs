@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::h264::parameters::VideoInfo;
+use super::packet::{AudioCodec, VideoCodec};
 
 /// Where a stream's source stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Default)]
@@ -35,8 +36,8 @@ pub struct Reason {
 /// The video track.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct VideoStatus {
-    /// `H264`, `VP8`, `VP9` or `AV1`.
-    pub codec: &'static str,
+    /// As `H264`, `VP8`, `VP9` or `AV1`.
+    pub codec: VideoCodec,
     /// From the SPS.
     #[serde(flatten)]
     pub info: Option<VideoInfo>,
@@ -71,6 +72,11 @@ pub struct AudioStatus {
     pub codec: String,
     /// Whether browsers can play it as it is.
     pub playable: bool,
+    /// Nothing has come of it for five seconds.
+    pub silent: bool,
+    /// The codec, if it is passed on.
+    #[serde(skip)]
+    pub passed: Option<AudioCodec>,
 }
 
 /// Everything about one stream.
@@ -99,7 +105,8 @@ pub struct StreamStatus {
 impl StreamStatus {
     /// Whether a viewer that joins now gets a picture.
     pub fn is_watchable(&self) -> bool {
-        let playable = self.video.is_some() || self.audio.as_ref().is_some_and(|audio| audio.playable);
+        let playable =
+            self.video.is_some() || self.audio.as_ref().is_some_and(|audio| audio.passed.is_some());
         self.state == State::Live && playable && self.problem.is_none()
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::SourceConnection;
@@ -20,10 +21,14 @@ use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO
 use super::published;
 use super::source::{Arrival, SourceError, SourceSpec};
 use super::status::{Reason, State, StreamStatus};
+use crate::compartment::{self, Panicked};
 use crate::names::StreamName;
 
 /// A live source without a packet for this long is dead.
 const STALL: Duration = Duration::from_secs(5);
+/// Bytes of the cached GOP of a source that sends a key frame when it is asked for one: browsers send one key frame
+/// and then none for minutes, and nobody wants to be shown minutes.
+pub const ANSWERING_GOP_CACHE: usize = 384 << 10;
 /// Between two updates of the measured figures.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -41,9 +46,11 @@ pub struct StreamSpec {
 }
 
 impl StreamSpec {
-    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 4 MiB cached.
+    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 4 MiB cached, of sources that answer
+    /// requests for key frames 384 KiB.
     pub fn new(source: SourceSpec, on_demand: bool) -> Self {
-        Self { source, on_demand, idle_timeout: Duration::from_secs(10), gop_cache: 4 << 20 }
+        let gop_cache = if source.answers_key_frames() { ANSWERING_GOP_CACHE } else { 4 << 20 };
+        Self { source, on_demand, idle_timeout: Duration::from_secs(10), gop_cache }
     }
 }
 
@@ -61,6 +68,9 @@ pub enum Command {
     KeyFrame,
     /// A publisher has come.
     Attach(Box<published::PublishedConnection>),
+    /// The source panics at its next packet: for tests.
+    #[cfg(debug_assertions)]
+    Sink,
 }
 
 /// Where the source stands.
@@ -84,7 +94,7 @@ impl Phase {
         match self {
             Self::Idle => std::future::pending().await,
             Self::Connecting(connecting) => Step::Connected(connecting.await),
-            Self::Live(live) => Step::Arrived(live.session.next().await),
+            Self::Live(live) => Step::Arrived(live.connection.next().await),
             Self::Waiting(until) => {
                 tokio::time::sleep_until((*until).into()).await;
                 Step::TryAgain
@@ -111,6 +121,11 @@ pub struct Task {
     shaped: Vec<Shaped>,
     /// What the source had when it was last connected: viewers have agreed to these.
     codecs: Option<(Option<VideoCodec>, Option<AudioCodec>)>,
+    /// A published picture has stopped.
+    video_paused: bool,
+    panics: u64,
+    #[cfg(debug_assertions)]
+    sinks: bool,
 }
 
 impl Task {
@@ -140,11 +155,15 @@ impl Task {
             idle_since: None,
             shaped: Vec::new(),
             codecs: None,
+            video_paused: false,
+            panics: 0,
+            #[cfg(debug_assertions)]
+            sinks: false,
         }
     }
 
-    /// Runs until all handles are gone.
-    pub async fn run(mut self) {
+    /// Runs until it is removed, or all handles are gone.
+    pub async fn run(mut self, ended: CancellationToken) {
         let reason = self.is_published().then(|| published::gone().reason());
         self.set_state(State::Idle, reason, None);
         let mut tick = tokio::time::interval(TICK);
@@ -154,7 +173,8 @@ impl Task {
             let flush = self.hub.deadline();
             let idle = self.idle_since.map(|since| since + self.spec.idle_timeout);
             tokio::select! {
-                step = self.phase.step() => self.take_step(step),
+                () = ended.cancelled() => return,
+                step = compartment::run_async(self.phase.step()) => self.contained(step),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
@@ -215,6 +235,17 @@ impl Task {
         self.hub.forget();
         self.video.restart();
         self.audio.restart();
+    }
+
+    /// Takes a step of the source; if the source panics, it fails like one that has an error, and is tried again.
+    fn contained(&mut self, step: Result<Step, Panicked>) {
+        let taken = step.and_then(|step| compartment::run(|| self.take_step(step)));
+        if let Err(panicked) = taken {
+            self.panics += 1;
+            error!(code = "internal", stream = %self.id, panics = self.panics, "the source is closed: {panicked}");
+            let error = SourceError::slowly("internal", "the source had an internal error");
+            self.fail(&error, Instant::now());
+        }
     }
 
     fn take_step(&mut self, step: Step) {
@@ -284,11 +315,13 @@ impl Task {
     }
 
     fn packet(&mut self, packet: &RtpIn, now: Instant) {
+        #[cfg(debug_assertions)]
+        assert!(!std::mem::take(&mut self.sinks), "a test has asked for this panic");
         let Phase::Live(live) = &mut self.phase else { return };
-        live.last_packet = now;
+        live.heard_of(packet.track, now);
         match packet.track {
             Track::Audio => {
-                let Some(codec) = live.session.offered().audio_codec else { return };
+                let Some(codec) = live.connection.offered().audio_codec else { return };
                 live.heard = true;
                 let timestamp = self.audio.map(packet.timestamp, now);
                 if !self.hub.has_clock(Track::Audio) {
@@ -312,6 +345,7 @@ impl Task {
     }
 
     fn video_packet(&mut self, packet: &RtpIn, now: Instant) {
+        self.video_paused = false;
         let Phase::Live(live) = &mut self.phase else { return };
         let Some(framer) = &mut live.framer else { return };
         live.meter.packet(now, packet.timestamp, packet.payload.len(), packet.lost);
@@ -394,10 +428,12 @@ impl Task {
                     self.attach(*session);
                 }
             }
+            #[cfg(debug_assertions)]
+            Command::Sink => self.sinks = true,
             Command::KeyFrame => {
                 if let Phase::Live(live) = &mut self.phase {
                     live.key_wanted = true;
-                    live.session.request_key_frame();
+                    live.connection.request_key_frame();
                 }
             }
         }
@@ -411,20 +447,32 @@ impl Task {
     fn tick(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.key_wanted {
-            live.session.request_key_frame();
+            live.connection.request_key_frame();
         }
         let Phase::Live(live) = &self.phase else { return };
+        let silent = live.silent_for(Track::Video, now);
         if self.is_published() {
-            // Whether a publisher is there is known from its connection; with all muted it sends nothing.
+            // A publisher that has muted all sends nothing, and is there all the same: its connection tells.
+            if silent.is_some_and(|silent| silent >= STALL) && !self.video_paused {
+                debug!(stream = %self.id, "the publisher's picture is paused");
+                self.video_paused = true;
+                // Whoever joins now must not be shown what was long ago.
+                self.hub.forget_video();
+            }
             if live.announced {
                 self.publish_live(now);
             }
             return self.announce_sound(now);
         }
-        let silent = now.duration_since(live.last_packet);
-        if silent >= STALL {
+        // Each track has its own watchdog: sound does not keep a picture alive that has frozen.
+        let patience = if live.announced { STALL } else { 2 * STALL };
+        if let Some(silent) = silent.filter(|silent| *silent >= patience) {
             let seconds = silent.as_secs();
-            let error = SourceError::soon("camera_silent", format!("no packet for {seconds} s"));
+            let error = SourceError::soon("camera_silent", format!("no picture for {seconds} s"));
+            return self.fail(&error, now);
+        }
+        if live.silent_for(Track::Audio, now).is_some_and(|silent| silent >= STALL) && live.framer.is_none() {
+            let error = SourceError::soon("camera_silent", "no sound for 5 s, and it has no picture");
             return self.fail(&error, now);
         }
         if live.announced {
@@ -444,6 +492,7 @@ impl Task {
     fn publish_live(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
         let (video, problem) = (live.video_status(now), live.problem());
+        let silent = live.silent_for(Track::Audio, now).is_some_and(|silent| silent >= STALL);
         self.modify(|status| {
             if status.state != State::Live {
                 status.since = Some(SystemTime::now());
@@ -452,6 +501,9 @@ impl Task {
             status.reason = None;
             status.retry_at = None;
             status.video = video;
+            if let Some(audio) = &mut status.audio {
+                audio.silent = silent;
+            }
             status.problem = problem;
         });
     }

@@ -202,7 +202,7 @@ async fn a_ticket_shows_one_camera_for_a_time() {
     let (status, ticket) = server.send(&server.http(), "POST", "/api/tickets", body).await;
     assert_eq!(status, 201);
     let token = ticket["token"].as_str().unwrap();
-    assert!(ticket["path"].as_str().unwrap().starts_with("/embed/camera/c?token="));
+    assert!(ticket["path"].as_str().unwrap().starts_with("/embed/camera/c#token="));
     let page = bearer(token);
     assert_eq!(page.get(server.url("/whep/camera/c")).send().await.unwrap().status(), 200);
     assert_eq!(page.get(server.url("/whep/camera/other")).send().await.unwrap().status(), 403);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::names::StreamName;
 use gatehouse::secret::Secret;
-use gatehouse::streams::packet::Track;
+use gatehouse::streams::packet::{Track, VideoCodec};
 use gatehouse::streams::status::State;
 use serde_json::json;
 use url::Url;
@@ -44,7 +44,7 @@ async fn pictures_and_sound_of_a_publisher_reach_viewers() {
     play_vp8(&mut publisher, 20, 10).await;
     until("live", || (server.status("stage").state == State::Live).then_some(())).await;
     let status = server.status("stage");
-    assert_eq!(status.video.as_ref().unwrap().codec, "VP8");
+    assert_eq!(status.video.as_ref().unwrap().codec, VideoCodec::Vp8);
     assert_eq!(status.audio.as_ref().unwrap().codec, "OPUS");
     let mut viewer = server.watch("stage").await;
     let first = viewer.video().await;

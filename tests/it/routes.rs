@@ -45,6 +45,9 @@ PUT /api/me/password                      13.....33
 GET /api/me/logins                        13....333
 DELETE /api/me/logins                     13....333
 DELETE /api/me/logins/{id}                134444333
+DELETE /api/me/credentials                13....333
+GET /api/me/tickets                       13....333
+DELETE /api/me/tickets/{id}               134444333
 GET /api/me/tokens                        13....333
 POST /api/me/tokens                       13....333
 DELETE /api/me/tokens/{id}                134444333
@@ -57,6 +60,9 @@ GET /api/admin/users/{name}/logins        133334334
 DELETE /api/admin/users/{name}/logins/{id} 133334334
 GET /api/admin/users/{name}/tokens        133334334
 DELETE /api/admin/users/{name}/tokens/{id} 133334334
+GET /api/admin/users/{name}/tickets       133334334
+DELETE /api/admin/users/{name}/tickets/{id} 133334334
+DELETE /api/admin/users/{name}/credentials 133334333
 GET /api/admin/groups                     13333.33.
 PUT /api/admin/groups/{name}              13333.33.
 DELETE /api/admin/groups/{name}           133334334
@@ -121,12 +127,19 @@ async fn everybody_gets_what_is_theirs() {
     let gone: Vec<_> = expected.keys().filter(|route| !found.contains_key(*route)).collect();
     assert!(gone.is_empty(), "not served any more: {gone:?}");
 
-    let callers = callers(&server).await;
+    let mut callers = callers(&server).await;
     let mut wrong = Vec::new();
-    // Logging out comes last: it ends what the others need.
-    let (last, first): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(route, _)| route == "POST /api/logout");
+    // What ends logins comes last, and last of all what ends everything: that is asked with new ones.
+    let endings = ["POST /api/logout", "DELETE /api/me/credentials"];
+    let (mut last, first): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(route, _)| endings.contains(&route.as_str()));
+    last.sort_by_key(|(route, _)| endings.iter().position(|ending| ending == route));
+    let mut server = server;
     for (route, path) in first.into_iter().chain(last) {
+        if route == endings[1] {
+            server = crate::support::server("").await;
+            callers = self::callers(&server).await;
+        }
         let method = reqwest::Method::from_bytes(route.split(' ').next().unwrap().as_bytes()).unwrap();
         let mut marks = String::new();
         for caller in &callers {

@@ -20,6 +20,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two transport-wide feedbacks: what libwebrtc does itself at usual rates.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Between two requests for a key frame: a lossy path must not turn into nothing but key frames.
+const KEY_FRAME_PAUSE: Duration = Duration::from_millis(500);
+
 /// See the module.
 pub struct Publisher {
     tracks: Vec<RtpReceiver>,
@@ -28,6 +31,7 @@ pub struct Publisher {
     /// Ours, in what we report.
     sender: u32,
     key_frame_wanted: bool,
+    last_key_frame_request: Option<Instant>,
     next_report: Instant,
     next_feedback: Instant,
     ended: bool,
@@ -51,6 +55,7 @@ impl Publisher {
             feed,
             sender,
             key_frame_wanted: false,
+            last_key_frame_request: None,
             next_report: now + REPORT_INTERVAL,
             next_feedback: now,
             ended: false,
@@ -130,7 +135,9 @@ impl Publisher {
             if !missing.is_empty() {
                 feedback.extend(rtcp::nack(self.sender, ssrc, &missing));
             }
-            if track.kind() == Track::Video && std::mem::take(&mut self.key_frame_wanted) {
+            let paused = self.last_key_frame_request.is_none_or(|at| now >= at + KEY_FRAME_PAUSE);
+            if track.kind() == Track::Video && paused && std::mem::take(&mut self.key_frame_wanted) {
+                self.last_key_frame_request = Some(now);
                 feedback.extend(rtcp::picture_loss(self.sender, ssrc));
             }
         }
@@ -226,6 +233,36 @@ mod tests {
         assert!(matches!(reports[..], [Feedback::Report { ssrc: 7, fraction_lost: 128, .. }]), "{reports:?}");
         drop(session);
         assert!(publisher.has_ended());
+    }
+
+    #[test]
+    fn key_frames_are_asked_for_twice_a_second_at_most() {
+        let start = Instant::now();
+        let (feed, _session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut publisher = Publisher::new(Some(track(96, None)), None, feed, start, 1);
+        let mut asked = 0;
+        for tick in 0..150u16 {
+            let now = start + Duration::from_millis(20) * u32::from(tick);
+            publisher.rtp(now, &packet(96, tick, 7, b"a"));
+            publisher.want_key_frame();
+            let said = publisher.poll(now).map(|said| rtcp::parse(&said)).unwrap_or_default();
+            asked += said.iter().filter(|said| matches!(said, Feedback::KeyFrame { .. })).count();
+        }
+        assert_eq!(asked, 6, "in three seconds");
+    }
+
+    #[test]
+    fn a_sequence_that_starts_over_on_one_ssrc_goes_on() {
+        let now = Instant::now();
+        let (feed, mut session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
+        let mut publisher = Publisher::new(Some(track(96, Some(97))), None, feed, now, 1);
+        for sequence in [50_000, 20_000, 20_001, 20_002] {
+            publisher.rtp(now, &packet(96, sequence, 7, &sequence.to_be_bytes()));
+        }
+        let found: Vec<_> = std::iter::from_fn(|| next(&mut session)).map(|packet| packet.lost).collect();
+        assert_eq!(found, [0, 1, 0]);
+        let report = rtcp::parse(&publisher.poll(now + Duration::from_secs(2)).unwrap());
+        assert!(matches!(report[0], Feedback::Report { fraction_lost: 0, .. }), "{report:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::media::session::negotiate::ReceiveTrack;
 use crate::rtp::ntp;
 use crate::rtp::packet::Rtp;
-use crate::rtp::reorder::Reorder;
+use crate::rtp::reorder::{self, Reorder};
 use crate::rtp::rtcp::ReportBlock;
 use crate::streams::packet::{RtpIn, Track};
 
@@ -33,6 +33,13 @@ pub struct RtpReceiver {
     dropped: bool,
 }
 
+fn new_reorder(kind: Track) -> Reorder<RtpIn> {
+    Reorder::new(match kind {
+        Track::Video => reorder::VIDEO_PATIENCE,
+        Track::Audio => reorder::AUDIO_PATIENCE,
+    })
+}
+
 #[derive(Default)]
 struct Counts {
     first: u64,
@@ -52,7 +59,7 @@ impl RtpReceiver {
             kind,
             settings,
             ssrc: None,
-            reorder: Reorder::default(),
+            reorder: new_reorder(kind),
             ready: VecDeque::new(),
             missing: BTreeMap::new(),
             counts: Counts::default(),
@@ -83,7 +90,7 @@ impl RtpReceiver {
             let Some(&[high, low]) = rtp.payload.first_chunk::<2>() else { return };
             rtp.sequence = u16::from_be_bytes([high, low]);
             rtp.payload = rtp.payload.slice(2..);
-        } else if self.ssrc != Some(rtp.ssrc) {
+        } else if self.ssrc != Some(rtp.ssrc) || self.reorder.restarts_at(rtp.sequence) {
             self.begin(rtp.ssrc, rtp.sequence);
         }
         if self.ssrc.is_none() {
@@ -101,11 +108,11 @@ impl RtpReceiver {
         self.take(now, rtp.sequence, packet);
     }
 
-    /// Another source, or the first one.
+    /// Another source, the first one, or one that has started over.
     fn begin(&mut self, ssrc: u32, sequence: u16) {
         self.dropped |= self.ssrc.is_some();
         self.ssrc = Some(ssrc);
-        self.reorder = Reorder::default();
+        self.reorder = new_reorder(self.kind);
         self.missing.clear();
         self.last_sender_report = None;
         let first = u64::from(sequence) + 0x1_0000;

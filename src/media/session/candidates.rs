@@ -114,18 +114,58 @@ fn in_container() -> bool {
     ["/.dockerenv", "/run/.containerenv"].iter().any(|file| std::path::Path::new(file).exists())
 }
 
-/// Reads the `a=candidate` value of a viewer's UDP candidate; names (mDNS) and TCP are left to the viewer's own
-/// checks, which reach us in any case.
-pub fn parse_remote(value: &str) -> Option<SocketAddr> {
+/// Reads the `a=candidate` value of a UDP candidate of `client`, if we may send checks there; names (mDNS) and TCP
+/// are left to the client's own checks, which reach us in any case.
+pub fn parse_remote(value: &str, client: IpAddr) -> Option<SocketAddr> {
     let fields: Vec<&str> = value.split_whitespace().take(8).collect();
     match fields[..] {
         [_, "1", transport, _, address, port, "typ", _] if transport.eq_ignore_ascii_case("udp") => {
             let address: IpAddr = address.parse().ok()?;
             let port: u16 = port.parse().ok()?;
-            let sane = port >= 1024 && !address.is_unspecified() && !address.is_multicast();
-            sane.then(|| SocketAddr::new(address, port))
+            let fits = port >= 1024 && may_name(client, address);
+            fits.then(|| SocketAddr::new(address, port))
         }
         _ => None,
+    }
+}
+
+/// Where an address can be reached from, the smallest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Scope {
+    Loopback,
+    Link,
+    Private,
+    Global,
+}
+
+/// `None` for addresses of which none is a host's.
+fn scope(address: IpAddr) -> Option<Scope> {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            match (a, b) {
+                (0 | 224.., _) => None,
+                _ if ip.is_loopback() => Some(Scope::Loopback),
+                _ if ip.is_link_local() => Some(Scope::Link),
+                // Shared address space of carriers (RFC 6598), too.
+                (100, 64..=127) => Some(Scope::Private),
+                _ if ip.is_private() => Some(Scope::Private),
+                _ => Some(Scope::Global),
+            }
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() || ip.is_multicast() => None,
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Scope::Loopback),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(Scope::Link),
+        IpAddr::V6(ip) if ip.is_unique_local() => Some(Scope::Private),
+        IpAddr::V6(_) => Some(Scope::Global),
+    }
+}
+
+/// Whether a client may have us send checks to an address: nobody reaches into a network that they are not in.
+fn may_name(client: IpAddr, address: IpAddr) -> bool {
+    match (scope(client), scope(address)) {
+        (_, None) | (None, _) => false,
+        (Some(client), Some(address)) => address >= client,
     }
 }
 
@@ -153,7 +193,7 @@ mod tests {
 
     #[test]
     fn remote_candidates() {
-        let parse = parse_remote;
+        let parse = |value| parse_remote(value, [198, 51, 100, 7].into());
         assert_eq!(parse("1 1 udp 5 192.0.2.1 5000 typ host"), Some(([192, 0, 2, 1], 5000).into()));
         assert!(parse("1 1 UDP 5 2001:db8::1 5000 typ srflx raddr 0.0.0.0 rport 0").is_some());
         for refused in [
@@ -165,6 +205,40 @@ mod tests {
             "",
         ] {
             assert_eq!(parse(refused), None, "{refused}");
+        }
+    }
+
+    /// Nobody has us send packets into networks that they cannot reach themselves.
+    #[test]
+    fn addresses_are_of_the_clients_own_kind() {
+        let named = [
+            "127.0.0.1",
+            "::1",
+            "169.254.1.1",
+            "fe80::1",
+            "192.168.1.5",
+            "100.64.3.3",
+            "fd00::5",
+            "192.0.2.9",
+        ];
+        let table = [
+            ("192.0.2.1", &["192.0.2.9"][..]),
+            ("::ffff:192.0.2.1", &["192.0.2.9"]),
+            ("10.0.0.9", &["192.168.1.5", "100.64.3.3", "fd00::5", "192.0.2.9"]),
+            ("fe80::7", &["169.254.1.1", "fe80::1", "192.168.1.5", "100.64.3.3", "fd00::5", "192.0.2.9"]),
+            ("127.0.0.1", &named),
+        ];
+        for (client, expected) in table {
+            let parse = |address: &&str| {
+                let line = format!("1 1 udp 5 {address} 5000 typ host");
+                parse_remote(&line, client.parse().unwrap()).is_some()
+            };
+            let found: Vec<&str> = named.into_iter().filter(parse).collect();
+            assert_eq!(found, expected, "{client}");
+        }
+        for nobody in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "240.0.0.1"] {
+            let line = format!("1 1 udp 5 {nobody} 5000 typ host");
+            assert_eq!(parse_remote(&line, [127, 0, 0, 1].into()), None, "{nobody}");
         }
     }
 }

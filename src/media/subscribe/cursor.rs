@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::media::subscribe::ring::Ring;
+use crate::streams::stream::ANSWERING_GOP_CACHE;
 
 /// The replayed GOP is spread over this time…
 const REPLAY_TIME: Duration = Duration::from_millis(200);
@@ -34,7 +35,7 @@ impl Replays {
 
     /// Of a source that answers requests: a second or two of picture.
     pub fn of_answering(repeatable: bool) -> Self {
-        let joining = 384 << 10;
+        let joining = ANSWERING_GOP_CACHE;
         Self { joining, asking: if repeatable { joining } else { 0 } }
     }
 }

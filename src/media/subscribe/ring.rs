@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::streams::packet::Packet;
+use crate::streams::stream::ANSWERING_GOP_CACHE;
 
 /// Packets that are kept in any case: some seconds of retransmission at usual rates.
 const MIN_PACKETS: usize = 1024;
@@ -16,9 +17,16 @@ const MAX_BYTES: usize = 64 << 20;
 /// A stream without a packet for this long has stopped.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Of a source that sends a key frame when it is asked for one, this is all: browsers make GOPs of minutes, which
+/// nobody is shown.
+const ANSWERING_PACKETS: usize = 1024;
+const ANSWERING_BYTES: usize = ANSWERING_GOP_CACHE;
+
 /// See the module. Places are packet indexes; `None` is a packet that was lost before us.
 #[derive(Default)]
 pub struct Ring {
+    /// Its source sends a key frame when it is asked for one.
+    answering: bool,
     packets: VecDeque<Option<Packet>>,
     base: u64,
     bytes: usize,
@@ -28,6 +36,11 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// An empty one. `answering`: the source sends a key frame when it is asked for one.
+    pub fn new(answering: bool) -> Self {
+        Self { answering, ..Self::default() }
+    }
+
     /// Something has arrived from the source.
     pub fn touch(&mut self, now: Instant) {
         self.last_arrival = Some(now);
@@ -66,9 +79,13 @@ impl Ring {
 
     fn evict(&mut self) {
         let needed_from = self.gop_start.unwrap_or(self.end());
+        let (packets, bytes) = match self.answering {
+            true => (ANSWERING_PACKETS, ANSWERING_BYTES),
+            false => (MAX_PACKETS, MAX_BYTES),
+        };
         while (self.packets.len() > MIN_PACKETS && self.base < needed_from)
-            || self.packets.len() > MAX_PACKETS
-            || self.bytes > MAX_BYTES
+            || self.packets.len() > packets
+            || self.bytes > bytes
         {
             if let Some(Some(old)) = self.packets.pop_front() {
                 self.bytes -= old.payload.len();
@@ -165,6 +182,17 @@ pub(super) mod tests {
         // A huge jump starts over.
         ring.push(packet(90_000, false));
         assert_eq!((ring.base(), ring.gop_start()), (90_000, None));
+    }
+
+    #[test]
+    fn a_browsers_endless_gop_is_bounded() {
+        let mut ring = Ring::new(true);
+        for index in 0..20_000 {
+            ring.push(packet(index, index == 0));
+            assert!(ring.packets.len() <= ANSWERING_PACKETS && ring.bytes <= ANSWERING_BYTES);
+        }
+        assert_eq!(ring.gop_start(), None, "whoever joins asks for a key frame");
+        assert!(ring.end() - ring.base() > 300);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::media::transport::srtp::{RtpProtector, SrtpError};
 /// Packets that can be retransmitted: a power of two.
 const HISTORY: usize = 1024;
 
+/// How far a replay goes back, in ticks: the longest GOPs that cameras have, ten minutes.
+const MAX_REPLAY: i32 = 600 * 90_000;
+
 /// What a sequence number stood for.
 #[derive(Clone, Copy, Default)]
 struct Sent {
@@ -92,7 +95,10 @@ impl OutTrack {
     fn outgoing_timestamp(&mut self, timestamp: u32) -> u32 {
         let outgoing = match self.last_timestamp {
             Some((input, output)) if input == timestamp => output,
-            Some((_, output)) if (timestamp.wrapping_sub(output) as i32) <= 0 => output.wrapping_add(1),
+            // Only as far as a replay can go: beyond that, 32 bits have wrapped around.
+            Some((_, output)) if (-MAX_REPLAY..=0).contains(&(timestamp.wrapping_sub(output) as i32)) => {
+                output.wrapping_add(1)
+            }
             _ => timestamp,
         };
         self.last_timestamp = Some((timestamp, outgoing));

@@ -15,6 +15,7 @@ use rtc::shared::TransportProtocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
+use crate::dtls_screen::Screen;
 use crate::media::session::negotiate::{DtlsRole, Fingerprint};
 use crate::media::transport::srtp::{Profile, SrtpContext};
 
@@ -62,6 +63,7 @@ pub struct DtlsTransport {
     endpoint: Endpoint,
     client_config: Option<Arc<HandshakeConfig>>,
     role: DtlsRole,
+    screen: Screen,
 }
 
 impl DtlsTransport {
@@ -103,7 +105,7 @@ impl DtlsTransport {
             DtlsRole::Server => (None, Some(config)),
         };
         let endpoint = Endpoint::new(PEER, TransportProtocol::UDP, server_config);
-        Ok(Self { provider, endpoint, client_config, role })
+        Ok(Self { provider, endpoint, client_config, role, screen: Screen::default() })
     }
 
     /// A way to the peer exists: a client begins. Does nothing the second time.
@@ -131,11 +133,13 @@ impl DtlsTransport {
             // Before our ClientHello nothing of the peer's can be an answer to it.
             return Ok(None);
         }
-        let events = self.endpoint.read(now, PEER, None, BytesMut::from(data))?;
+        let Some(admitted) = self.screen.admit(data) else { return Ok(None) };
+        let events = self.endpoint.read(now, PEER, None, BytesMut::from(&admitted[..]))?;
         let mut result = None;
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => {
+                    self.screen.connected();
                     result = Some(DtlsEvent::Connected(Box::new(self.session()?)));
                 }
                 EndpointEvent::PeerClosed => result = Some(DtlsEvent::Closed),

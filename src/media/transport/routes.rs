@@ -19,7 +19,8 @@ pub const MAX_SHARDS: usize = CHARACTERS.len();
 
 /// See the module.
 pub struct Routes {
-    addresses: RwLock<HashMap<SocketAddr, usize>>,
+    /// Proven addresses, and whose they are.
+    addresses: RwLock<HashMap<SocketAddr, (usize, SessionId)>>,
     sessions: RwLock<HashMap<SessionId, usize>>,
     /// At most one message for each session: bounded by their number.
     endings: UnboundedSender<SessionId>,
@@ -31,19 +32,29 @@ impl Routes {
         Self { addresses: RwLock::default(), sessions: RwLock::default(), endings }
     }
 
-    /// The shard of an address that has passed a check.
+    /// The shard of a proven address.
     pub fn by_address(&self, address: &SocketAddr) -> Option<usize> {
-        self.addresses.read().unwrap_or_else(PoisonError::into_inner).get(address).copied()
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(address).map(|(shard, _)| *shard)
     }
 
-    /// An address has passed a check.
-    pub fn add_address(&self, address: SocketAddr, shard: usize) {
-        self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert(address, shard);
+    /// A session has proven that an address is its own: from now on, whoever's it was before (a program that was
+    /// restarted and uses the same port).
+    pub fn add_address(&self, address: SocketAddr, shard: usize, owner: SessionId) {
+        self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert(address, (shard, owner));
     }
 
-    /// Its peer is gone.
-    pub fn remove_address(&self, address: &SocketAddr) {
-        self.addresses.write().unwrap_or_else(PoisonError::into_inner).remove(address);
+    /// An address is no longer this session's; nothing happens if it is another's by now.
+    pub fn remove_address(&self, address: &SocketAddr, owner: SessionId) {
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.get(address).is_some_and(|(_, session)| *session == owner) {
+            addresses.remove(address);
+        }
+    }
+
+    /// How many addresses are known.
+    pub fn addresses(&self) -> usize {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The shard of a session.
@@ -103,6 +114,20 @@ mod tests {
         }
         assert_eq!(shard_of(""), None);
         assert_eq!(shard_of("-x"), None);
+    }
+
+    #[test]
+    fn an_address_has_one_owner() {
+        let routes = Routes::new(tokio::sync::mpsc::unbounded_channel().0);
+        let (old, new) = (SessionId::random(), SessionId::random());
+        let address = ([192, 0, 2, 1], 5000).into();
+        routes.add_address(address, 0, old);
+        // The same program again, from the same port, on another shard.
+        routes.add_address(address, 1, new);
+        routes.remove_address(&address, old);
+        assert_eq!(routes.by_address(&address), Some(1));
+        routes.remove_address(&address, new);
+        assert_eq!((routes.by_address(&address), routes.addresses()), (None, 0));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::media::transport::path::{ConnectionId, Path, Via};
 
@@ -126,12 +127,15 @@ impl Default for ReceiveBuffers {
 pub struct TcpSender {
     frames: mpsc::UnboundedSender<Bytes>,
     backlog: Arc<AtomicUsize>,
+    proven: CancellationToken,
 }
 
 /// Its other end, for the task that writes.
 pub struct TcpOutgoing {
     frames: mpsc::UnboundedReceiver<Bytes>,
     backlog: Arc<AtomicUsize>,
+    /// Cancelled once a check with the right password has come.
+    pub proven: CancellationToken,
 }
 
 impl TcpSender {
@@ -139,7 +143,9 @@ impl TcpSender {
     pub fn new() -> (Self, TcpOutgoing) {
         let (sender, frames) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
-        (Self { frames: sender, backlog: backlog.clone() }, TcpOutgoing { frames, backlog })
+        let proven = CancellationToken::new();
+        let outgoing = TcpOutgoing { frames, backlog: backlog.clone(), proven: proven.clone() };
+        (Self { frames: sender, backlog, proven }, outgoing)
     }
 
     /// Whether so much waits that media should be left out.
@@ -198,6 +204,16 @@ impl Egress {
     /// It is gone.
     pub fn remove_tcp(&mut self, id: ConnectionId) {
         self.tcp.remove(&id);
+    }
+
+    /// What came on a path was made with the right password. A TCP connection's address cannot be forged: it stays
+    /// open as long as its peer exists.
+    pub fn tcp_is_proven(&self, via: Via) {
+        if let Via::Tcp(id) = via
+            && let Some(tcp) = self.tcp.get(&id)
+        {
+            tcp.proven.cancel();
+        }
     }
 
     /// Whether media for this path should be left out for now.

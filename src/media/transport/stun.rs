@@ -143,6 +143,14 @@ pub fn plain_answer(transaction: Transaction, mapped: SocketAddr) -> Option<Vec<
     ])
 }
 
+/// The transaction of a binding success response, without reading the rest of it.
+pub fn peek_response(data: &[u8]) -> Option<Transaction> {
+    let header = data.first_chunk::<20>()?;
+    // RFC 8489 §5: type, length, magic cookie, transaction.
+    (header[..2] == [1, 1] && header[4..8] == [0x21, 0x12, 0xa4, 0x42])
+        .then(|| *header.last_chunk::<12>().unwrap_or(&[0; 12]))
+}
+
 /// The user name of a binding request, without reading the rest of it: enough to find whose it is.
 pub fn peek_username(data: &[u8]) -> Option<&str> {
     if data.len() < 20 || data[..2] != [0, 1] {

@@ -1,14 +1,15 @@
 //! ICE over TCP (RFC 6544): a connection of the HTTP port whose first bytes were a framed check. Frames of
 //! RFC 4571 go to the shard that the check names; what the shard sends is written back.
 
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::CancellationToken;
 
-use crate::media::shard::Input;
+use crate::media::inbox::ShardHandle;
+use crate::media::shard::Control;
 use crate::media::transport::path::{ConnectionId, Path, Via};
 use crate::media::transport::routes;
 use crate::media::transport::socket::{TcpOutgoing, TcpSender};
@@ -18,24 +19,40 @@ use crate::media::transport::stun;
 const MAX_FRAME: usize = 4096;
 /// Consent checks come every few seconds; a connection without is dead.
 const READ_LIMIT: Duration = Duration::from_secs(40);
+/// Until a check with the right password must have come.
+const PROOF_LIMIT: Duration = Duration::from_secs(5);
 /// The kernel's own queue must be short: what waits in it cannot be taken back.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Serves a connection until either side ends it. `id` is its own for the life of the program.
-pub async fn serve(connection: TcpStream, id: ConnectionId, shards: &[SyncSender<Input>]) {
+/// Serves a connection until either side ends it, or its peer is gone. `id` is its own for the life of the program.
+/// `on_proof` is called once it has proven to belong to one of our sessions.
+pub async fn serve(
+    connection: TcpStream,
+    id: ConnectionId,
+    shards: &[ShardHandle],
+    on_proof: impl FnOnce() + Send,
+) {
     let Ok(remote) = connection.peer_addr() else { return };
     let _ = connection.set_nodelay(true);
     let _ = socket2::SockRef::from(&connection).set_send_buffer_size(SEND_BUFFER);
     let path = Path { remote, via: Via::Tcp(id), local: None };
     let (reader, writer) = connection.into_split();
     let (sender, outgoing) = TcpSender::new();
-    let mut reading = Reading { reader, path, id, sender: Some(sender), shard: None };
+    let proven = outgoing.proven.clone();
+    let mut reading = Reading { reader, path, id, sender: Some(sender), shard: None, proven: proven.clone() };
+    let proof = async {
+        if tokio::time::timeout(PROOF_LIMIT, proven.cancelled()).await.is_ok() {
+            on_proof();
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         () = reading.run(shards) => {}
         () = write(writer, outgoing) => {}
+        () = proof => {}
     }
     if let Some(shard) = reading.shard.and_then(|number| shards.get(number)) {
-        let _ = shard.try_send(Input::TcpClosed(id));
+        shard.control(Control::TcpClosed(id));
     }
 }
 
@@ -45,10 +62,11 @@ struct Reading {
     id: ConnectionId,
     sender: Option<TcpSender>,
     shard: Option<usize>,
+    proven: CancellationToken,
 }
 
 impl Reading {
-    async fn run(&mut self, shards: &[SyncSender<Input>]) {
+    async fn run(&mut self, shards: &[ShardHandle]) {
         loop {
             let frame = match tokio::time::timeout(READ_LIMIT, read_frame(&mut self.reader)).await {
                 Ok(Some(frame)) => frame,
@@ -60,12 +78,10 @@ impl Reading {
                 let Some(shard) = named.and_then(|number| shards.get(number)) else { return };
                 let Some(sender) = self.sender.take() else { return };
                 self.shard = named;
-                if shard.try_send(Input::TcpOpened(self.id, sender)).is_err() {
-                    return;
-                }
+                shard.control(Control::TcpOpened(self.id, sender));
             }
             if let Some(shard) = self.shard.and_then(|number| shards.get(number)) {
-                let _ = shard.try_send(Input::Datagram(self.path, frame));
+                shard.datagram(self.path, frame, self.proven.is_cancelled());
             }
         }
     }

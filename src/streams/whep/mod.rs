@@ -1,11 +1,15 @@
 //! Another WHEP server as a source: Gatehouse, MediaMTX, go2rtc. The only file that names `webrtc`, the async
-//! API: one peer connection that receives. Not the server side of WHEP; that is `http::whip_whep`.
+//! API: one peer connection that receives, on the sockets of `runtime`. Not the server side of WHEP; that is `http::whip_whep`.
+
+mod runtime;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use reqwest::redirect::Policy;
+use runtime::ScreenedRuntime;
 use tokio::sync::mpsc;
 use url::Url;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -14,11 +18,12 @@ use webrtc::peer_connection::{
     RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription, Registry,
     register_default_interceptors,
 };
+use webrtc::runtime::TokioRuntime;
 
-use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
-use super::source::{Arrival, Offered, Secret, SourceError};
-use super::status::AudioStatus;
-use crate::rtp::reorder::Reorder;
+use crate::rtp::reorder::{self, Reorder};
+use crate::streams::packet::{AudioCodec, RtpIn, Track, VideoCodec};
+use crate::streams::source::{Arrival, Offered, Secret, SourceError};
+use crate::streams::status::AudioStatus;
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_VP8,
 };
@@ -40,6 +45,8 @@ const PT_VP8: u8 = 97;
 const PT_OPUS: u8 = 111;
 /// Packets on their way from the peer connection to the stream.
 const QUEUE: usize = 1024;
+/// A larger answer is none: ours have 2 KiB.
+const MAX_ANSWER: usize = 256 * 1024;
 
 /// A WHEP session that delivers. Dropping it closes the connection and sends DELETE in the background.
 pub struct WhepConnection {
@@ -145,7 +152,12 @@ impl WhepConnection {
         let answer = closer.post(url, offer).await?;
         let audio_codec = audio_of(&answer);
         let video = video_of(&answer);
-        let audio = audio_codec.map(|codec| AudioStatus { codec: codec.name().into(), playable: true });
+        let audio = audio_codec.map(|codec| AudioStatus {
+            codec: codec.name().into(),
+            playable: true,
+            silent: false,
+            passed: Some(codec),
+        });
         let answer = RTCSessionDescription::answer(answer).map_err(|error| unusable(&error))?;
         closer.peer.set_remote_description(answer).await.map_err(|error| unusable(&error))?;
         let first = match tokio::time::timeout(CONNECT_LIMIT, received.recv()).await {
@@ -159,8 +171,8 @@ impl WhepConnection {
         let mut session = Self {
             events: received,
             key_frames,
-            video: Reorder::default(),
-            audio: Reorder::default(),
+            video: Reorder::new(reorder::VIDEO_PATIENCE),
+            audio: Reorder::new(reorder::AUDIO_PATIENCE),
             ready: std::collections::VecDeque::new(),
             last_request: None,
             offered: Offered { parameter_sets: Vec::new(), video, audio, audio_codec },
@@ -245,8 +257,11 @@ impl Closer {
         let response = request.send().await.map_err(|error| unreachable_server(&error))?;
         let status = response.status().as_u16();
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        self.resource = location.and_then(|location| url.join(location).ok());
-        let body = response.text().await.map_err(|error| unreachable_server(&error))?;
+        // Our DELETE carries the token: it goes to the origin that the token is for, and nowhere else.
+        self.resource = location
+            .and_then(|location| url.join(location).ok())
+            .filter(|resource| resource.origin() == url.origin());
+        let body = read_answer(response).await?;
         match status {
             200 | 201 => Ok(body),
             401 | 403 => {
@@ -256,6 +271,18 @@ impl Closer {
             _ => Err(SourceError::soon("camera_refused", format!("the server answers {status}"))),
         }
     }
+}
+
+async fn read_answer(mut response: reqwest::Response) -> Result<String, SourceError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable_server(&error))? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            let text = format!("the server's answer is larger than {} KiB", MAX_ANSWER / 1024);
+            return Err(SourceError::slowly("camera_protocol", text));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|_| SourceError::slowly("camera_protocol", "the answer is not UTF-8"))
 }
 
 impl Drop for Closer {
@@ -306,6 +333,7 @@ async fn build_peer(url: &Url, handler: Handler) -> Result<Arc<dyn PeerConnectio
         .with_media_engine(media)
         .with_interceptor_registry(registry)
         .with_handler(Arc::new(handler))
+        .with_runtime(Arc::new(ScreenedRuntime(TokioRuntime)))
         .with_udp_addrs(vec![SocketAddr::new(local_address(url), 0).to_string()]);
     let peer = Box::pin(builder.build()).await?;
     Ok(Arc::new(peer))
@@ -366,8 +394,15 @@ fn video_of(answer: &str) -> Option<VideoCodec> {
 fn http_client() -> Result<reqwest::Client, SourceError> {
     // Idempotent: reqwest is built without a TLS provider of its own, so that there is one in the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().user_agent("Gatehouse").connect_timeout(Duration::from_secs(5));
-    builder.build().map_err(|error| internal(&error))
+    let same_origin = Policy::custom(|attempt| match attempt.previous() {
+        [.., last] if last.origin() == attempt.url().origin() && attempt.previous().len() < 5 => {
+            attempt.follow()
+        }
+        // The answer with the redirect is what the caller gets: it has neither 200 nor 201.
+        _ => attempt.stop(),
+    });
+    let builder = reqwest::Client::builder().user_agent("Gatehouse").redirect(same_origin);
+    builder.connect_timeout(Duration::from_secs(5)).build().map_err(|error| internal(&error))
 }
 
 fn internal(error: &dyn std::fmt::Display) -> SourceError {

@@ -1,0 +1,125 @@
+//! The queues that lead to a shard. What must not be lost (sessions, answers, revocations) has its own, which never
+//! drops; media and datagrams are dropped where a shard is overloaded, each kind by itself: a flood of checks from
+//! strangers displaces neither pictures nor the reports of those who are connected.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::time::Duration;
+
+use crate::media::shard::Control;
+use crate::media::transport::path::Path;
+use crate::streams::packet::SharedBatch;
+
+/// Batches of streams: eight seconds of 30 frames a second of 32 cameras.
+const MEDIA: usize = 8192;
+/// Datagrams of proven addresses.
+const DATAGRAMS: usize = 4096;
+/// Datagrams of addresses that have proven nothing.
+const STRANGERS: usize = 512;
+
+/// A datagram and where it came from.
+pub type Datagram = (Path, Vec<u8>);
+/// Packets of a stream, by the number of its generation.
+pub type Media = (u64, SharedBatch);
+
+/// The sending side. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    /// Wakes the shard: it waits for this, whatever queue something is in.
+    bell: SyncSender<()>,
+    /// Unbounded, and bounded by those who write to it: each request and each session has a few messages at most.
+    control: Sender<Control>,
+    media: SyncSender<Media>,
+    datagrams: SyncSender<Datagram>,
+    strangers: SyncSender<Datagram>,
+}
+
+/// The receiving side, which a shard owns.
+pub struct Inbox {
+    bell: Receiver<()>,
+    /// What must not be lost.
+    pub control: Receiver<Control>,
+    /// Batches of streams.
+    pub media: Receiver<Media>,
+    /// Of proven addresses.
+    pub datagrams: Receiver<Datagram>,
+    /// Of all others.
+    pub strangers: Receiver<Datagram>,
+}
+
+/// Both sides of a shard's queues.
+pub fn queues() -> (ShardHandle, Inbox) {
+    let (bell, woken) = sync_channel(1);
+    let (control, controls) = channel();
+    let (media, medias) = sync_channel(MEDIA);
+    let (datagrams, known) = sync_channel(DATAGRAMS);
+    let (strangers, unknown) = sync_channel(STRANGERS);
+    let handle = ShardHandle { bell, control, media, datagrams, strangers };
+    (handle, Inbox { bell: woken, control: controls, media: medias, datagrams: known, strangers: unknown })
+}
+
+impl ShardHandle {
+    /// Sends what must arrive. `false` if the shard has ended.
+    pub fn control(&self, control: Control) -> bool {
+        let sent = self.control.send(control).is_ok();
+        self.wake();
+        sent
+    }
+
+    /// Sends a batch. `false` if there was no room for it.
+    pub fn media(&self, media: Media) -> bool {
+        let sent = self.media.try_send(media).is_ok();
+        self.wake();
+        sent
+    }
+
+    /// Sends a datagram, or drops it. `false` if the shard has ended.
+    pub fn datagram(&self, path: Path, data: Vec<u8>, proven: bool) -> bool {
+        let queue = if proven { &self.datagrams } else { &self.strangers };
+        let sent = queue.try_send((path, data));
+        self.wake();
+        !matches!(sent, Err(TrySendError::Disconnected(_)))
+    }
+
+    fn wake(&self) {
+        // A full bell has rung already.
+        let _ = self.bell.try_send(());
+    }
+}
+
+impl Inbox {
+    /// Waits until there may be something, or until the time is over. `false` if nobody can send any more.
+    pub fn wait(&self, limit: Duration) -> bool {
+        !matches!(self.bell.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SessionId;
+    use crate::media::transport::path::Via;
+    use crate::streams::packet::{Batch, Clocks};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_flood_of_one_kind_displaces_no_other() {
+        let (handle, inbox) = queues();
+        let path = Path { remote: ([192, 0, 2, 1], 9).into(), via: Via::Udp, local: None };
+        let batch = || Arc::new(Batch { packets: Vec::new(), replay: false, clocks: Clocks::default() });
+        for _ in 0..20_000 {
+            assert!(handle.datagram(path, vec![0], false));
+        }
+        assert!(handle.media((1, batch())) && handle.datagram(path, vec![1], true));
+        let full = (0..20_000).filter(|_| handle.media((1, batch()))).count();
+        assert_eq!(full, MEDIA - 1);
+        for _ in 0..20_000 {
+            assert!(handle.control(Control::Remove(SessionId::random())), "never dropped");
+        }
+        assert!(inbox.wait(Duration::ZERO));
+        assert_eq!(inbox.strangers.try_iter().count(), STRANGERS);
+        assert_eq!(inbox.datagrams.try_iter().map(|(_, data)| data[0]).collect::<Vec<_>>(), [1]);
+        assert_eq!(inbox.control.try_iter().count(), 20_000);
+        drop(handle);
+        assert!(!inbox.wait(Duration::from_secs(9)));
+    }
+}
