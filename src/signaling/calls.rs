@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::call::{Event, Reason, Side, State, Verdict, deadline, decide};
 use super::grants::{Direction, Grant};
-use super::message::event;
+use super::message::{Refused, event};
 use super::{Call, Core, DeviceKey, Output, is_connected};
 use crate::accounts::calls::CallRecord;
 use crate::accounts::permissions::Action;
@@ -36,15 +36,17 @@ impl Core {
         device: &DeviceKey,
         to: &str,
         video: bool,
-    ) -> Result<Value, &'static str> {
+    ) -> Result<Value, Refused> {
         let callee = to.to_lowercase();
         // Who may not know of somebody gets the same answer as for nobody.
         if callee == device.user || !self.may_see(&device.user, &callee) {
-            return Err("no_such_user");
+            return Err("no_such_user".into());
         }
         if !self.may_to(&device.user, |other| Action::Call(&other.person), &callee) {
-            return Err("call_forbidden");
+            return Err("call_forbidden".into());
         }
+        let too_many = |wait| Refused { code: "too_many_invitations", wait: Some(wait) };
+        self.limits.invite(now, &device.user, &callee).map_err(too_many)?;
         // Glare: they are calling us at this moment.
         let opposite = |call: &Call| {
             call.state == State::Ringing && call.caller.user == callee && call.callee_devices.contains(device)
@@ -54,20 +56,20 @@ impl Core {
             return Ok(json!({ "call": id, "merged": true }));
         }
         if self.busy_with(device).is_some() {
-            return Err("already_in_call");
+            return Err("already_in_call".into());
         }
         if !self.is_online(&callee) {
             self.note_missed(now, device, &callee, video);
-            return Err("callee_offline");
+            return Err("callee_offline".into());
         }
         if self.dnd.contains(&callee) {
             self.note_missed(now, device, &callee, video);
-            return Err("callee_dnd");
+            return Err("callee_dnd".into());
         }
         // One call may wait while another goes on; the next one finds the line busy.
         if self.calls.values().any(|call| call.state == State::Ringing && call.callee == callee) {
             self.note_missed(now, device, &callee, video);
-            return Err("callee_busy");
+            return Err("callee_busy".into());
         }
         let waiting = self.is_in_call(&callee);
         self.next_call += 1;
@@ -126,6 +128,9 @@ impl Core {
 
     /// A call that did not come about is in the history all the same.
     fn note_missed(&mut self, now: Instant, device: &DeviceKey, callee: &str, video: bool) {
+        if !self.limits.is_new_missed(now, &device.user, callee) {
+            return;
+        }
         self.next_call += 1;
         let missed = json!({ "call": self.next_call, "from": device.user, "display": self.display(&device.user), "video": video });
         self.push_all(now, callee, &event("call.missed", &missed));
@@ -271,6 +276,14 @@ impl Core {
         for device in std::iter::once(&call.caller).chain(&call.callee_devices) {
             self.push(now, device, event("call.ended", &body));
         }
+        let repeated = reason.is_missed() && !self.limits.is_new_missed(now, &call.caller.user, &call.callee);
+        self.tell_presence(now, &call.caller.user);
+        if call.accepted_at.is_some() {
+            self.tell_presence(now, &call.callee);
+        }
+        if repeated {
+            return;
+        }
         self.outputs.push(Output::Ended(CallRecord {
             call: id,
             caller: call.caller.user.clone(),
@@ -280,10 +293,6 @@ impl Core {
             reason: reason.as_str(),
             message,
         }));
-        self.tell_presence(now, &call.caller.user);
-        if call.accepted_at.is_some() {
-            self.tell_presence(now, &call.callee);
-        }
     }
 
     /// Ends calls whose state's time is over.

@@ -20,6 +20,8 @@ use crate::names::StreamName;
 const INPUTS: usize = 4096;
 /// Frames that wait for one socket. Whoever does not read them is cut off, and resumes.
 const OUTGOING: usize = 256;
+/// More calls than can have been going on at once.
+const RUNNING_CALLS: u64 = 10_000;
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -85,7 +87,9 @@ impl Switchboard {
     ) -> Result<Self, AccountError> {
         let (commands, received) = mpsc::channel(INPUTS);
         let (gone, lost) = mpsc::unbounded_channel();
-        let core = Core::new(Arc::new(directory(&accounts).await?), accounts.last_call().await?, config);
+        // Calls that were going on when the server before this one stopped are in no history, and keep their numbers.
+        let last_call = accounts.last_call().await? + RUNNING_CALLS;
+        let core = Core::new(Arc::new(directory(&accounts).await?), last_call, config);
         let driver = Driver { core, accounts, grants, sockets: HashMap::new() };
         tokio::spawn(driver.run(received, lost, stop));
         Ok(Self { commands, gone, next: Arc::default() })

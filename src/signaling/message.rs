@@ -1,6 +1,8 @@
 //! Frames as they stand on the wire, and nothing else: what a client may send, and how answers are written. JSON in
 //! text frames; see docs/signaling.md.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,6 +10,8 @@ use serde_json::{Value, json};
 const MAX_REQUEST_ID: usize = 64;
 /// The longest name of a device for people.
 const MAX_LABEL: usize = 64;
+/// The longest call that is believed, in seconds: a week.
+const MAX_TALKED: u64 = 7 * 86_400;
 /// The longest message of somebody who rejects a call.
 pub const MAX_MESSAGE: usize = 200;
 /// The largest SDP or candidate that is relayed.
@@ -39,6 +43,8 @@ pub enum Request {
         /// With picture.
         video: bool,
     },
+    /// To go on with a call over a restart of the server.
+    Claim(Claim),
     /// To take a call.
     Accept {
         /// Which.
@@ -106,6 +112,38 @@ pub enum Request {
         /// Theirs.
         payload: Value,
     },
+}
+
+/// A call that a device is in, and that a server after a restart does not know.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Claim {
+    /// Its number.
+    pub call: u64,
+    /// The login name of the other side.
+    pub peer: String,
+    /// Whether this side has called.
+    pub outgoing: bool,
+    /// With picture.
+    #[serde(default)]
+    pub video: bool,
+    /// Seconds since it was accepted.
+    #[serde(default)]
+    pub talked: u64,
+}
+
+/// Why a request is not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Stable.
+    pub code: &'static str,
+    /// Trying again helps after this time.
+    pub wait: Option<Duration>,
+}
+
+impl From<&'static str> for Refused {
+    fn from(code: &'static str) -> Self {
+        Self { code, wait: None }
+    }
 }
 
 /// The first frame.
@@ -180,6 +218,11 @@ fn request(kind: &str, body: Value) -> Result<Request, &'static str> {
             }
             let Body { to, video } = read(body)?;
             Ok(Request::Invite { to, video })
+        }
+        "call.claim" => {
+            let claim: Claim = read(body)?;
+            let fits = claim.talked <= MAX_TALKED && claim.peer.len() <= MAX_REQUEST_ID;
+            if fits { Ok(Request::Claim(claim)) } else { Err("bad_body") }
         }
         "call.signal" => {
             #[derive(Deserialize)]
@@ -261,10 +304,15 @@ pub fn event(kind: &str, body: &Value) -> Value {
 }
 
 /// The answer to a request, without its number.
-pub fn reply(id: &str, result: Result<Value, &'static str>) -> Value {
+pub fn reply(id: &str, result: Result<Value, Refused>) -> Value {
     match result {
         Ok(body) => json!({ "re": id, "ok": true, "body": body }),
-        Err(code) => json!({ "re": id, "ok": false, "error": { "code": code } }),
+        Err(Refused { code, wait: None }) => json!({ "re": id, "ok": false, "error": { "code": code } }),
+        Err(Refused { code, wait: Some(wait) }) => {
+            // Rounded up: whoever waits for so long is not refused again.
+            let seconds = wait.as_millis().div_ceil(1000) as u64;
+            json!({ "re": id, "ok": false, "error": { "code": code, "seconds": seconds } })
+        }
     }
 }
 

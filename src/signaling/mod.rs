@@ -10,8 +10,10 @@ mod calls;
 pub mod driver;
 pub mod grants;
 pub mod journal;
+mod limits;
 pub mod message;
 mod presence;
+mod restore;
 #[cfg(test)]
 mod tests;
 pub mod vocabulary;
@@ -27,7 +29,7 @@ use crate::token_bucket::TokenBucket;
 use call::{Reason, State};
 use grants::Grant;
 use journal::{Journal, REPLAY_TIME};
-use message::{BadFrame, Hello, Request, error, parse, reply};
+use message::{BadFrame, Hello, Refused, Request, error, parse, reply};
 pub use vocabulary::{Conn, Directory, Input, Member, Output};
 
 /// A connection has this long to say hello.
@@ -102,6 +104,13 @@ struct Call {
     held_by: Vec<String>,
 }
 
+impl Call {
+    /// Whether a device takes part.
+    fn has(&self, device: &DeviceKey) -> bool {
+        self.caller == *device || self.callee_devices.contains(device)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Core {
@@ -114,6 +123,13 @@ pub struct Core {
     cameras: BTreeMap<String, watch::Camera>,
     /// What every client is told at its beginning.
     config: Value,
+    limits: limits::Limits,
+    /// Set by the first input.
+    started: Option<Instant>,
+    /// Numbers of calls up to this one may be of the server before this one.
+    first_call: u64,
+    /// Sides of its calls that have come back.
+    restoring: BTreeMap<u64, restore::Waiting>,
     grants_changed: bool,
     news: presence::News,
     outputs: Vec<Output>,
@@ -123,7 +139,7 @@ impl Core {
     /// Nobody is there. Numbers of calls begin after `last_call`, so that they are not given twice over restarts.
     /// `config` is what every client is told at its beginning.
     pub fn new(directory: Arc<Directory>, last_call: u64, config: Value) -> Self {
-        Self { directory, next_call: last_call, config, ..Self::default() }
+        Self { directory, next_call: last_call, first_call: last_call, config, ..Self::default() }
     }
 
     /// What is granted now, if that has changed since it was last asked for.
@@ -139,6 +155,7 @@ impl Core {
 
     /// Takes what happened; returns what is to be done, in order.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        self.started.get_or_insert(now);
         match input {
             Input::Connected { conn, user, secret } => self.connected(now, conn, &user, secret),
             Input::Frame { conn, text } => self.frame(now, conn, &text),
@@ -162,7 +179,13 @@ impl Core {
         let sessions = self.sessions.values().filter_map(DeviceSession::deadline);
         let calls = self.calls.values().filter_map(|call| call::deadline(call.state, call.since));
         let watches = self.cameras.values().filter_map(watch::Camera::deadline);
-        hellos.chain(sessions).chain(calls).chain(watches).chain(self.news.deadline()).min()
+        hellos
+            .chain(sessions)
+            .chain(calls)
+            .chain(watches)
+            .chain(self.news.deadline())
+            .chain(self.claims_deadline())
+            .min()
     }
 
     fn connected(&mut self, now: Instant, conn: Conn, user: &str, secret: u128) {
@@ -291,7 +314,7 @@ impl Core {
         self.push(now, device, answer);
     }
 
-    fn act(&mut self, now: Instant, device: &DeviceKey, request: Request) -> Result<Value, &'static str> {
+    fn act(&mut self, now: Instant, device: &DeviceKey, request: Request) -> Result<Value, Refused> {
         if request != Request::Ping
             && let Some(session) = self.sessions.get_mut(device)
         {
@@ -308,27 +331,32 @@ impl Core {
                 Ok(json!({}))
             }
             Request::Invite { to, video } => self.invite(now, device, &to, video),
-            Request::Accept { call, hold } => self.accept(now, device, call, hold),
+            Request::Claim(claim) => Ok(self.claim(now, device, claim)?),
+            Request::Accept { call, hold } => Ok(self.accept(now, device, call, hold)?),
             Request::Reject { call, message } => {
-                self.on_call(now, device, call, call::Event::Reject, &json!(message))
+                Ok(self.on_call(now, device, call, call::Event::Reject, &json!(message))?)
             }
             Request::HangUp { call, failed } => {
                 let event = if failed { call::Event::Fail } else { call::Event::HangUp };
-                self.on_call(now, device, call, event, &Value::Null)
+                Ok(self.on_call(now, device, call, event, &Value::Null)?)
             }
             Request::Connected { call } => {
-                self.on_call(now, device, call, call::Event::Connected, &Value::Null)
+                Ok(self.on_call(now, device, call, call::Event::Connected, &Value::Null)?)
             }
             Request::Signal { call, payload } => {
-                self.on_call(now, device, call, call::Event::Signal, &payload)
+                Ok(self.on_call(now, device, call, call::Event::Signal, &payload)?)
             }
-            Request::Hold { call, held } => self.on_call(now, device, call, call::Event::Hold, &json!(held)),
+            Request::Hold { call, held } => {
+                Ok(self.on_call(now, device, call, call::Event::Hold, &json!(held))?)
+            }
             Request::Watch { to } => self.start_watching(now, device, &to),
             Request::StopWatching { to } => {
                 self.stop_watching(now, device, &to);
                 Ok(json!({}))
             }
-            Request::AnswerWatcher { watcher, allow } => self.answer_watcher(now, device, &watcher, allow),
+            Request::AnswerWatcher { watcher, allow } => {
+                Ok(self.answer_watcher(now, device, &watcher, allow)?)
+            }
             Request::StopBeingWatched { watcher } => {
                 self.stop_being_watched(now, device, watcher.as_deref());
                 Ok(json!({}))
@@ -427,6 +455,8 @@ impl Core {
             self.drop_session(now, &key, Reason::Lost);
         }
         self.expire_calls(now);
+        self.expire_claims(now);
+        self.limits.forget(now);
         self.expire_watches(now);
         self.flush_presence(now);
     }
@@ -437,6 +467,7 @@ impl Core {
             self.sockets.remove(&conn);
             self.outputs.push(Output::Close(conn, CLOSE_LOGIN_ENDED, "login_ended"));
         }
+        self.drop_claims(key);
         self.device_gone(now, key, reason);
         self.watch_device_gone(now, key);
         if !self.is_online(&key.user) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::grants::{Direction, Grant};
-use super::message::event;
+use super::message::{Refused, event};
 use super::{Core, DeviceKey, is_connected};
 use crate::accounts::permissions::Action;
 use crate::accounts::preferences::Consent;
@@ -74,16 +74,16 @@ impl Core {
         now: Instant,
         watcher: &DeviceKey,
         to: &str,
-    ) -> Result<Value, &'static str> {
+    ) -> Result<Value, Refused> {
         let user = to.to_lowercase();
         if user == watcher.user || !self.may_see(&watcher.user, &user) {
-            return Err("no_such_user");
+            return Err("no_such_user".into());
         }
         if !self.may_watch(&watcher.user, &user) {
-            return Err("watch_forbidden");
+            return Err("watch_forbidden".into());
         }
         if !self.is_online(&user) {
-            return Err("callee_offline");
+            return Err("callee_offline".into());
         }
         if let Some(camera) = self.cameras.get_mut(&user) {
             if let Some(watch) = camera.watches.iter_mut().find(|watch| watch.watcher == *watcher) {
@@ -92,12 +92,14 @@ impl Core {
                 return Ok(json!({ "stream": StreamName::user_camera(&user), "state": state }));
             }
             if camera.watches.len() >= MAX_WATCHERS {
-                return Err("too_many_watchers");
+                return Err("too_many_watchers".into());
             }
         }
         let by_list = self.is_listed(&watcher.user, &user);
         if !by_list {
             self.may_ask(&user)?;
+            let refused = |wait| Refused { code: "watch_refused_lately", wait: Some(wait) };
+            self.limits.ask(now, &watcher.user, &user).map_err(refused)?;
         }
         let watch = Watch {
             watcher: watcher.clone(),
@@ -115,7 +117,7 @@ impl Core {
             let goes_on =
                 camera.is_some_and(|camera| camera.watches.iter().any(|watch| watch.watcher == *watcher));
             if !goes_on {
-                return Err("camera_failed");
+                return Err("camera_failed".into());
             }
             return Ok(json!({ "stream": StreamName::user_camera(&user), "state": "granted" }));
         }
@@ -171,9 +173,11 @@ impl Core {
             return Err("watch_gone");
         }
         if !allow {
+            self.limits.refused(now, &watcher, &user);
             self.end_watches(now, &user, Some("refused"), asked);
             return Ok(json!({}));
         }
+        self.limits.allowed(&watcher, &user);
         // The one that answers publishes, unless another is at it already.
         let sessions = &self.sessions;
         let at_it = |key: &DeviceKey| is_connected(sessions, key);
