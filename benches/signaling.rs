@@ -1,10 +1,10 @@
-//! How signaling bears load: a benchmark, not a test. It makes accounts, starts the program on them with the first core
-//! (where `taskset` is there), and is its clients with the second: idle connections, ringing, relayed frames, and
+//! Signaling under load: a benchmark, not a test. It creates accounts, starts the server with them on the first core
+//! (if `taskset` is available), and runs the clients on the second: idle connections, ringing, relayed frames, and
 //! sockets that are cut.
 //!
 //!     cargo bench --bench signaling -- [--idle 10000] [--pairs 500] [--seconds 10]
 
-// A benchmark that cannot get what it needs has failed; its figures go to standard output.
+// A failed `unwrap` is a failed benchmark; the figures go to standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::process::{Child, Command, Stdio};
@@ -23,11 +23,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const PASSWORD: &str = "violet-41-kettle";
-/// Sockets of one user.
+/// Sockets per user.
 const DEVICES: usize = 8;
-/// The size of a relayed frame, as an SDP offer makes it.
+/// The size of a relayed frame, that of an SDP offer.
 const FRAME: usize = 1971;
-/// Frames of one connection each second.
+/// Frames per second and connection.
 const RATE: u64 = 10;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -36,7 +36,7 @@ struct Server {
     child: Child,
     port: u16,
     data: tempfile::TempDir,
-    /// A cookie for each user.
+    /// One cookie per user.
     cookies: Vec<String>,
 }
 
@@ -82,11 +82,11 @@ impl Server {
         self.answers().await;
     }
 
-    /// Seconds of processor time.
+    /// CPU time in seconds.
     fn cpu(&self) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
-        // Clock ticks are hundredths of a second on all of Linux.
+        // Clock ticks are 1/100 s on Linux.
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
 
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// The program, on the first core; this one goes to the second.
+/// Starts the server on the first core and moves this process to the second.
 fn launch(config: &std::path::Path, folder: &std::path::Path) -> Child {
     let program = env!("CARGO_BIN_EXE_gatehouse");
     let pinned = Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success());
@@ -157,7 +157,7 @@ impl Client {
         for (name, value) in headers {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        // Small buffers: ten thousand of these are in one process, too.
+        // Small buffers: this process has ten thousand of them, too.
         let config =
             tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default().read_buffer_size(4096);
         let (socket, _) =
@@ -198,7 +198,7 @@ impl Client {
     }
 }
 
-/// Milliseconds at parts of a sorted list.
+/// Percentiles of a list of milliseconds.
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     let at = |part: f64| values[((values.len() - 1) as f64 * part) as usize];
@@ -225,12 +225,12 @@ async fn idle(server: &Server, connections: usize) {
     });
     let sockets: Vec<Socket> = opening.buffer_unordered(64).collect().await;
     println!(
-        "{connections} connections of {} users who all see each other, opened in {:.1} s with {:.1} s of processor time",
+        "{connections} connections of {} users who all see each other, opened in {:.1} s with {:.1} s of CPU time",
         connections / DEVICES,
         start.elapsed().as_secs_f64(),
         server.cpu() - cpu
     );
-    // They read what comes, and answer pings.
+    // They read incoming frames and answer pings.
     let readers: Vec<_> = sockets
         .into_iter()
         .map(|mut socket| {
@@ -242,14 +242,14 @@ async fn idle(server: &Server, connections: usize) {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let now = server.resident();
     println!(
-        "idle: {now:.0} MB in all, {:.1} kB each ({before:.0} MB before), {:.1} % of a core",
+        "idle: {now:.0} MB in total, {:.1} kB each ({before:.0} MB before), {:.1} % of a core",
         (now - before) * 1e3 / connections as f64,
         (server.cpu() - cpu) * 10.0
     );
     readers.into_iter().for_each(|reader| reader.abort());
 }
 
-/// Calls for so many pairs; the time from the invitation to the ringing.
+/// Starts a call for each pair; measures the time from the invitation to ringing.
 async fn call(server: &Server, pairs: std::ops::Range<usize>) -> Vec<(Client, Client, u64)> {
     let mut calls = Vec::new();
     let mut rings = Vec::new();
@@ -263,7 +263,7 @@ async fn call(server: &Server, pairs: std::ops::Range<usize>) -> Vec<(Client, Cl
         bert.send("call.accept", &json!({ "call": call })).await;
         anna.event("call.accepted").await;
         bert.event("call.accepted").await;
-        // Otherwise it has 30 s for its media.
+        // Otherwise the call ends after 30 s without media.
         bert.send("call.connected", &json!({ "call": call })).await;
         anna.event("call.connected").await;
         calls.push((anna, bert, call));
@@ -272,7 +272,7 @@ async fn call(server: &Server, pairs: std::ops::Range<usize>) -> Vec<(Client, Cl
     calls
 }
 
-/// Both sides send at a steady rate; each frame has its number and when it went.
+/// Both sides send at a steady rate; each frame has its number and its send time.
 async fn relay(server: &Server, calls: Vec<(Client, Client, u64)>, seconds: u64) {
     let clock = Instant::now();
     let frames = seconds * RATE;
@@ -301,10 +301,10 @@ async fn relay(server: &Server, calls: Vec<(Client, Client, u64)>, seconds: u64)
         connections as u64 * RATE,
         spread(delays.clone())
     );
-    println!("processor time per 1,000 relayed frames: {:.1} ms", spent * 1e6 / delays.len() as f64);
+    println!("CPU time per 1,000 relayed frames: {:.1} ms", spent * 1e6 / delays.len() as f64);
 }
 
-/// Returns the delays, and the connection: cut while something is unread, it would take what it has sent with it.
+/// Returns the delays, and the connection: closing it with unread data would discard frames that it has sent.
 async fn talk(
     client: Client,
     call: u64,
@@ -321,7 +321,7 @@ async fn talk(
         for number in 0..frames {
             tick.tick().await;
             let at = clock.elapsed().as_nanos() as u64;
-            // By hand: the client must not be what is measured.
+            // Formatted by hand, so that the client does not dominate the measurement.
             let text = format!(
                 r#"{{"type":"call.signal","body":{{"call":{call},"payload":{{"at":{at},"n":{number},"sdp":"{filler}"}}}}}}"#
             );
@@ -346,7 +346,7 @@ async fn talk(
     (delays, sending.await.unwrap().reunite(input).unwrap())
 }
 
-/// A socket is cut while the other side goes on sending.
+/// Cuts a socket while the other side keeps sending.
 async fn recover(server: &Server) {
     let (mut anna, mut bert, call) = call(server, 0..1).await.pop().unwrap();
     let mut times = Vec::new();
@@ -369,7 +369,7 @@ async fn recover(server: &Server) {
     }
     anna.send("call.hangup", &json!({ "call": call })).await;
     bert.event("call.ended").await;
-    println!("a cut socket, until it is resumed and all that was missed is there: {}", spread(times));
+    println!("from a cut socket to a resumed session with all missed frames: {}", spread(times));
 }
 
 fn argument(name: &str, default: usize) -> usize {
@@ -389,7 +389,7 @@ async fn main() {
     let calls = call(&server, 1..pairs + 1).await;
     relay(&server, calls, seconds).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // From a fresh process, on the same accounts.
+    // In a fresh process, with the same accounts.
     server.start_again().await;
     idle(&server, connections).await;
 }

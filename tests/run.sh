@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that has to pass: installs what is missing, then format, lints, unit and integration tests, types of
-# the pages' scripts, browser tests. Needs the Rust toolchain, Node and Python.
+# Runs every check that has to pass: installs missing packages, then checks format and lints, and runs unit and
+# integration tests, type checks of the pages' scripts, and browser tests. Requires the Rust toolchain, Node and Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,8 @@ step() { printf '\n=== %s ===\n' "$*"; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# Chromium for the pages, and what puts certificates into its store; networks for the walk from one to another; GStreamer's RTSP server as a second opinion on cameras; a font with Chinese in it.
+# Chromium for the pages, NSS tools to add certificates to its store, a font with Chinese, iproute2 for the network
+# namespaces of the roaming test, and GStreamer's RTSP server as an independent camera implementation.
 install_packages() {
   local wanted=(chromium libnss3-tools fonts-noto-cjk fonts-dejavu-core iproute2 python3-gi gir1.2-gst-rtsp-server-1.0
     gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)

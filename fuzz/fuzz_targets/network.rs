@@ -1,4 +1,4 @@
-//! What anybody can send to the port: SDP, STUN, RTP, RTCP, frames of signaling. `cargo +nightly fuzz run network`
+//! Parsers of untrusted network input: SDP, STUN, RTP, RTCP, signaling frames. `cargo +nightly fuzz run network`
 #![no_main]
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! H.264 payloads as a hostile camera might send them. `cargo +nightly fuzz run shape`
+//! H.264 payloads from a hostile camera. `cargo +nightly fuzz run shape`
 #![no_main]
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let mut out = Vec::new();
     let mut rest = data;
     let mut timestamp = 0;
-    // Each packet: a byte of flags, two of length, the payload.
+    // Each packet: one byte of flags, two bytes of length, the payload.
     while let [flags, high, low, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
         let (payload, behind) = tail.split_at(length);

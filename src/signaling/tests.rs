@@ -92,6 +92,14 @@ fn nobody_answers_or_the_caller_gives_up() {
     > anna/a call.hangup {"call":2}
     anna/a < call.ended {"call":2,"message":"","missed":true,"reason":"cancelled"}
     bert/b < call.ended {"call":2,"message":"","missed":true,"reason":"cancelled"}
+    anna/a < ok {}
+    > anna/a waits 60
+    > anna/a call.invite {"to":"bert"}
+    bert/b < call.incoming {"auto":false,"call":3,"display":"ANNA","from":"anna","video":false,"waiting":false}
+    anna/a < ok {"call":3,"waiting":false}
+    > anna/a call.hangup {"call":3}
+    anna/a < call.ended {"call":3,"message":"","missed":true,"reason":"cancelled"}
+    bert/b < call.ended {"call":3,"message":"","missed":true,"reason":"cancelled"}
     history anna bert cancelled
     anna/a < ok {}
 "#,
@@ -277,6 +285,90 @@ fn what_was_missed_takes_one_place_in_the_queue() {
 }
 
 #[test]
+fn invitations_without_end_are_refused_and_are_one_entry() {
+    let mut world = World::with("anna/a");
+    for _ in 0..14 {
+        world.send("anna/a", "call.invite", &json!({ "to": "carl" }));
+    }
+    let log = world.log();
+    assert_eq!(log.matches("callee_offline").count(), 12, "{log}");
+    assert_eq!(log.matches("too_many_invitations").count(), 2, "{log}");
+    assert_eq!(world.ended.len(), 1, "one missed call");
+    world.pass(Duration::from_secs(5));
+    world.play("> anna/a call.invite {\"to\":\"carl\"}\nanna/a < error \"callee_offline\"\n");
+}
+
+#[test]
+fn hold_without_a_word_resumes_nothing() {
+    let mut world = World::with("anna/a bert/desk bert/phone");
+    world.play(ACCEPTED);
+    world.play(
+        r#"
+    > anna/a call.hold {"call":1,"held":true}
+    bert/phone < call.held {"call":1,"held":true}
+    anna/a < ok {}
+    > anna/a call.hold {"call":1}
+    anna/a < error "bad_body"
+"#,
+    );
+}
+
+/// A world whose server has just been restarted: calls up to number 100 may be of the one before.
+fn restarted(names: &str) -> World {
+    let mut world = World::new();
+    world.core = Core::new(directory(), 100, Value::Null);
+    for name in names.split_whitespace() {
+        world.connect(name, false);
+    }
+    world.log();
+    world
+}
+
+#[test]
+fn a_call_outlives_a_restart_of_the_server() {
+    let mut world = restarted("anna/a bert/phone");
+    world.play(
+        r#"
+    > bert/phone call.claim {"call":17,"peer":"Anna","outgoing":false,"video":true,"talked":100}
+    bert/phone < ok {"call":17,"state":"waiting"}
+    > anna/a call.claim {"call":17,"peer":"bert","outgoing":true,"video":true,"talked":90}
+    anna/a < call.restored {"call":17}
+    bert/phone < call.restored {"call":17}
+    anna/a < ok {"call":17,"state":"active"}
+    > anna/a call.signal {"call":17,"payload":"x"}
+    bert/phone < call.signal {"call":17,"payload":"x"}
+    anna/a < ok {}
+    > bert/phone call.hangup {"call":17}
+    anna/a < call.ended {"call":17,"message":"","missed":false,"reason":"hangup"}
+    bert/phone < call.ended {"call":17,"message":"","missed":false,"reason":"hangup"}
+    history anna bert hangup
+    bert/phone < ok {}
+"#,
+    );
+    assert_eq!(world.ended[0].talked, Some(Duration::from_secs(100)));
+}
+
+#[test]
+fn a_call_whose_other_side_does_not_come_back_is_lost() {
+    let mut world = restarted("anna/a carl/c");
+    world.play(
+        r#"
+    > anna/a call.claim {"call":17,"peer":"bert","outgoing":true}
+    anna/a < ok {"call":17,"state":"waiting"}
+    > carl/c call.claim {"call":17,"peer":"anna","outgoing":false}
+    carl/c < error "call_gone"
+    > anna/a call.claim {"call":101,"peer":"bert","outgoing":true}
+    anna/a < error "call_gone"
+    > anna/a waits 60
+    anna/a < call.ended {"call":17,"message":"","missed":false,"reason":"lost"}
+    history anna bert lost
+    > anna/a call.claim {"call":18,"peer":"bert","outgoing":true}
+    anna/a < error "call_gone"
+"#,
+    );
+}
+
+#[test]
 fn abuse_ends_that_socket_alone() {
     let mut world = World::with("anna/a bert/b");
     let conn = world.sockets["anna/a"];
@@ -363,6 +455,11 @@ proptest! {
                 11 | 12 => world.send(name, "watch.start", &json!({ "to": to })),
                 13 => world.send(name, "watch.answer", &json!({ "watcher": to, "allow": seconds % 4 != 0 })),
                 14 => world.send(name, "watch.stop", &json!({ "to": to })),
+                15 if number % 2 == 0 => world.send(
+                    name,
+                    "call.claim",
+                    &json!({ "call": number, "peer": to, "outgoing": seconds % 2 == 0 }),
+                ),
                 15 => world.send(name, "watched.failed", &json!({ "code": "camera_none" })),
                 16 => world.send(name, "watched.stop", &json!({})),
                 _ => world.pass(Duration::from_secs(seconds)),

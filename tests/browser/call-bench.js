@@ -1,13 +1,13 @@
-// How long it takes between people in two browsers on one machine. A benchmark, not a test:
+// Connection times between people, in two browsers on one machine. A benchmark, not a test:
 //   GATEHOUSE_BIN=… node call-bench.js [ROUNDS]
-// From the press of "Accept" to the first picture of the other side, directly and through the server; from "Watch",
-// allowed by a rule, to the first picture.
+// Measures from the click on "Accept" to the first video frame of the other side, directly and through the server; and
+// from "Watch", allowed by a rule, to the first video frame.
 import { accept, call, fakeBrowser, incoming, person, press, silent } from "./people.js";
 import { gatehouse, until } from "./support.js";
 
 const rounds = Number(process.argv[2] ?? 10);
 
-/** Milliseconds from an event in one page (`begin`) to the first picture in another, by the machine's one clock. */
+/** Milliseconds from an event in one page (`begin`) to the first video frame in another; both use the system clock. */
 async function measure(page, selector, begin) {
   const seen = page.evaluate(
     (selector) =>
@@ -25,7 +25,7 @@ async function measure(page, selector, begin) {
   return (await seen) - start;
 }
 
-/** Presses a button, and returns when that was. */
+/** Clicks a button, and returns the time of the click. */
 const pressed = (page, selector) =>
   page.locator(selector).evaluate((button) => {
     const now = Date.now();
@@ -52,7 +52,7 @@ for (const media of ["auto", "server"]) {
     await a.locator("[data-hangup]").click();
     await Promise.all([silent(a), silent(b)]);
   }
-  tell(`accept to first picture, ${media === "auto" ? "directly" : "through the server"}`, calls);
+  tell(`accept to first frame, ${media === "auto" ? "directly" : "through the server"}`, calls);
   if (media === "auto") {
     await b.locator("#reach select").first().selectOption("user:anna");
     await b.locator("#reach .notice.good").waitFor();
@@ -62,7 +62,7 @@ for (const media of ["auto", "server"]) {
       await a.keyboard.press("Escape");
       await until("the camera is off", () => b.evaluate(() => globalThis.desk.watched.stream === null));
     }
-    tell("watch to first picture, by a rule", watches);
+    tell("watch to first frame, by a rule", watches);
   }
   await Promise.all(browsers.map((browser) => browser.close()));
   await server.stop();

@@ -1,10 +1,10 @@
-// Calls between people in real browsers: ringing, answering, every way in which it ends, media by both routes.
+// Calls between people in real browsers: ringing, answering, all kinds of endings, media by both routes.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { accept, call, fakeBrowser, hears, incoming, loudest, over, person, press, seeAndHear, seesGreen, silent, talking, there } from "./people.js";
 import { PASSWORD, gatehouse, openPage, until } from "./support.js";
 
-/** What a socket that is cut, a page that is left and a stream that has ended may log. */
+/** Console errors that are expected when a socket is cut, a page is left or a stream has ended. */
 const expected = /Failed to load resource|WebSocket connection/;
 
 describe("between people", () => {
@@ -21,7 +21,7 @@ describe("between people", () => {
     await server.stop();
   });
 
-  /** Two people, each in a browser of their own, who do not know what the last test has left. */
+  /** Two people, each in their own browser, with no state left over from the previous test. */
   async function two(t, options = {}) {
     const [anna, bert] = await Promise.all([person(first, server, "anna"), person(second, server, "bert", options)]);
     const close = () => Promise.all([anna.close(), bert.close()]);
@@ -29,13 +29,13 @@ describe("between people", () => {
     return { anna, bert, a: anna.page, b: bert.page };
   }
 
-  test("a call: it rings, is accepted, both see and hear each other, and hang up", async (t) => {
+  test("a call rings, is accepted, both see and hear each other, and hang up", async (t) => {
     const { anna, bert, a, b } = await two(t, { path: "/" });
     await call(a, "bert");
     await a.locator("[data-calling]").getByText("It rings…").waitFor();
     await incoming(b);
     assert.match(await b.title(), /anna is calling|Gatehouse/);
-    await until("the title tells of it", async () => /anna is calling/.test(await b.title()));
+    await until("the title announces the call", async () => /anna is calling/.test(await b.title()));
     await accept(b);
     await Promise.all([talking(a), talking(b)]);
     await seeAndHear(a, b);
@@ -65,14 +65,14 @@ describe("between people", () => {
     await hears(b);
     await a.locator("[data-tool=camera]").click();
     await b.locator(".call-faceless").waitFor();
-    assert.equal(await a.evaluate(() => globalThis.desk.calls.current.local.camera), null, "the camera is let go");
+    assert.equal(await a.evaluate(() => globalThis.desk.calls.current.local.camera), null, "the camera is released");
     await a.locator("[data-tool=camera]").click();
     await b.locator(".call-faceless").waitFor({ state: "detached" });
     await seesGreen(b, ".call-face video");
     await a.locator("[data-hangup]").click();
   });
 
-  test("a screen is shared beside the camera", async (t) => {
+  test("a screen is shared in addition to the camera", async (t) => {
     const { a, b } = await two(t);
     await call(a, "bert");
     await incoming(b);
@@ -101,7 +101,7 @@ describe("between people", () => {
     await tablet.close();
   });
 
-  test("rejected with a word, given up, missed with a badge, called back", async (t) => {
+  test("rejected with a message, cancelled, missed with a badge, called back", async (t) => {
     const { a, b } = await two(t);
     await press(a, "bert", "call-sound");
     await incoming(b);
@@ -126,7 +126,7 @@ describe("between people", () => {
     await a.locator("[data-hangup]").click();
   });
 
-  test("busy, do not disturb, not there", async (t) => {
+  test("busy, do not disturb, offline", async (t) => {
     const { a, b } = await two(t);
     const carl = await person(first, server, "carl");
     const admin = await person(first, server, "admin");
@@ -134,13 +134,13 @@ describe("between people", () => {
     await incoming(b);
     await accept(b);
     await Promise.all([talking(a), talking(b)]);
-    // A second call waits; the third finds the line busy.
+    // A second call waits; the third is refused as busy.
     await call(carl.page, "bert");
     await carl.page.locator("[data-calling]").getByText("In another call").waitFor();
     await b.locator("[data-incoming]").getByText("while you are in a call").waitFor();
     await call(admin.page, "bert");
     await over(admin.page, "callee_busy");
-    // Hold the first, talk to the second, and back.
+    // Put the first on hold, talk to the second, and switch back.
     await b.getByRole("button", { name: "Hold and accept" }).click();
     await talking(carl.page);
     await a.getByText("The other side has put the call on hold").waitFor();
@@ -158,20 +158,20 @@ describe("between people", () => {
     await b.locator("#dnd").uncheck();
     await a.locator('[data-person="bert"][data-state="free"]').waitFor();
     await bye(b);
-    await until("he is seen to be gone", async () => (await a.locator('[data-person="bert"]').getAttribute("data-state")) === "offline");
+    await until("he is shown as offline", async () => (await a.locator('[data-person="bert"]').getAttribute("data-state")) === "offline");
     assert.equal(await a.locator('[data-person="bert"] [data-call-video]').isDisabled(), true);
     await carl.close();
     await admin.close();
   });
 
-  /** Logs out by the page. */
+  /** Logs out in the page. */
   async function bye(page) {
     await page.goto(`${server.url}/account`);
     await page.getByRole("button", { name: "Log out" }).click();
     await page.waitForURL("**/login");
   }
 
-  test("opposite calls at the same moment become one", async (t) => {
+  test("simultaneous calls to each other become one", async (t) => {
     const { a, b } = await two(t);
     await Promise.all([a, b].map((page) => page.evaluate(() => void globalThis.desk.calls.invite(globalThis.desk.me.name === "anna" ? "bert" : "anna", true))));
     await Promise.all([talking(a), talking(b)]);
@@ -181,9 +181,9 @@ describe("between people", () => {
     await silent(b);
   });
 
-  test("without a direct way the call goes through the server, by itself", async (t) => {
+  test("without a direct connection the call goes through the server automatically", async (t) => {
     const { anna, bert, a, b } = await two(t);
-    // As behind a firewall: no candidate of the other browser is ever of use. The server's are in its answers.
+    // As behind a firewall: no candidate of the other browser is usable. The server's candidates are in its answers.
     for (const page of [a, b]) await page.evaluate(() => { RTCPeerConnection.prototype.addIceCandidate = async () => {}; });
     await call(a, "bert");
     await incoming(b);
@@ -195,7 +195,7 @@ describe("between people", () => {
     await until("nothing is heard", async () => (await loudest(b, 2_500)) < 0.001);
     await a.locator("[data-tool=screen]").click();
     await until("the screen is seen", () => b.locator(".call-board video").evaluate((video) => video.videoWidth > 0 && video.getVideoPlaybackQuality().totalVideoFrames > 3));
-    // The other page is loaded anew: it joins by the same route.
+    // The other page is reloaded: it rejoins by the same route.
     b.once("dialog", (dialog) => dialog.accept());
     await b.reload();
     await b.locator("[data-rejoin]").click();
@@ -208,7 +208,7 @@ describe("between people", () => {
     bert.check(expected);
   });
 
-  test("a direct connection that is lost and does not come back goes on through the server", async (t) => {
+  test("a call whose direct connection is lost for good continues through the server", async (t) => {
     const { a, b } = await two(t);
     await call(a, "bert");
     await incoming(b);
@@ -226,7 +226,7 @@ describe("between people", () => {
     await silent(a);
   });
 
-  test("a microphone that is pulled out is no lost connection", async (t) => {
+  test("unplugging a microphone is not treated as a lost connection", async (t) => {
     const { a, b } = await two(t);
     await press(a, "bert", "call-sound");
     await incoming(b);
@@ -239,7 +239,7 @@ describe("between people", () => {
       calls.addEventListener("change", () => globalThis.states.add(calls.current?.state));
     });
     await a.evaluate(() => {
-      // The next one takes its time to open.
+      // The next microphone is slow to open.
       navigator.mediaDevices.getUserMedia = () => new Promise(() => {});
       const { audio } = globalThis.desk.calls.current.local;
       audio.stop();
@@ -248,13 +248,13 @@ describe("between people", () => {
     await b.locator(".call-note").getByText("The other side is muted").waitFor();
     const looks = () => b.evaluate(() => globalThis.desk.calls.current.looks);
     const before = await looks();
-    await until("it was looked at for longer than a lost way takes", async () => (await looks()) > before + 12);
+    await until("the check for a lost connection has run long enough", async () => (await looks()) > before + 12);
     assert.deepEqual(await b.evaluate(() => [...globalThis.states]), ["connected"]);
     await a.locator("[data-hangup]").click();
     await silent(b);
   });
 
-  test("signaling that is cut in mid-call does not end it, and what was missed arrives", async (t) => {
+  test("losing the signaling connection in mid-call does not end it, and missed frames arrive", async (t) => {
     const { a, b } = await two(t);
     await call(a, "bert");
     await incoming(b);
@@ -266,11 +266,11 @@ describe("between people", () => {
       globalThis.frames = globalThis.desk.people;
       globalThis.desk.line.socket.close(4999);
     });
-    // While the line is down: what anna does now must be told to bert later.
+    // While the connection is down: bert must learn later what anna does now.
     await a.locator("[data-tool=mute]").click();
     await b.locator(".call-note").getByText("The other side is muted").waitFor();
     await there(b);
-    assert.equal(await b.evaluate(() => globalThis.frames === globalThis.desk.people), true, "resumed, not begun anew");
+    assert.equal(await b.evaluate(() => globalThis.frames === globalThis.desk.people), true, "resumed, not a new session");
     assert.equal(await b.locator(".call").getAttribute("data-call"), id);
     await talking(b);
     await a.locator("[data-tool=mute]").click();
@@ -299,7 +299,7 @@ describe("between people", () => {
   test("a call is answered over an open dialog", async (t) => {
     const { a, b } = await two(t);
     await b.getByRole("button", { name: "Camera and microphone" }).click();
-    await until("one sees oneself", () => b.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
+    await until("the preview is shown", () => b.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
     await call(a, "bert");
     await incoming(b);
     await accept(b);
@@ -330,7 +330,7 @@ describe("between people", () => {
     await silent(a);
   });
 
-  test("an intercom accepts by itself, and says so", async (t) => {
+  test("an intercom accepts automatically, and shows it", async (t) => {
     const { a, b } = await two(t);
     await b.goto(`${server.url}/account`);
     await b.locator("#reach select").last().selectOption("user:anna");
@@ -346,7 +346,7 @@ describe("between people", () => {
     await b.locator("#reach .notice.good").waitFor();
   });
 
-  test("devices that the browser denies: what is wrong and what helps is said", async () => {
+  test("devices that the browser denies: the page says what is wrong and what helps", async () => {
     const denied = await fakeBrowser(["--deny-permission-prompts"]);
     const table = [
       ["NotAllowedError", "media_blocked", "Click the icon at the left of the address"],
@@ -370,14 +370,14 @@ describe("between people", () => {
     await denied.close();
   });
 
-  test("the check before the first call shows and measures, and only then it rings", async () => {
+  test("the device check before the first call shows and measures, and it rings only afterwards", async () => {
     const bert = await person(second, server, "bert");
     const anna = await openPage(first, server, { user: "anna" });
     await anna.page.goto(`${server.url}/people`);
     await there(anna.page);
     await call(anna.page, "bert");
-    await until("one sees oneself", () => anna.page.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
-    await until("the bar moves", async () => (await anna.page.locator("[data-level]").evaluate((meter) => meter.value)) > 0.01);
+    await until("the preview is shown", () => anna.page.locator(".check-mirror video").evaluate((video) => video.videoWidth > 0));
+    await until("the level meter moves", async () => (await anna.page.locator("[data-level]").evaluate((meter) => meter.value)) > 0.01);
     assert.equal(await bert.page.locator("[data-incoming]").count(), 0);
     await anna.page.locator("[data-go]").click();
     await incoming(bert.page);
@@ -399,8 +399,8 @@ test("calls that always go through the server", async () => {
   await Promise.all([talking(anna.page, "server"), talking(bert.page, "server")]);
   await hears(anna.page);
   await hears(bert.page);
-  assert.equal(await bert.page.evaluate(() => globalThis.desk.calls.current.local.camera), null, "sound only");
-  // A picture can be added to what began with sound alone.
+  assert.equal(await bert.page.evaluate(() => globalThis.desk.calls.current.local.camera), null, "audio only");
+  // Video can be added to a call that began with audio only.
   await anna.page.locator("[data-tool=camera]").click();
   await seesGreen(bert.page, ".call-face video");
   await chromium.close();

@@ -1,4 +1,4 @@
-// Both languages have the same keys and the same placeholders, and every key that the scripts name exists.
+// Checks that both languages have the same keys and placeholders, and that every key used in the scripts exists.
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,27 +6,27 @@ import { fileURLToPath } from "node:url";
 const web = join(dirname(fileURLToPath(import.meta.url)), "../../web");
 const texts = (language) => JSON.parse(readFileSync(join(web, `i18n/${language}.json`), "utf8"));
 const [en, zh] = [texts("en"), texts("zh")];
-// Types of frames look like keys.
+// Names of signaling frames look like keys.
 const frames = readFileSync(join(web, "../docs/signaling.md"), "utf8");
 const problems = [];
 const placeholders = (text) => [...(text ?? "").matchAll(/\{\w+\}/g)].map(([name]) => name).sort().join(" ");
 for (const key of new Set([...Object.keys(en), ...Object.keys(zh)])) {
   if (!(key in en) || !(key in zh)) problems.push(`${key} is missing in ${key in en ? "zh" : "en"}`);
-  else if (placeholders(en[key]) !== placeholders(zh[key])) problems.push(`${key}: other placeholders`);
+  else if (placeholders(en[key]) !== placeholders(zh[key])) problems.push(`${key}: different placeholders`);
 }
 for (const file of readdirSync(join(web, "js"))) {
   const source = readFileSync(join(web, "js", file), "utf8");
   for (const [, key] of source.matchAll(/["'`]((?:app|wall|tile|state|notice|reason|bar|login|account|logins|tokens|scope|role|dialog|admin|users|groups|cameras|camera|allow|subject|share|embed|probe|advice|permissions|log|trust|error|people|call|watch|device)\.[a-z0-9_.]+)["'`]/g)) {
     if (frames.includes(`"${key}"`) || frames.includes(`\`${key}\``) || frames.includes(`\`${key} `)) continue;
-    if (!(key in en) && !(`log.did.${key}` in en)) problems.push(`${file} names ${key}, which has no text`);
+    if (!(key in en) && !(`log.did.${key}` in en)) problems.push(`${file} uses ${key}, which has no text`);
   }
 }
-// Reasons that the server gives must have words.
+// Every error code from the server must have a text.
 const sources = ["streams/rtsp.rs", "streams/whep.rs", "streams/stream.rs", "media/mod.rs", "http/whip_whep.rs"];
 for (const file of sources) {
   const source = readFileSync(join(web, "../src", file), "utf8");
   for (const [, code] of source.matchAll(/"(camera_[a-z0-9_]+|too_many_viewers|no_common_codec)"/g)) {
-    if (!(`reason.${code}` in en)) problems.push(`${file} gives ${code}, which has no text`);
+    if (!(`reason.${code}` in en)) problems.push(`${file} returns ${code}, which has no text`);
   }
 }
 if (problems.length > 0) {

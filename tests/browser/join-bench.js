@@ -1,7 +1,7 @@
-// How long a browser takes from its POST to the first picture, and until it is live. A benchmark, not a test:
+// The time from a browser's POST to its first frame, and until it is live. A benchmark, not a test:
 //   TOKEN=ght_… node join-bench.js SERVER_URL STREAM [JOINS]
-// One player watches all the time and says what is live; others join at random moments of the GOP beside it. The
-// stream's RTP timestamps are the same for all viewers, so that the two can be compared frame by frame.
+// One player watches continuously and is the live reference; others join at random moments of the GOP. The stream's RTP
+// timestamps are the same for all viewers, so the players can be compared frame by frame.
 import { browser } from "./support.js";
 
 const [server, stream, joins = "20"] = process.argv.slice(2);
@@ -12,7 +12,7 @@ const results = await page.evaluate(
   async ({ server, stream, joins, token }) => {
     const { WhepPlayer } = await import(`${server}/js/whep-player.js`);
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    /** Calls back for each frame that is shown. */
+    /** Calls `take` for each rendered frame. */
     const follow = (video, take) => {
       const next = (now, metadata) => {
         take(now, metadata.rtpTimestamp);

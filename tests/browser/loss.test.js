@@ -1,4 +1,4 @@
-// What loss on the way to the browser does: retransmission mends single packets, the cached GOP mends bursts.
+// Packet loss towards the browser: retransmission repairs single losses, the cached GOP repairs bursts.
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { after, before, test } from "node:test";
@@ -10,7 +10,7 @@ before(async () => {
 });
 after(() => chromium.close());
 
-/** Relays datagrams between the browser and the server, and drops those of the server that `drops` names. */
+/** Relays datagrams between the browser and the server, and drops those from the server for which `drops` is true. */
 async function lossyWay(serverPort, drops) {
   const front = createSocket("udp4");
   const ways = new Map();
@@ -20,7 +20,7 @@ async function lossyWay(serverPort, drops) {
     if (!back) {
       back = createSocket("udp4");
       back.on("message", (answer) => {
-        // Only media, no handshake (RFC 7983).
+        // Only media, not the handshake (RFC 7983).
         const media = answer[0] >= 128 && answer[0] < 192 && answer.length > 300;
         if (!(media && drops())) front.send(answer, browserSide.port, browserSide.address);
       });
@@ -35,7 +35,7 @@ async function lossyWay(serverPort, drops) {
   };
 }
 
-/** Opens the wall with all media going through a relay. */
+/** Opens the wall with all media passing through a relay. */
 async function openThrough(server, relay) {
   const opened = await openPage(chromium, server);
   await opened.rewriteAnswers((answer) =>
@@ -46,12 +46,12 @@ async function openThrough(server, relay) {
   return opened;
 }
 
-test("single lost packets are sent again", async () => {
+test("single lost packets are retransmitted", async () => {
   const server = await gatehouse();
   let count = 0;
   const relay = await lossyWay(server.port, () => (count += 1) % 12 === 0);
   const { page, close, check } = await openThrough(server, relay);
-  await until("packets were lost and came again", async () => {
+  await until("packets were lost and retransmitted", async () => {
     const video = await rtcStats(page, "demo", "inbound-rtp", "video");
     return video && video.nackCount > 3 && (video.retransmittedPacketsReceived ?? 0) > 3;
   });
@@ -62,7 +62,7 @@ test("single lost packets are sent again", async () => {
   await server.stop();
 });
 
-test("a burst of loss is mended from the cached pictures", async () => {
+test("a burst of losses is repaired from the cached GOP", async () => {
   const server = await gatehouse();
   let blackout = false;
   const relay = await lossyWay(server.port, () => blackout);

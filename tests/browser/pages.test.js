@@ -1,4 +1,4 @@
-// Logging in, one's account, administration, sharing: as people do it, in both languages.
+// Login, account, administration and sharing in the browser, in both languages.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -13,7 +13,7 @@ after(() => chromium.close());
 const NEW_PASSWORD = "a-quiet-lantern-7";
 const refused = /Failed to load resource|WebSocket connection/;
 
-test("the first start: from an empty folder to the picture", async () => {
+test("the first start: from an empty folder to live video", async () => {
   const server = await gatehouse("", { first: true });
   const password = server.output().match(/password {2}(\S+) /)[1];
   assert.match(server.output(), /([0-9A-F]{2}:){31}[0-9A-F]{2}/, "the fingerprint is on the console");
@@ -31,7 +31,7 @@ test("the first start: from an empty folder to the picture", async () => {
   await page.locator("[name=again]").fill(NEW_PASSWORD + "x");
   await page.keyboard.press("Enter");
   await page.getByRole("alert").getByText("不一致").waitFor();
-  // Whoever goes elsewhere first is brought back here.
+  // Until the password is changed, other pages redirect here, and afterwards it leads back to them.
   await page.goto(`${server.url}/admin`);
   await page.getByLabel("当前密码").fill(password);
   await page.locator("[name=new]").fill(NEW_PASSWORD);
@@ -53,7 +53,7 @@ describe("on a server", () => {
   });
   after(() => server.stop());
 
-  test("logging in: wrong, too often, right, and only to pages of ours", async () => {
+  test("logging in: wrong password, too many attempts, success, and redirects only to our own pages", async () => {
     server.addUser("wally");
     const { page, close, check } = await openPage(chromium);
     await page.goto(`${server.url}/login?next=/%09/evil.example/`);
@@ -80,7 +80,7 @@ describe("on a server", () => {
     await close();
   });
 
-  test("ending a login ends its page and its picture at once", async () => {
+  test("ending a login ends its page and its video at once", async () => {
     server.addUser("anna");
     const here = await openPage(chromium, server, { user: "anna" });
     const there = await openPage(chromium, server, { user: "anna" });
@@ -99,7 +99,7 @@ describe("on a server", () => {
     await there.close();
   });
 
-  test("a picture that loses its right stops although its page stays", async () => {
+  test("video stops when its permission is revoked, although the page stays open", async () => {
     server.addUser("carl");
     const { page, close, check } = await openPage(chromium, server, { user: "carl" });
     await page.goto(server.url);
@@ -113,7 +113,7 @@ describe("on a server", () => {
     await close();
   });
 
-  test("the own account: language, name, password, a token that works", async () => {
+  test("the account page: language, name, password, a token that works", async () => {
     server.addUser("dora");
     const { page, close, check } = await openPage(chromium, server, { user: "dora" });
     await page.goto(`${server.url}/account`);
@@ -176,7 +176,7 @@ describe("on a server", () => {
     await row.getByRole("button", { name: "Disable" }).click();
     await row.getByRole("button", { name: "Enable" }).waitFor();
     await emil.page.waitForURL("**/login*");
-    // The last admin cannot be lost by a slip.
+    // The last admin cannot be removed by accident.
     await admin.page.locator('tr[data-user="admin"]').getByRole("button", { name: "Disable" }).click();
     await admin.page.getByRole("alert").getByText("last administrator").waitFor();
     admin.check(refused);
@@ -220,13 +220,13 @@ describe("on a server", () => {
       const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       assert.ok(wider <= 0, `${path} is ${wider} pixels too wide`);
     }
-    // The last of them tries whether its certificate is trusted.
+    // The last page checks whether the certificate is trusted.
     check(/ERR_CERT_AUTHORITY_INVALID/);
     await close();
   });
 });
 
-test("a camera is added on the page, tested, watched, given away, and removed", async () => {
+test("a camera is added on the page, tested, watched, shared, and removed", async () => {
   const source = await camera(await freePort(), "--login", "viewer:secret-pw");
   const server = await gatehouse();
   server.addUser("gus", "guest");
@@ -275,7 +275,7 @@ test("a camera is added on the page, tested, watched, given away, and removed", 
   await source.stop();
 });
 
-test("a shared camera plays in the frame of somebody's page, where that is allowed", async () => {
+test("a shared camera plays in a frame of another site, if that is allowed", async () => {
   const site = createServer((request, response) => {
     response.setHeader("Content-Type", "text/html");
     response.end(`<!doctype html><link rel="icon" href="data:,"><iframe width="640" height="360" src="${decodeURIComponent(request.url.slice(1))}"></iframe>`);
@@ -299,7 +299,7 @@ test("a shared camera plays in the frame of somebody's page, where that is allow
       assert.equal(await page.frameLocator("iframe").locator("gh-camera-tile").count(), 0);
     }
     await close();
-    // Without a ticket there is nothing to see, and nothing to hide.
+    // Without a ticket nothing is shown.
     const plain = await openPage(chromium);
     await plain.page.goto(`${server.url}/embed/camera/demo`);
     await plain.page.getByText("This picture is not shared").waitFor();
@@ -327,7 +327,7 @@ test("a public camera is watched without a login, and nothing else is", async ()
   await source.stop();
 });
 
-test("names are text, whatever is in them", async () => {
+test("names are shown as text, whatever they contain", async () => {
   const evil = `<img src=x onerror="window.pwned=1">`;
   const server = await gatehouse();
   server.user(["add", "eve", "--role", "admin", "--display", evil], `${PASSWORD}\n`);
@@ -347,7 +347,7 @@ test("names are text, whatever is in them", async () => {
   await server.stop();
 });
 
-test("a page of which a part does not arrive is loaded again, and says so if that does not help", async () => {
+test("a page that fails to load completely is reloaded, and says so if that does not help", async () => {
   const server = await gatehouse();
   try {
     const { page, close } = await openPage(chromium, server);
@@ -355,14 +355,14 @@ test("a page of which a part does not arrive is loaded again, and says so if tha
     await page.route("**/js/icons.js", (route) => (missing-- > 0 ? route.abort("internetdisconnected") : route.continue()));
     await page.goto(`${server.url}/`);
     await page.locator("gh-camera-tile").first().waitFor();
-    assert.ok(missing < 0, "it was missing, and came");
+    assert.ok(missing < 0, "it was missing, and then loaded");
     await page.unroute("**/js/icons.js");
     let broken = 1;
     await page.route("**/api/me", (route) => (broken-- > 0 ? route.abort("internetdisconnected") : route.continue()));
     await page.goto(`${server.url}/people`);
     await page.locator('.desk-cards').waitFor({ state: "attached" });
     await page.waitForFunction(() => globalThis.desk?.connected);
-    assert.ok(broken < 0, "it was asked again");
+    assert.ok(broken < 0, "it was requested again");
     await page.unroute("**/api/me");
     await page.route("**/i18n/*.json", (route) => route.abort("internetdisconnected"));
     await page.goto(`${server.url}/people`);
@@ -376,7 +376,7 @@ test("a page of which a part does not arrive is loaded again, and says so if tha
   }
 });
 
-test("every page is whole in both languages", async () => {
+test("every page is complete in both languages", async () => {
   const server = await gatehouse();
   await server.api("POST", "/api/admin/cameras", { id: "door", name: "Door", url: "rtsp://127.0.0.1:1/x" });
   const ticket = await server.api("POST", "/api/tickets", { camera: "door" });
@@ -387,13 +387,13 @@ test("every page is whole in both languages", async () => {
     for (const [where, path] of [[out.page, "/login"], ...pages.map((path) => [page, path])]) {
       await where.goto(server.url + path);
       await where.locator("html[lang]").waitFor();
-      const text = await until(`${path} is there`, async () => {
+      const text = await until(`${path} is loaded`, async () => {
         const text = await where.locator("body").innerText();
         return text.length > 15 || path.startsWith("/embed") ? text || " " : "";
       });
       assert.equal(await where.evaluate(() => document.documentElement.lang), lang, path);
       assert.doesNotMatch(text, /\b[a-z]+\.[a-z_]+(\.[a-z_]+)*\b(?<!crt|mobileconfig|local)/, `${path} shows a key`);
-      // The other language's name is in the bar of every page.
+      // The bar of every page contains the other language's name.
       const chinese = /[\u4e00-\u9fff]/.test(text.replaceAll("中文", ""));
       if (!path.startsWith("/embed")) assert.equal(chinese, lang === "zh-CN", `${path} in ${lang}`);
     }

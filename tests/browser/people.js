@@ -1,5 +1,5 @@
-// What the tests of calls and watching share: browsers with a camera and a microphone that are not there, and what is
-// seen and heard.
+// Shared by the tests of calls and watching: browsers with a fake camera and microphone, and checks of what is seen and
+// heard.
 import { browser, openPage, until } from "./support.js";
 
 const FLAGS = [
@@ -9,15 +9,15 @@ const FLAGS = [
   "--auto-select-desktop-capture-source=Entire screen",
 ];
 
-/** A browser whose camera is green, whose microphone beeps, and that finds others on this machine. */
+/** A browser with a green camera and a beeping microphone that can connect to others on this machine. */
 export const fakeBrowser = (more = [], options = {}) => browser({ args: [...FLAGS, ...more], ...options });
 
-/** Somebody's page, with the device check done. */
+/** A person's page, with the device check done. */
 export async function person(chromium, server, user, { path = "/people", ...options } = {}) {
   const opened = await openPage(chromium, server, { user, ...options });
   await opened.page.addInitScript(() => {
     localStorage.setItem("gatehouse.checked-devices", "1");
-    // All connections of the page, for what they have carried.
+    // All peer connections of the page, for their statistics.
     const peers = (globalThis.peers = []);
     globalThis.RTCPeerConnection = class extends RTCPeerConnection {
       constructor(...args) {
@@ -31,29 +31,29 @@ export async function person(chromium, server, user, { path = "/people", ...opti
   return { ...opened, user };
 }
 
-/** Waits until a page's line is open and it knows who is there. */
+/** Waits until a page's signaling connection is open and it knows who is online. */
 export const there = (page) => page.waitForFunction(() => globalThis.desk?.people.known && globalThis.desk.connected);
 
-/** Presses a button beside somebody's name. */
+/** Clicks a button next to a person's name. */
 export const press = (page, name, button) => page.locator(`[data-person="${name}"] [data-${button}]:enabled`).click();
 
-/** Calls with picture, by the page. */
+/** Starts a video call in the page. */
 export const call = (page, name) => press(page, name, "call-video");
 
 export const incoming = (page) => page.locator("[data-incoming]").waitFor();
 export const accept = (page) => page.locator("[data-accept]").click();
 
-/** Waits until a page is in a call whose media flows, and goes this way. */
+/** Waits until a page is in a call that is connected by this route. */
 export const talking = (page, route = "peer") =>
   page.locator(`.call[data-state="connected"][data-route="${route}"]`).waitFor();
 
-/** Waits until no call is seen any more. */
+/** Waits until no call is shown. */
 export const silent = (page) => page.locator(".call").waitFor({ state: "detached" });
 
 /** Waits for the summary of a call that ended for this reason. */
 export const over = (page, code) => page.locator(`[data-over="${code}"]`).waitFor();
 
-/** Waits until an element shows new pictures, and that they are green. */
+/** Waits until an element shows new frames, and that they are green. */
 export async function seesGreen(page, selector) {
   await until(`${selector} shows the other's camera`, () =>
     page.locator(selector).evaluate(async (video) => {
@@ -71,7 +71,7 @@ export async function seesGreen(page, selector) {
   );
 }
 
-/** The loudest that the other side is within some time. */
+/** The highest audio level of the other side within some time. */
 export const loudest = (page, ms) =>
   page.evaluate(async (ms) => {
     const audio = globalThis.desk.calls.current.receiving?.getReceivers().find(({ track }) => track.kind === "audio");
@@ -95,7 +95,7 @@ export async function seeAndHear(...pages) {
   }));
 }
 
-/** What all connections of a page have carried of video: bytes out and in, and how many streams go out. */
+/** Video statistics of all connections of a page: bytes sent and received, and the number of outgoing streams. */
 export const carried = (page) =>
   page.evaluate(async () => {
     const sums = { sent: 0, received: 0, outgoing: 0 };

@@ -1,5 +1,5 @@
-// The walk from one network to another, in networks that this test makes: the server and a router in the middle, anna at
-// a cable, bert with two ways of which the first is taken away in mid-call. Needs root and network namespaces.
+// A change of network in mid-call, in network namespaces that this test creates: the server is also the router, anna is
+// on a cable, and bert switches from a first network to a second. Requires root and network namespaces.
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,21 +12,21 @@ import { chromiumProgram, gatehouse, until } from "./support.js";
 const SERVER = "10.77.0.1";
 const PORT = 8080;
 
-/** Runs one command line to its end. */
+/** Runs a command line and waits for it to end. */
 function run(line) {
   const [program, ...args] = line.split(" ");
   const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
   if (status !== 0) throw new Error(`${line}: ${stderr}`);
 }
 
-/** A network of its own, as long as a process lives in it. */
+/** A network namespace, which exists as long as its process. */
 function network() {
   const child = spawn("unshare", ["--net", "sleep", "3600"], { stdio: "ignore" });
   const inside = (line) => run(`nsenter --target ${child.pid} --net ${line}`);
   return { pid: child.pid, inside, remove: () => child.kill() };
 }
 
-/** A cable between the middle, `10.77.{number}.1`, and a network, `10.77.{number}.2`. */
+/** A link between the router, `10.77.{number}.1`, and a network, `10.77.{number}.2`. */
 function connect(network, name, number) {
   run(`ip link add r-${name} type veth peer name ${name}`);
   run(`ip link set ${name} netns ${network.pid}`);
@@ -34,20 +34,20 @@ function connect(network, name, number) {
   run(`ip link set r-${name} up`);
 }
 
-/** Has this as a network's way out. */
+/** Brings a link up as a network's default route. */
 function plug(network, name, number) {
   network.inside(`ip addr add 10.77.${number}.2/24 dev ${name}`);
   network.inside(`ip link set ${name} up`);
   network.inside(`ip route add default via 10.77.${number}.1`);
 }
 
-/** Address and way are gone, as they are out of reach of the Wi-Fi. */
+/** Removes address and route, as when a device leaves the range of the Wi-Fi. */
 function unplug(network, name) {
   network.inside(`ip addr flush dev ${name}`);
   network.inside(`ip link set ${name} down`);
 }
 
-/** From where a page receives its call. */
+/** The local address on which a page receives its call. */
 const address = (page) =>
   page.evaluate(async () => {
     const report = await globalThis.desk.calls.current.receiving?.getStats();
@@ -66,15 +66,15 @@ async function browserIn(network, folder) {
 
 if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
   const possible = spawnSync("unshare", ["--net", "true"]).status === 0;
-  test("in networks of its own", { skip: possible ? false : "needs root and network namespaces" }, async () => {
+  test("in separate network namespaces", { skip: possible ? false : "needs root and network namespaces" }, async () => {
     const env = { ...process.env, GATEHOUSE_TEST_INSIDE: "1", NODE_TEST_CONTEXT: "" };
     const args = ["--net", process.execPath, "--test-reporter=spec", fileURLToPath(import.meta.url)];
     const inner = spawn("unshare", args, { env, stdio: "inherit" });
     const status = await new Promise((resolve) => inner.on("exit", resolve));
-    if (status !== 0) throw new Error(`the tests inside ended with ${status}`);
+    if (status !== 0) throw new Error(`the inner tests exited with ${status}`);
   });
 } else {
-  describe("another network in mid-call", () => {
+  describe("a change of network in mid-call", () => {
     let [folder, cable, walker, server, first, second] = [];
     before(async () => {
       folder = mkdtempSync(join(tmpdir(), "gatehouse-roaming-"));
@@ -97,7 +97,7 @@ if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
     });
 
     for (const [media, caller] of [["auto", "anna"], ["auto", "bert"], ["server", "anna"]]) {
-      test(`sound and picture come back by the other way: ${media}, called by ${caller}`, async (t) => {
+      test(`audio and video recover on the other network: ${media}, called by ${caller}`, async (t) => {
         plug(walker, "wifi", 1);
         const route = media === "server" ? "server" : "peer";
         await server?.stop();

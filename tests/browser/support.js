@@ -1,4 +1,4 @@
-// What the browser tests share: servers and cameras as processes, pages that must not log errors, waiting.
+// Shared by the browser tests: servers and cameras as processes, pages that must not log errors, waiting.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -11,13 +11,13 @@ import { chromium } from "playwright-core";
 const here = dirname(fileURLToPath(import.meta.url));
 const program = process.env.GATEHOUSE_BIN ?? join(here, "../../target/debug/gatehouse");
 
-/** Nothing takes longer, unless it is broken. */
+/** Only something broken takes longer. */
 export const LIMIT = Number(process.env.GATEHOUSE_TEST_LIMIT ?? 30_000);
 
-/** A file of `tests/cameras`. */
+/** The path of a file in `tests/cameras`. */
 export const clip = (name) => join(here, "../cameras", name);
 
-/** A port that is free now. */
+/** A port that is currently free. */
 export async function freePort() {
   const server = createServer();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -50,26 +50,26 @@ async function start(args, line, environment = {}) {
   };
 }
 
-/** Runs a command of the program to its end. */
+/** Runs a command of the program and waits for it to end. */
 export const command = (args, input = "") => {
   const done = spawnSync(program, args, { input, encoding: "utf8", env: { ...process.env, GATEHOUSE_CONFIG: "" } });
   assert.equal(done.status, 0, done.stderr);
   return done.stdout.trim();
 };
 
-/** A simulated camera as a process of its own. */
+/** A simulated camera in its own process. */
 export async function camera(port, ...args) {
   const running = await start(["demo-camera", "--listen", `127.0.0.1:${port}`, ...args], /plays at/);
   return { ...running, url: `rtsp://127.0.0.1:${port}/demo` };
 }
 
-/** `[[camera]]` of a configuration. */
+/** A `[[camera]]` section of a configuration. */
 export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl = "${url}"\n${more}\n`;
 
 /** Everybody's password. */
 export const PASSWORD = "violet-41-kettle";
 
-/** A server with this configuration. `first` leaves it as a first start is: with a random password. */
+/** A server with this configuration. With `first`, it is like a first start: with a random password. */
 export async function gatehouse(toml = "", { first = false, port = 0, host = "", folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
   port ||= await freePort();
   const args = ["--listen", `${host || "127.0.0.1"}:${port}`, "--data", join(folder, "data")];
@@ -85,7 +85,7 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
     port,
     data,
     output: running.output,
-    /** The console's: `user …`. */
+    /** Runs `gatehouse user …`. */
     user: (args, input) => command(["user", "--data", data, ...args], input),
     /** The cookie of a login. */
     logIn: async (name = "admin", password = PASSWORD) => {
@@ -96,7 +96,7 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
       const place = pair.indexOf("=");
       return { name: pair.slice(0, place), value: pair.slice(place + 1) };
     },
-    /** Asks the API as an admin. */
+    /** Calls the API as an admin. */
     api: async (method, path, body) => {
       const headers = { Authorization: `Bearer ${server.token}`, "Content-Type": "application/json" };
       const response = await fetch(url + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -105,9 +105,9 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
       return text ? JSON.parse(text) : null;
     },
     cameras: async () => (await server.api("GET", "/api/cameras")).cameras,
-    /** Adds somebody who can log in at once. */
+    /** Adds a user who can log in at once. */
     addUser: (name, role = "member") => server.user(["add", name, "--role", role], `${PASSWORD}\n`),
-    /** Ends the process and leaves what it has stored. */
+    /** Ends the process and keeps its data. */
     halt: running.stop,
     folder,
     stop: async () => {
@@ -119,10 +119,10 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
   return server;
 }
 
-/** Where Chromium is. */
+/** The path of Chromium. */
 export const chromiumProgram = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-/** One browser for a test file. */
+/** Starts a browser, usually one per test file. */
 export const browser = ({ args = [], env = {}, program = chromiumProgram } = {}) =>
   chromium.launch({
     env: { ...process.env, ...env },
@@ -141,8 +141,8 @@ export const browser = ({ args = [], env = {}, program = chromiumProgram } = {})
   });
 
 /**
- * A page that notes every error of its console; `check` fails if there was one. It is logged in as the admin, or as
- * `user`, on `server`, if there is one.
+ * A page whose console errors are recorded; `check` fails if there was one. If `server` is given, it is logged in there
+ * as the admin or as `user`.
  */
 export async function openPage(chromium, server = null, { user = "admin", ...options } = {}) {
   const context = await chromium.newContext({ locale: "en-US", viewport: { width: 1280, height: 800 }, ...options });
@@ -156,14 +156,14 @@ export async function openPage(chromium, server = null, { user = "admin", ...opt
   });
   return {
     page,
-    /** Changes the answers to offers on their way to the page. @param {(answer: string) => string} change */
+    /** Changes SDP answers before the page gets them. @param {(answer: string) => string} change */
     rewriteAnswers: (change) =>
       page.route("**/whep/**", async (route) => {
         try {
           const response = await route.fetch();
           await route.fulfill({ response, body: change(await response.text()) });
         } catch {
-          // The server or the page is gone: so is the request.
+          // The server or the page is gone, so the request fails, too.
           await route.abort().catch(() => {});
         }
       }),
@@ -171,12 +171,12 @@ export async function openPage(chromium, server = null, { user = "admin", ...opt
       await page.unrouteAll({ behavior: "ignoreErrors" });
       await context.close();
     },
-    /** @param {RegExp} [allowed] what may have been logged: failed requests, where they belong to the test */
+    /** @param {RegExp} [allowed] errors that are part of the test, such as failed requests */
     check: (allowed) => assert.deepEqual(errors.filter((text) => !allowed?.test(text)), []),
   };
 }
 
-/** Asks until the answer is true. */
+/** Polls until `look` returns something true. */
 export async function until(what, look) {
   const start = Date.now();
   for (;;) {
@@ -191,17 +191,17 @@ export async function until(what, look) {
 export const tileState = (page, camera, state) =>
   page.locator(`gh-camera-tile[data-camera="${camera}"][data-state="${state}"]`).waitFor();
 
-/** How many frames a tile's video has shown. */
+/** The number of frames that a tile's video has shown. */
 export const frames = (page, camera) =>
   page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate((tile) => tile.video.getVideoPlaybackQuality().totalVideoFrames);
 
-/** Waits until a tile has shown so many more frames. */
+/** Waits until a tile has shown `count` more frames. */
 export async function moreFrames(page, camera, count) {
   const before = await frames(page, camera);
   await until(`${count} more frames of ${camera}`, async () => (await frames(page, camera)) >= before + count);
 }
 
-/** The colour of a tile's picture at a place, given in parts of its size. */
+/** The colour of a tile's video at a position, given as fractions of its size. */
 export const colour = (page, camera, x, y) =>
   page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(
     (tile, [x, y]) => {
@@ -215,12 +215,12 @@ export const colour = (page, camera, x, y) =>
     [x, y],
   );
 
-/** Whether a colour is another, as far as a video codec lets it be. */
+/** Whether two colours are equal, within the accuracy of a video codec. */
 export function near(found, wanted) {
   return found.every((value, index) => Math.abs(value - wanted[index]) <= 24);
 }
 
-/** The protocol of the way that media takes: `udp` or `tcp`. */
+/** The transport protocol of the media: `udp` or `tcp`. */
 export const mediaProtocol = (page, camera) =>
   page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(async (tile) => {
     const report = await tile.player.session.peer.getStats();
@@ -228,7 +228,7 @@ export const mediaProtocol = (page, camera) =>
     return report.get(report.get(transport.selectedCandidatePairId).localCandidateId).protocol;
   });
 
-/** Statistics of a tile's peer connection of one type (and kind). */
+/** The first statistics entry of one type (and kind) of a tile's peer connection. */
 export const rtcStats = (page, camera, type, kind) =>
   page.locator(`gh-camera-tile[data-camera="${camera}"]`).evaluate(
     async (tile, [type, kind]) => {

@@ -1,4 +1,4 @@
-// HTTPS with the certificate authority that Gatehouse makes for itself, as another machine meets it.
+// HTTPS with Gatehouse's local certificate authority, as seen from another machine.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { PASSWORD, browser, gatehouse, mediaProtocol, moreFrames, openPage, tileState, until } from "./support.js";
 
-/** A browser with its own store of certificates, for which this machine is another one. */
+/** A browser with its own certificate store that sees this machine as a remote one. */
 async function stranger(home) {
   return browser({ env: { HOME: home }, args: ["--host-resolver-rules=MAP gate.local 127.0.0.1"] });
 }
@@ -21,7 +21,7 @@ function trust(home, certificate) {
   execFileSync("certutil", ["-A", "-d", `sql:${store}`, "-n", "gatehouse", "-t", "C,,", "-i", certificate]);
 }
 
-test("a stranger is shown how to trust it, and then nothing warns", async () => {
+test("a new client is shown how to trust the certificate, and then gets no warnings", async () => {
   const home = mkdtempSync(join(tmpdir(), "gatehouse-home-"));
   const server = await gatehouse(`[tls]\nnames = ["gate.local"]\n`);
   const plain = `http://gate.local:${server.port}`;
@@ -29,14 +29,14 @@ test("a stranger is shown how to trust it, and then nothing warns", async () => 
 
   const before = await stranger(home);
   const first = await openPage(before, null, { locale: "zh-CN" });
-  // All but the first page is sent to https, which warns.
+  // All other pages redirect to https, where the browser warns.
   const warned = await first.page.context().newPage();
   await assert.rejects(warned.goto(`${plain}/account`), /ERR_CERT_AUTHORITY_INVALID/);
   await first.page.goto(plain);
   await first.page.getByRole("heading", { name: "信任此 Gatehouse" }).waitFor();
   assert.equal(await first.page.locator("#trusted").getAttribute("data-trusted"), "false");
   const fingerprint = await first.page.locator(".code").innerText();
-  assert.ok(server.output().includes(fingerprint), "the console shows the same");
+  assert.ok(server.output().includes(fingerprint), "the console shows the same fingerprint");
   const [download] = await Promise.all([first.page.waitForEvent("download"), first.page.getByRole("link", { name: "证书 (.crt)" }).click()]);
   const certificate = join(home, "ca.crt");
   await download.saveAs(certificate);
@@ -54,10 +54,10 @@ test("a stranger is shown how to trust it, and then nothing warns", async () => 
   await tileState(page, "demo", "live");
   assert.equal(new URL(page.url()).origin, secure);
   assert.equal(await page.evaluate(() => window.isSecureContext), true);
-  assert.ok(await page.evaluate(() => "mediaDevices" in navigator), "camera and microphone can be asked for");
+  assert.ok(await page.evaluate(() => "mediaDevices" in navigator), "camera and microphone are available");
   const [cookie] = await page.context().cookies();
   assert.ok(cookie.secure && cookie.httpOnly && cookie.sameSite === "Lax" && cookie.name.startsWith("__Host-"));
-  // Asking for cameras before logging in.
+  // The page requests cameras before the login.
   check(/status of 401/);
   await close();
   await chromium.close();
@@ -98,7 +98,7 @@ test("ICE over TCP and HTTPS share the port under load", async () => {
   await Promise.all(hammers);
   assert.ok(asked > 20, `${asked} connections`);
   assert.equal(await mediaProtocol(page, "demo"), "tcp");
-  await until("it still plays", async () => (await page.locator("gh-camera-tile").getAttribute("data-state")) === "live");
+  await until("video still plays", async () => (await page.locator("gh-camera-tile").getAttribute("data-state")) === "live");
   check();
   await close();
   await chromium.close();

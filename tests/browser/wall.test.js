@@ -1,4 +1,4 @@
-// The camera wall in Chromium, on real streams.
+// The camera wall in Chromium, with real streams.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {
@@ -21,9 +21,9 @@ describe("the simulated camera", () => {
   });
   after(() => server.stop());
 
-  test("shows its picture within a second, in its colours, and goes on", async () => {
+  test("shows video within a second, in the right colours, and keeps playing", async () => {
     const { page, close, check } = await openPage(chromium, server);
-    // The server, the browser's media stack and the camera are warm: what is measured is the way to the picture.
+    // The server, the browser's media stack and the camera are warm: only the time to the first frame is measured.
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     await page.reload();
@@ -39,7 +39,7 @@ describe("the simulated camera", () => {
           look();
         }),
     );
-    assert.ok(first < 1000, `first picture after ${first} ms`);
+    assert.ok(first < 1000, `first frame after ${first} ms`);
     await moreFrames(page, "demo", 50);
     const found = await colour(page, "demo", 0.09, 0.16);
     assert.ok(near(found, AMBER), `the amber patch is ${found}`);
@@ -49,7 +49,7 @@ describe("the simulated camera", () => {
     await close();
   });
 
-  test("is heard when its sound is switched on", async () => {
+  test("plays audio when its sound is switched on", async () => {
     const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
@@ -58,7 +58,7 @@ describe("the simulated camera", () => {
     await page.locator("gh-camera-tile").focus();
     await page.keyboard.press("m");
     assert.equal(await video.evaluate((element) => element.muted), false);
-    await until("sound with energy in it", async () => {
+    await until("audio that is not silent", async () => {
       const audio = await rtcStats(page, "demo", "inbound-rtp", "audio");
       return audio && audio.totalAudioEnergy > 0 && audio.packetsReceived > 50;
     });
@@ -66,19 +66,19 @@ describe("the simulated camera", () => {
     await close();
   });
 
-  test("tells its figures on request", async () => {
+  test("shows statistics on request", async () => {
     const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
     await page.locator("gh-camera-tile").focus();
     await page.keyboard.press("s");
     const line = page.locator(".tile-stats");
-    await until("a line with figures", async () => /1280×720 · 2\d fps · \d+ kbit\/s · loss 0\.0 %/.test(await line.innerText()));
+    await until("a line of statistics", async () => /1280×720 · 2\d fps · \d+ kbit\/s · loss 0\.0 %/.test(await line.innerText()));
     check();
     await close();
   });
 
-  test("is pulled only while it is seen", async () => {
+  test("is watched only while its tile is visible", async () => {
     const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     await tileState(page, "demo", "live");
@@ -95,12 +95,12 @@ describe("the simulated camera", () => {
     await tileState(page, "demo", "live");
     await moreFrames(page, "demo", 10);
     await page.goto("about:blank");
-    await until("nobody is left", async () => (await viewers()) === 0);
+    await until("no viewer is left", async () => (await viewers()) === 0);
     check();
     await close();
   });
 
-  test("comes over TCP where UDP does not get through", async () => {
+  test("is received over TCP if UDP is blocked", async () => {
     const { page, close, check, rewriteAnswers } = await openPage(chromium, server);
     await rewriteAnswers((answer) => answer.replace(/a=candidate:.* udp .*\r\n/g, ""));
     await page.goto(server.url);
@@ -111,7 +111,7 @@ describe("the simulated camera", () => {
     await close();
   });
 
-  test("is watched by a player of somebody else's", async () => {
+  test("can be watched with a third-party player", async () => {
     const { page, close, check } = await openPage(chromium, server);
     await page.goto(server.url);
     const size = await page.evaluate(async () => {
@@ -133,7 +133,7 @@ describe("the simulated camera", () => {
   });
 });
 
-test("four cameras at once, each in its own colour", async () => {
+test("four cameras at once, each with its own colour", async () => {
   const cameras = await Promise.all(
     Object.keys(COLOURS).map(async (name) => camera(await freePort(), "--clip", clip(`${name}.h264`))),
   );
@@ -147,23 +147,23 @@ test("four cameras at once, each in its own colour", async () => {
     const found = await colour(page, name, 0.1, 0.1);
     assert.ok(near(found, COLOURS[name]), `${name} is ${found}`);
   }
-  // One tile at a time: the others are let go.
+  // One tile at a time: the others are disconnected.
   await page.getByRole("button", { name: "1 tiles" }).click();
-  await until("only one is pulled", async () => (await server.cameras()).reduce((sum, { viewers }) => sum + viewers, 0) === 1);
+  await until("only one is watched", async () => (await server.cameras()).reduce((sum, { viewers }) => sum + viewers, 0) === 1);
   await page.getByRole("button", { name: "Next page" }).click();
   await tileState(page, "green", "live");
   assert.ok(near(await colour(page, "green", 0.1, 0.1), COLOURS.green));
-  // The choice is remembered.
+  // The choice of layout is stored.
   await page.reload();
   await tileState(page, "red", "live");
   assert.equal(await page.locator("gh-camera-tile").count(), 1);
-  // Enlarging by keyboard, and back.
+  // Enlarge by keyboard, and go back.
   await page.getByRole("button", { name: "4 tiles" }).click();
   await tileState(page, "blue", "live");
   await page.locator('gh-camera-tile[data-camera="blue"]').focus();
   await page.keyboard.press("Enter");
   await until("one tile is left", async () => (await page.locator("gh-camera-tile").count()) === 1);
-  assert.ok((await frames(page, "blue")) > 0, "it goes on without reconnecting");
+  assert.ok((await frames(page, "blue")) > 0, "it keeps playing without reconnecting");
   await page.keyboard.press("Escape");
   await until("all are back", async () => (await page.locator("gh-camera-tile").count()) === 4);
   check();
@@ -172,7 +172,7 @@ test("four cameras at once, each in its own colour", async () => {
   await Promise.all(cameras.map((running) => running.stop()));
 });
 
-test("a camera that restarts comes back without a reload", async () => {
+test("a camera that restarts recovers without a reload", async () => {
   const port = await freePort();
   const first = await camera(port, "--clip", clip("red.h264"));
   const server = await gatehouse(cameraToml("c", first.url));
@@ -185,17 +185,17 @@ test("a camera that restarts comes back without a reload", async () => {
   await tileState(page, "c", "retrying");
   const second = await camera(port, "--clip", clip("slices-aud.h264"));
   await tileState(page, "c", "live");
-  await until("the new picture", async () => near(await colour(page, "c", 0.1, 0.1), COLOURS.green));
+  await until("the new video", async () => near(await colour(page, "c", 0.1, 0.1), COLOURS.green));
   await moreFrames(page, "c", 25);
   const same = await page.locator("gh-camera-tile").evaluate((tile, peer) => tile.player.session.peer === peer, peer);
-  assert.ok(same, "the connection has outlived the camera");
+  assert.ok(same, "the connection survived the restart of the camera");
   check();
   await close();
   await server.stop();
   await second.stop();
 });
 
-test("cameras that cannot be shown say why, in both languages, and are left alone", async () => {
+test("cameras that cannot be shown say why, in both languages, and are not retried", async () => {
   const bFrames = await camera(await freePort(), "--clip", clip("b-frames.h264"));
   const locked = await camera(await freePort(), "--login", "user:right");
   const server = await gatehouse(
@@ -216,22 +216,22 @@ test("cameras that cannot be shown say why, in both languages, and are left alon
   assert.equal(await page.locator("html").getAttribute("lang"), "zh-CN");
   await page.reload();
   await page.getByText("请将 H.264 档次设为 Baseline").waitFor();
-  assert.ok(posts <= 4, `${posts} offers: a camera that cannot be shown is not asked again and again`);
-  // Refused offers are logged by the browser itself.
+  assert.ok(posts <= 4, `${posts} offers: a camera that cannot be shown is not retried continuously`);
+  // The browser itself logs refused offers.
   check(/Failed to load resource/);
   await close();
   await server.stop();
   await Promise.all([bFrames.stop(), locked.stop()]);
 });
 
-test("a server that goes away and comes back", async () => {
+test("a server that stops and starts again", async () => {
   const server = await gatehouse();
   const { page, close, check } = await openPage(chromium, server);
   await page.goto(server.url);
   await tileState(page, "demo", "live");
   await server.stop();
   await page.getByRole("alert").waitFor();
-  await until("the tile tells it", async () => (await page.locator("gh-camera-tile").getAttribute("data-state")) === "retrying");
+  await until("the tile shows it", async () => (await page.locator("gh-camera-tile").getAttribute("data-state")) === "retrying");
   check(/Failed to load resource|ERR_CONNECTION/);
   await close();
 });

@@ -1,5 +1,5 @@
-// Watching a person's camera in real browsers: consent asked, given, refused, withdrawn; one upload for all watchers;
-// people on the wall; what OBS and the like publish.
+// Watching a person's camera in real browsers: consent requested, given, refused, withdrawn; one upload for all
+// watchers; people on the wall; streams published by programs such as OBS.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { carried, fakeBrowser, person, press, seesGreen, there } from "./people.js";
@@ -32,14 +32,14 @@ describe("with consent", () => {
   const watching = (page) => page.locator('.watch-stage[data-watch="playing"]').waitFor();
   const ended = (page, code) => page.locator(`.watch-stage [data-code="${code}"]`).waitFor();
   const notice = (page) => page.locator("[data-watched]");
-  const cameraIsOff = (page) => until("the camera is let go", () => page.evaluate(() => globalThis.desk.watched.stream === null));
+  const cameraIsOff = (page) => until("the camera is released", () => page.evaluate(() => globalThis.desk.watched.stream === null));
 
   test("asked, allowed, seen, and stopped by the person", async (t) => {
     const { anna, bert, a, b } = await two(t, { path: "/" });
     await press(a, "bert", "watch");
     await a.getByText("bert is being asked…").waitFor();
     await b.locator('[data-question="anna"]').getByText("anna wants to watch your camera").waitFor();
-    assert.equal(await b.evaluate(() => globalThis.desk.watched.live), false, "nothing is on before the answer");
+    assert.equal(await b.evaluate(() => globalThis.desk.watched.live), false, "the camera is off before the answer");
     await b.locator("[data-allow]").click();
     await watching(a);
     await seesGreen(a, stage);
@@ -53,7 +53,7 @@ describe("with consent", () => {
     const { entries } = await server.api("GET", "/api/admin/log?action=watch");
     const entry = entries.find(({ target }) => target === "user/bert/camera");
     assert.equal(entry.actor, "anna");
-    await until("its end is in the log", async () => {
+    await until("the end is in the log", async () => {
       const { entries } = await server.api("GET", "/api/admin/log?action=watch");
       return entries.find(({ id }) => id === entry.id).until;
     });
@@ -69,13 +69,13 @@ describe("with consent", () => {
     await a.getByRole("button", { name: "Ask again" }).click();
     await b.locator("[data-allow]").click();
     await watching(a);
-    // Whoever closes the window has seen enough: the camera goes out some seconds later.
+    // Closing the window stops watching: the camera is released some seconds later.
     await a.keyboard.press("Escape");
     await notice(b).waitFor({ state: "detached" });
     await cameraIsOff(b);
   });
 
-  test("two watchers, one upload; the one who stays keeps the picture", async (t) => {
+  test("two watchers, one upload; the remaining one keeps the video", async (t) => {
     const { a, b } = await two(t);
     const carl = await person(first, server, "carl");
     t.after(carl.close);
@@ -88,9 +88,9 @@ describe("with consent", () => {
     await notice(b).getByText("anna, carl").waitFor();
     const pages = [a, b, carl.page];
     const before = await Promise.all(pages.map(carried));
-    await until("a good deal has been sent", async () => (await carried(b)).sent - before[1].sent > 120_000);
+    await until("enough has been sent", async () => (await carried(b)).sent - before[1].sent > 120_000);
     const now = await Promise.all(pages.map(carried));
-    assert.equal(now[1].outgoing, 1, "it goes up once");
+    assert.equal(now[1].outgoing, 1, "one upload");
     const sent = now[1].sent - before[1].sent;
     const received = now[0].received - before[0].received + now[2].received - before[2].received;
     assert.ok(received > 1.4 * sent && received < 2.4 * sent, `${sent} up, ${received} down`);
@@ -99,11 +99,11 @@ describe("with consent", () => {
     await seesGreen(carl.page, stage);
   });
 
-  test("a rule instead of a question; taken back, it ends at once", async (t) => {
+  test("a rule instead of a question; removing it ends the session at once", async (t) => {
     const { b } = await two(t, { path: "/account" });
     const dora = await person(first, server, "dora");
     t.after(dora.close);
-    // The first save is slow, and the second one must not get lost in it.
+    // The first save is slow, and the second one must not be lost because of it.
     const slow = new Promise((resolve) => setTimeout(resolve, 400));
     await b.route("**/api/me/preferences", async (route) => {
       await slow;
@@ -125,7 +125,7 @@ describe("with consent", () => {
     await b.locator("#reach .notice.good").waitFor();
   });
 
-  test("a person on the wall beside the cameras; a reload on either side brings the picture back", async (t) => {
+  test("a person on the wall next to the cameras; video recovers after a reload on either side", async (t) => {
     const { a, b } = await two(t);
     await press(a, "bert", "watch");
     await b.locator("[data-allow]").click();
@@ -136,11 +136,11 @@ describe("with consent", () => {
     await a.locator(`${tile}[data-state="playing"]`).waitFor();
     await seesGreen(a, `${tile} video`);
     await a.locator('gh-camera-tile[data-camera="demo"][data-state="live"]').waitFor();
-    // The person's page is loaded anew: consent holds, nobody is asked again.
+    // The person's page is reloaded: consent remains valid, nobody is asked again.
     await b.reload();
     await there(b);
     await notice(b).waitFor();
-    await until("the picture is back", () => b.evaluate(() => globalThis.desk.watched.publisher?.state === "live"));
+    await until("video is back", () => b.evaluate(() => globalThis.desk.watched.publisher?.state === "live"));
     await seesGreen(a, `${tile} video`);
     assert.equal(await b.locator("[data-question]").count(), 0);
     await a.locator(tile).hover();
@@ -149,7 +149,7 @@ describe("with consent", () => {
     await cameraIsOff(b);
   });
 
-  test("a logout of the person ends the picture within a second", async (t) => {
+  test("a logout of the person ends the session within a second", async (t) => {
     const { a, b } = await two(t, { path: "/account" });
     await press(a, "bert", "watch");
     await b.locator("[data-allow]").click();
@@ -160,7 +160,7 @@ describe("with consent", () => {
     assert.ok(Date.now() - start < 2_000, `${Date.now() - start} ms`);
   });
 
-  test("a device without a camera says so to whoever watches", async (t) => {
+  test("watchers are told that a device has no camera", async (t) => {
     const { a, b } = await two(t);
     await b.evaluate(() => {
       navigator.mediaDevices.getUserMedia = async () => {
@@ -173,7 +173,7 @@ describe("with consent", () => {
     await notice(b).waitFor({ state: "detached" });
   });
 
-  test("a publisher that vanishes is noticed, and comes back by itself", async (t) => {
+  test("a publisher that disappears is detected, and recovers automatically", async (t) => {
     const third = await fakeBrowser();
     const anna = await person(first, server, "anna");
     t.after(anna.close);
@@ -181,7 +181,7 @@ describe("with consent", () => {
     await press(anna.page, "carl", "watch");
     await carl.page.locator("[data-allow]").click();
     await watching(anna.page);
-    // Without a word: the connection is cut under it, as when a battery is taken out.
+    // The connection is cut without notice, as when a battery is removed.
     await carl.page.evaluate(() => {
       const { watched } = globalThis.desk;
       watched.publisher.peer.onconnectionstatechange = null;
@@ -197,7 +197,7 @@ describe("with consent", () => {
   });
 });
 
-test("what a program publishes is on the wall like a camera", async () => {
+test("a stream published by a program is on the wall like a camera", async () => {
   const server = await gatehouse('[[camera]]\nid = "stage"\nname = "Stage"\nurl = "whip:"\n');
   const chromium = await fakeBrowser();
   const { page, close } = await openPage(chromium, server);
@@ -215,12 +215,12 @@ test("what a program publishes is on the wall like a camera", async () => {
   }, server.token);
   await page.locator('gh-camera-tile[data-camera="stage"][data-state="live"]').waitFor();
   await seesGreen(page, 'gh-camera-tile[data-camera="stage"] video');
-  // The network changes: an ICE restart by PATCH, and the picture goes on.
+  // The network changes: an ICE restart by PATCH, and video continues.
   const restarted = publishing.page.waitForResponse((response) => response.request().method() === "PATCH");
   await publishing.page.evaluate(() => globalThis.publisher.restart());
   assert.equal((await restarted).status(), 200);
   await seesGreen(page, 'gh-camera-tile[data-camera="stage"] video');
-  // A group of pictures that is too long to be replayed: whoever joins has the publisher asked for a key frame.
+  // A GOP that is too long to be replayed: when a viewer joins, the publisher is asked for a key frame.
   const sent = () =>
     publishing.page.evaluate(async () => {
       const report = await globalThis.publisher.peer.getStats();
@@ -239,7 +239,7 @@ test("what a program publishes is on the wall like a camera", async () => {
     }, 50);
     globalThis.publisher.setTrack("video", canvas.captureStream().getVideoTracks()[0]);
   });
-  const before = await until("the group of pictures is long", async () => {
+  const before = await until("the GOP is long", async () => {
     const entry = await sent();
     return entry.bytesSent > 800_000 && entry;
   });

@@ -1,4 +1,4 @@
-//! Logins, tokens, tickets, and that what runs on them ends with them.
+//! Logins, tokens and tickets, and that sessions and sockets end when these do.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use gatehouse::streams::demo::DemoOptions;
 use serde_json::json;
 use url::Url;
 
-/// What ends with a right ends within this time: the promise is a second, machines under load get more.
+/// Sessions end within this time after a revocation. The promise is a second; machines under load get more.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn log_in(server: &Server, name: &str, password: &str) -> (u16, serde_json::Value, Option<String>) {
@@ -37,7 +37,7 @@ async fn the_first_admin_gets_a_password_that_has_to_be_changed() {
     assert!(!behind.identity().unwrap().must_change);
     drop(accounts);
     let (_, again) = gatehouse::accounts::Accounts::open(data.path(), None).await.unwrap();
-    assert!(again.is_none(), "only the first start makes one");
+    assert!(again.is_none(), "only the first start creates one");
 }
 
 #[tokio::test]
@@ -50,11 +50,11 @@ async fn a_login_and_its_cookie() {
         cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"),
         "{cookie}"
     );
-    // Plain HTTP on this machine: Safari would refuse Secure here. Over TLS it is set: see the tests of TLS.
+    // Plain HTTP on this machine: Safari would refuse Secure here. Over TLS it is set: see the TLS tests.
     assert!(!cookie.contains("Secure"), "{cookie}");
     let wrong = log_in(&server, "admin", "wrong-password").await;
     let unknown = log_in(&server, "nobody", "wrong-password").await;
-    assert_eq!((wrong.0, &wrong.1), (401, &unknown.1), "nothing tells them apart");
+    assert_eq!((wrong.0, &wrong.1), (401, &unknown.1), "indistinguishable from an unknown user");
     assert_eq!(wrong.1["error"]["code"], "wrong_password");
     let anna = server.user("anna", Role::Member).await;
     assert_eq!(server.get(&anna, "/api/me").await["name"], "anna");
@@ -63,7 +63,7 @@ async fn a_login_and_its_cookie() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_and_does_not_tell_who_exists() {
+async fn guessing_is_throttled_and_does_not_reveal_accounts() {
     let server = server("").await;
     for name in ["admin", "nobody"] {
         let mut answers = Vec::new();
@@ -76,12 +76,12 @@ async fn guessing_is_slowed_down_and_does_not_tell_who_exists() {
     assert_eq!(
         (status, &body["error"]["code"]),
         (429, &json!("too_many_attempts")),
-        "even the right one waits"
+        "even the correct one is delayed"
     );
 }
 
 #[tokio::test]
-async fn passwords_end_logins_but_the_own() {
+async fn a_password_change_ends_all_other_logins() {
     let server = server("").await;
     let (here, there) = (server.user("anna", Role::Member).await, server.log_in("anna").await);
     let weak = json!({ "current": PASSWORD, "new": "anna1234" });
@@ -95,7 +95,7 @@ async fn passwords_end_logins_but_the_own() {
     assert_eq!(server.get(&there, "/api/me").await, json!(null));
 }
 
-/// A user who watches, and what is done to end it.
+/// Starts a viewer, revokes its permission with `end`, and expects the session to end.
 async fn picture_ends(what: &str, end: impl AsyncFnOnce(&Server)) {
     let camera = camera(DemoOptions::default()).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
@@ -110,12 +110,12 @@ async fn picture_ends(what: &str, end: impl AsyncFnOnce(&Server)) {
     let other = server.watch("c").await;
     let mut changes = server.gatehouse.accounts().changes();
     end(&server).await;
-    within("the change is noticed", changes.changed()).await.unwrap();
+    within("the change is detected", changes.changed()).await.unwrap();
     let start = Instant::now();
     until(what, || (server.gatehouse.engine().sessions() == 1).then_some(())).await;
     assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());
-    assert!(viewer.ended().await, "{what}: nothing comes any more");
-    assert_eq!(server.gatehouse.engine().sessions(), 1, "{what}: others go on");
+    assert!(viewer.ended().await, "{what}: the viewer is disconnected");
+    assert_eq!(server.gatehouse.engine().sessions(), 1, "{what}: other viewers stay connected");
     drop(other);
     let entries = || async {
         let log = server.get(&server.http(), "/api/admin/log?action=watch&actor=anna").await;
@@ -194,7 +194,7 @@ async fn a_socket_ends_with_its_login() {
 }
 
 #[tokio::test]
-async fn a_ticket_shows_one_camera_for_a_time() {
+async fn a_ticket_shows_one_camera_until_it_expires() {
     let camera = camera(DemoOptions::default()).await;
     let both = camera_toml("c", &camera.url(), "") + &camera_toml("other", &camera.url(), "");
     let server = server(&both).await;
@@ -210,12 +210,12 @@ async fn a_ticket_shows_one_camera_for_a_time() {
     let url = Url::parse(&server.url("/whep/camera/c")).unwrap();
     let mut viewer = server.watch_with(&url, &Secret::new(token)).await.unwrap();
     viewer.video().await;
-    assert!(viewer.ended().await, "with the ticket's time");
+    assert!(viewer.ended().await, "when the ticket expires");
     assert_eq!(page.get(server.url("/whep/camera/c")).send().await.unwrap().status(), 401);
 }
 
 #[tokio::test]
-async fn cameras_that_one_may_not_know_of_are_not_there() {
+async fn forbidden_cameras_are_hidden() {
     let camera = camera(DemoOptions::default()).await;
     let url = camera.url();
     let text = camera_toml("open", &url, "public = true")
@@ -236,7 +236,7 @@ async fn cameras_that_one_may_not_know_of_are_not_there() {
         client.get(server.url(&format!("/whep/camera/{camera}"))).send().await.unwrap().status().as_u16()
     };
     assert_eq!((status(&http(), "open").await, status(&http(), "staff").await), (200, 401));
-    assert_eq!(status(&http(), "none").await, 401, "the same as for one that exists");
+    assert_eq!(status(&http(), "none").await, 401, "the same as for an existing camera");
     assert_eq!((status(&anna, "staff").await, status(&anna, "night").await), (200, 404));
     let (made, _) =
         server.send(&server.http(), "PUT", "/api/admin/groups/Night", json!({ "members": ["anna"] })).await;
@@ -248,7 +248,7 @@ async fn cameras_that_one_may_not_know_of_are_not_there() {
 }
 
 #[tokio::test]
-async fn cameras_of_the_page_come_change_and_go() {
+async fn cameras_are_added_changed_and_removed_by_the_api() {
     let camera = camera(DemoOptions::default()).await;
     let server = server("").await;
     let admin = server.http();
@@ -257,7 +257,7 @@ async fn cameras_of_the_page_come_change_and_go() {
     assert_eq!(server.send(&admin, "POST", "/api/admin/cameras", add).await.0, 409);
     server.watch("door").await.video().await;
     let shown = server.get(&admin, "/api/admin/cameras").await;
-    assert_eq!(shown["cameras"].as_array().unwrap().len(), 1, "the simulated one has gone");
+    assert_eq!(shown["cameras"].as_array().unwrap().len(), 1, "the simulated camera is gone");
     assert!(shown["cameras"][0]["has_password"] == true && !shown.to_string().contains("planted"), "{shown}");
     // The same host and user: the password is kept. Another host: it must not be sent there.
     let rename = json!({ "name": "前门", "url": camera.url(), "username": "u" });
@@ -267,7 +267,7 @@ async fn cameras_of_the_page_come_change_and_go() {
     assert_eq!((status, &body["error"]["code"]), (422, &json!("password_again")));
     let mut probe = elsewhere;
     probe["id"] = json!("door");
-    assert_eq!(server.send(&admin, "POST", "/api/admin/probe", probe).await.0, 422, "nor by testing it");
+    assert_eq!(server.send(&admin, "POST", "/api/admin/probe", probe).await.0, 422, "nor to a probe");
     let probe = json!({ "name": "x", "url": camera.url() });
     let (status, report) = server.send(&admin, "POST", "/api/admin/probe", probe).await;
     assert_eq!((status, &report["stream"]["info"]["width"]), (200, &json!(1280)));
@@ -276,7 +276,7 @@ async fn cameras_of_the_page_come_change_and_go() {
         assert_eq!(server.send(&admin, "POST", "/api/admin/cameras", body).await.0, 422, "{bad}");
     }
     assert_eq!(server.send(&admin, "DELETE", "/api/admin/cameras/door", json!(null)).await.0, 204);
-    until("the simulated one is back", || server.gatehouse.cameras().get("demo")).await;
+    until("the simulated camera is back", || server.gatehouse.cameras().get("demo")).await;
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn the_last_admin_stays() {
 }
 
 #[tokio::test]
-async fn names_and_bodies_that_are_not_taken() {
+async fn bad_names_and_bodies_are_refused() {
     let server = server("").await;
     let admin = server.log_in("admin").await;
     for name in ["", "a b", "<img>", ".x", "ü", &"x".repeat(65), "a/b", "a\nb"] {
@@ -325,7 +325,7 @@ async fn names_and_bodies_that_are_not_taken() {
 }
 
 #[tokio::test]
-async fn other_peoples_pages_cannot_act() {
+async fn requests_from_other_origins_are_refused() {
     let server = server("").await;
     let (_, _, cookie) = log_in(&server, "admin", PASSWORD).await;
     let cookie = cookie.unwrap().split(';').next().unwrap().to_owned();
@@ -337,18 +337,18 @@ async fn other_peoples_pages_cannot_act() {
         let login = json!({ "name": "admin", "password": PASSWORD });
         let (status, _) =
             server.send(&with_headers(&[("origin", origin)]), "POST", "/api/login", login).await;
-        assert_eq!(status, 403, "not even log in");
+        assert_eq!(status, 403, "not even a login");
     }
     let silent = with_headers(&[("cookie", &cookie)]);
     assert_eq!(
         server.send(&silent, "POST", "/api/admin/users", body).await.0,
         403,
-        "browsers say where from"
+        "browsers send an Origin"
     );
 }
 
 #[tokio::test]
-async fn the_log_tells_who_did_what() {
+async fn the_log_records_who_did_what() {
     let server = server("").await;
     let admin = server.http();
     log_in(&server, "admin", "wrong-password").await;
@@ -356,16 +356,16 @@ async fn the_log_tells_who_did_what() {
     server.send(&by_page, "POST", "/api/admin/users", json!({ "name": "bo", "role": "guest" })).await;
     let (by_token, _) =
         server.send(&admin, "POST", "/api/admin/users", json!({ "name": "ba", "role": "admin" })).await;
-    assert_eq!(by_token, 403, "a token makes no accounts");
+    assert_eq!(by_token, 403, "a token cannot create accounts");
     let failed = server.get(&admin, "/api/admin/log?action=login.failed").await;
     assert_eq!(failed["entries"][0]["action"], "login.failed");
     assert_eq!(failed["entries"][0]["address"], "127.0.0.1");
     let logins = server.get(&admin, "/api/admin/log?action=login").await;
-    assert!(logins["entries"].as_array().unwrap().len() > 1, "all kinds of it: {logins}");
+    assert!(logins["entries"].as_array().unwrap().len() > 1, "includes login.failed: {logins}");
     assert_eq!(
         server.get(&admin, "/api/admin/log?action=log").await["entries"],
         json!([]),
-        "and nothing else"
+        "no match on a part of a word"
     );
     let users = server.get(&admin, "/api/admin/log?action=user&target=BO").await;
     assert_eq!(users["entries"][0]["actor"], "admin");
@@ -402,7 +402,7 @@ async fn connections_of_one_address_are_limited_in_number() {
     }
     let mut ninth = connect().await;
     let mut byte = [0];
-    let end = within("it is closed", ninth.read(&mut byte)).await;
+    let end = within("the connection is closed", ninth.read(&mut byte)).await;
     assert!(matches!(end, Ok(0) | Err(_)));
     drop(held);
     let start = Instant::now();
@@ -412,7 +412,7 @@ async fn connections_of_one_address_are_limited_in_number() {
         if matches!(next.read(&mut byte).await, Ok(1)) {
             break;
         }
-        assert!(start.elapsed() < SOON, "there is room again");
+        assert!(start.elapsed() < SOON, "a connection is accepted again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -439,7 +439,7 @@ async fn users_from_the_console() {
     assert!(run(&["add", "anna", "--role", "dispatcher"], "another-kettle-7\n").await.0);
     let (good, _, error) = run(&["add", "bert"], "short\n").await;
     assert!(!good && error.contains("too easy"), "{error}");
-    assert!(!run(&["add", "anna"], "another-kettle-7\n").await.0, "taken");
+    assert!(!run(&["add", "anna"], "another-kettle-7\n").await.0, "the name is taken");
     let (_, random, _) = run(&["add", "carl", "--random"], "").await;
     assert_eq!(random.trim().len(), 19);
     let (_, token, _) = run(&["token", "anna", "--scope", "watch"], "").await;
@@ -454,7 +454,7 @@ async fn users_from_the_console() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_given_again_inherits_nothing() {
+async fn a_reused_name_inherits_nothing() {
     let camera = camera(DemoOptions::default()).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     server.user("anna", Role::Guest).await;
@@ -468,7 +468,7 @@ async fn a_name_that_is_given_again_inherits_nothing() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_worth_what_its_maker_may() {
+async fn a_ticket_allows_only_what_its_creator_may() {
     let server = server("").await;
     let dan = server.user("dan", Role::Dispatcher).await;
     let (_, ticket) = server.send(&dan, "POST", "/api/tickets", json!({ "camera": "demo" })).await;

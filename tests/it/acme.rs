@@ -1,5 +1,5 @@
-//! A certificate from an authority that speaks ACME: a small one of our own, which knocks at our port as a real one
-//! does (TLS-ALPN-01, RFC 8737) and signs what is then asked for. It does not check signatures of requests.
+//! Certificates by ACME, from a small authority in this file, which validates our port as a real one does
+//! (TLS-ALPN-01, RFC 8737) and then signs the requested certificate. It does not check the signatures of requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{LIMIT, http, server_in, until};
 
 const DOMAIN: &str = "cameras.example.com";
-/// RFC 8737 §3: the extension by which the authority recognises its challenge.
+/// RFC 8737 §3: the certificate extension that carries the challenge.
 const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
 
 struct Authority {
     base: String,
-    /// Where the domain leads: our server, once it runs.
+    /// The address that the domain resolves to: our server, once it is running.
     target: Mutex<Option<SocketAddr>>,
     status: Mutex<&'static str>,
     issued: Mutex<String>,
@@ -63,7 +63,7 @@ async fn ask(State(authority): State<Arc<Authority>>, Path(what): Path<String>, 
             )
         }
         "challenge" => {
-            let target = until("our server runs", || *authority.target.lock().unwrap()).await;
+            let target = until("our server is running", || *authority.target.lock().unwrap()).await;
             assert!(knock(target).await, "our port answers the challenge");
             *authority.status.lock().unwrap() = "ready";
             answer(&authority, "{}")
@@ -81,11 +81,11 @@ async fn ask(State(authority): State<Arc<Authority>>, Path(what): Path<String>, 
             answer(&authority, Json(order(&authority)))
         }
         "certificate" => answer(&authority, authority.issued.lock().unwrap().clone()),
-        other => panic!("asked for {other}"),
+        other => panic!("unexpected request: {other}"),
     }
 }
 
-/// Takes any certificate: what counts is what is in it.
+/// Accepts any certificate: the test looks only at its content.
 #[derive(Debug)]
 struct Anything(Arc<rustls::crypto::CryptoProvider>);
 
@@ -124,7 +124,7 @@ impl ServerCertVerifier for Anything {
     }
 }
 
-/// As the authority validates: TLS with the protocol `acme-tls/1`, and its extension in the certificate.
+/// Validates as an authority does: TLS with the protocol `acme-tls/1`, and the extension in the certificate.
 async fn knock(target: SocketAddr) -> bool {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -211,15 +211,15 @@ async fn a_public_authority_gives_a_certificate_and_it_is_kept() {
     *authority.target.lock().unwrap() = Some(address);
     answers(&authority, address).await;
     server.gatehouse.stop();
-    // Kept: the next start needs no authority.
+    // The certificate is stored: the next start needs no authority.
     *authority.status.lock().unwrap() = "invalid";
     let again = server_in(folder, "127.0.0.1:0", &tls).await;
     answers(&authority, again.gatehouse.address()).await;
 }
 
-/// Waits until the port shows a certificate of the authority.
+/// Waits until the port presents a certificate of the authority.
 async fn answers(authority: &Authority, address: SocketAddr) {
-    // Installs what clients encrypt with.
+    // Installs the default crypto provider for clients.
     drop(http());
     let root = reqwest::Certificate::from_pem(authority.ca.0.as_bytes()).unwrap();
     let client = reqwest::Client::builder().timeout(LIMIT).resolve(DOMAIN, address).tls_certs_only([root]);

@@ -24,7 +24,7 @@ async fn one_gatehouse_feeds_another() {
 }
 
 #[tokio::test]
-async fn a_whep_address_that_leads_nowhere() {
+async fn a_whep_address_that_does_not_exist() {
     let near = server("").await;
     let url = near.url("/whep/camera/none").replace("http:", "whep:");
     let far = server(&camera_toml("relay", &url, &token(&near))).await;

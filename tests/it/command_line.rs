@@ -1,4 +1,4 @@
-//! The program as it is typed: `check`, `probe`, `--help`, with their exit statuses.
+//! The command line: `check`, `probe`, `--help`, with their exit codes.
 
 use std::process::Output;
 
@@ -15,7 +15,7 @@ fn out(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn help_teaches() {
+async fn help_lists_commands_and_examples() {
     let output = run(&["--help"]).await;
     assert!(output.status.success());
     let text = out(&output);
@@ -27,7 +27,7 @@ async fn help_teaches() {
 }
 
 #[tokio::test]
-async fn check_tells_all_problems() {
+async fn check_reports_all_problems() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("g.toml");
     std::fs::write(&file, "[sever]\n[[camera]]\nid = \"a\"\nurl = \"ftp://x\"\n").unwrap();
@@ -62,7 +62,7 @@ async fn probe_of_a_healthy_camera() {
 }
 
 #[tokio::test]
-async fn probe_of_cameras_with_hindrances() {
+async fn probe_of_cameras_with_problems() {
     let camera_b = camera(DemoOptions { clip: Some(clip("b-frames.h264")), ..DemoOptions::default() }).await;
     let output = run(&["probe", &camera_b.url()]).await;
     assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! Cameras with the faults of real ones: what the status says, and that viewers stay and see them come back.
+//! Cameras with the faults of real ones: what the status says, and that viewers stay connected until recovery.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn both_login_schemes_work() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_named_and_not_hammered() {
+async fn a_wrong_password_is_reported_and_retried_slowly() {
     let login = Some(("viewer".to_owned(), "right".to_owned(), LoginScheme::Digest));
     let camera = camera(DemoOptions { login, ..DemoOptions::default() }).await;
     let more = "username = \"viewer\"\npassword = \"hunter2-wrong\"";
@@ -37,7 +37,7 @@ async fn a_wrong_password_is_named_and_not_hammered() {
 }
 
 #[tokio::test]
-async fn what_a_live_camera_is_like() {
+async fn the_status_of_a_live_camera() {
     let camera = camera(DemoOptions::default()).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let measured = |status: &gatehouse::streams::status::StreamStatus| {
@@ -54,11 +54,11 @@ async fn what_a_live_camera_is_like() {
 }
 
 #[tokio::test]
-async fn a_silent_camera_is_noticed() {
+async fn a_stalled_camera_is_detected() {
     let faults = Faults { silent_after: Some(Duration::from_millis(500)), ..Faults::default() };
     let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
-    server.wait_for("c", "silence is noticed", |status| code(status) == "camera_silent").await;
+    server.wait_for("c", "the stall is detected", |status| code(status) == "camera_silent").await;
 }
 
 #[tokio::test]
@@ -66,13 +66,13 @@ async fn garbage_ends_the_session_and_a_new_one_begins() {
     let faults = Faults { garbage_after: Some(Duration::from_millis(300)), ..Faults::default() };
     let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
     let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
-    server.wait_for("c", "garbage is noticed", |status| status.state == State::Retrying).await;
+    server.wait_for("c", "garbage is detected", |status| status.state == State::Retrying).await;
     server.wait_for("c", "live again", |status| status.state == State::Live).await;
 }
 
 #[tokio::test]
-async fn no_h264_is_named() {
-    // A camera whose path is wrong answers 404.
+async fn a_wrong_path_is_reported() {
+    // A camera answers 404 for a wrong path.
     let camera = camera(DemoOptions::default()).await;
     let wrong = camera.url().replace("/demo", "/other");
     let server = server(&camera_toml("c", &wrong, "")).await;
@@ -81,7 +81,7 @@ async fn no_h264_is_named() {
 }
 
 #[tokio::test]
-async fn large_packets_are_cut_small() {
+async fn large_packets_are_split() {
     let camera = camera(DemoOptions { mtu: 60_000, ..DemoOptions::default() }).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let mut viewer = server.watch("c").await;
@@ -92,7 +92,7 @@ async fn large_packets_are_cut_small() {
         key_frames += u32::from(is_key_start(&packet.payload));
     }
     let largest = server.status("c").video.as_ref().unwrap().measured.largest_payload;
-    assert!(largest > 10_000, "the camera's own were large: {largest}");
+    assert!(largest > 10_000, "the camera's own packets are large: {largest}");
 }
 
 #[tokio::test]
@@ -119,13 +119,13 @@ async fn a_lost_packet_is_a_gap() {
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let mut viewer = server.watch("c").await;
     viewer.video_where(|packet| packet.lost > 0).await;
-    // The status is renewed every second.
+    // The status is updated every second.
     let lost = || server.status("c").video.as_ref().map(|video| video.measured.lost_packets);
     until("the loss is counted", || lost().filter(|lost| *lost > 0)).await;
 }
 
 #[tokio::test]
-async fn a_jump_of_the_cameras_clock_does_not_show() {
+async fn a_jump_of_the_cameras_clock_is_hidden() {
     let faults = Faults { jump_after: Some(Duration::from_secs(1)), ..Faults::default() };
     let camera = camera(DemoOptions { faults, audio: false, ..DemoOptions::default() }).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
@@ -154,7 +154,7 @@ async fn a_new_resolution_in_mid_stream() {
     assert!(new.payload.len() < MAX_PAYLOAD);
     let width =
         || server.status("c").video.as_ref().and_then(|video| video.info.as_ref().map(|info| info.width));
-    until("the status tells the new size", || width().filter(|width| *width == 320)).await;
+    until("the status has the new size", || width().filter(|width| *width == 320)).await;
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn viewers_outlive_the_camera() {
         DemoCamera::start(address, DemoOptions { clip: Some(clip("green.h264")), ..DemoOptions::default() });
     let _second = second.await.unwrap();
     server.wait_for("c", "the camera is back", |status| status.state == State::Live).await;
-    // The same connection, other parameter sets, time going on.
+    // The same connection, different parameter sets, continuous timestamps.
     let mut last = before.timestamp;
     loop {
         let packet = viewer.video().await;
@@ -185,7 +185,7 @@ async fn viewers_outlive_the_camera() {
 }
 
 #[tokio::test]
-async fn sound_comes_along() {
+async fn audio_is_delivered() {
     let camera = camera(DemoOptions::default()).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let mut viewer = server.watch("c").await;

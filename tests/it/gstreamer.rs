@@ -1,5 +1,5 @@
-//! A second opinion on RTSP: GStreamer's server instead of ours. Runs where the test command has installed it and
-//! says so in `GATEHOUSE_TEST_GSTREAMER`.
+//! RTSP against an independent implementation: GStreamer's server instead of ours. Runs only if
+//! `GATEHOUSE_TEST_GSTREAMER` is set, which the test command does after installing it.
 
 use crate::support::{camera_toml, clip, is_key_start, server};
 use tokio::io::{AsyncBufReadExt, BufReader};

@@ -1,7 +1,7 @@
-//! Integration tests: a whole server in the process, real RTSP over sockets, real peers of the `webrtc` crate.
-//! Everything is on 127.0.0.1. Tests wait for events, with limits that only a broken server reaches.
+//! Integration tests: a whole server in the test process, real RTSP over sockets, real peers of the `webrtc` crate.
+//! Everything is on 127.0.0.1. Tests wait for events, with time limits that only a broken server reaches.
 
-// A test that cannot get what it needs has failed.
+// In tests, a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod accounts;

@@ -1,4 +1,4 @@
-//! Publishing by WHIP: what comes in goes out, who may, who is first, what happens at the end.
+//! Publishing by WHIP: media reaches viewers; who may publish; several publishers of one stream; the end.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn publish() -> Scopes {
     Scopes { publish: true, ..Scopes::default() }
 }
 
-/// Frames of VP8 that say what they are: a key frame every `gop`, until it is dropped.
+/// Sends numbered VP8 frames, with a key frame every `gop`.
 async fn play_vp8(publisher: &mut Publisher, frames: u32, gop: u32) {
     for frame in 0..frames {
         let payload = [0x10, u8::from(frame % gop != 0), frame as u8];
@@ -36,7 +36,7 @@ async fn play_vp8(publisher: &mut Publisher, frames: u32, gop: u32) {
 }
 
 #[tokio::test]
-async fn pictures_and_sound_of_a_publisher_reach_viewers() {
+async fn video_and_audio_of_a_publisher_reach_viewers() {
     let server = server(STAGE).await;
     let obs = token(&server, "admin", publish()).await;
     let mut publisher = Publisher::start(&server, &obs, "camera/stage", Codec::Vp8).await.unwrap();
@@ -48,7 +48,7 @@ async fn pictures_and_sound_of_a_publisher_reach_viewers() {
     assert_eq!(status.audio.as_ref().unwrap().codec, "OPUS");
     let mut viewer = server.watch("stage").await;
     let first = viewer.video().await;
-    assert_eq!(first.payload[..], [0x10, 0, 10], "it begins with the newest key frame");
+    assert_eq!(first.payload[..], [0x10, 0, 10], "playback begins with the newest key frame");
     let playing = async {
         for sequence in 0..400u16 {
             publisher.say(sequence, &[0xf8, sequence as u8]).await;
@@ -67,10 +67,10 @@ async fn pictures_and_sound_of_a_publisher_reach_viewers() {
         }
     };
     tokio::select! {
-        () = playing => panic!("not heard"),
+        () = playing => panic!("no audio received"),
         () = listening => {}
     }
-    // DELETE ends it: the stream says so.
+    // DELETE ends the session, and the stream's status says so.
     let response = obs.delete(&publisher.location).send().await.unwrap();
     assert_eq!(response.status(), 200);
     until("nobody publishes", || (server.status("stage").state == State::Idle).then_some(())).await;
@@ -80,7 +80,7 @@ async fn pictures_and_sound_of_a_publisher_reach_viewers() {
 }
 
 #[tokio::test]
-async fn h264_is_brought_into_shape_and_key_frames_are_asked_for() {
+async fn h264_is_repacketized_and_key_frames_are_requested() {
     let camera = camera(DemoOptions::default()).await;
     let server = server(STAGE).await;
     let obs = token(&server, "admin", publish()).await;
@@ -107,14 +107,14 @@ async fn h264_is_brought_into_shape_and_key_frames_are_asked_for() {
     };
     tokio::select! {
         () = feeding => {}
-        () = within("a picture", watching) => {}
+        () = within("a video frame", watching) => {}
     }
     let status = server.status("stage");
     assert_eq!(status.video.as_ref().unwrap().info.as_ref().unwrap().width, 1280);
 }
 
 #[tokio::test]
-async fn one_publisher_a_stream_and_the_same_program_takes_over() {
+async fn one_publisher_per_stream_and_the_same_program_takes_over() {
     let server = server(STAGE).await;
     let obs = token(&server, "admin", publish()).await;
     let other = token(&server, "admin", publish()).await;
@@ -126,11 +126,11 @@ async fn one_publisher_a_stream_and_the_same_program_takes_over() {
     assert_eq!((status, body["error"]["code"].as_str()), (409, Some("already_published")));
     let mut viewer = server.watch("stage").await;
     viewer.video().await;
-    // It was restarted: viewers stay.
+    // The program was restarted: viewers stay connected.
     let mut second = Publisher::start(&server, &obs, "camera/stage", Codec::Vp8).await.unwrap();
     second.connected().await;
     let gone = || (server.gatehouse.engine().sessions() == 2).then_some(());
-    until("the first one is gone, the viewer is not", gone).await;
+    until("the first publisher is gone, the viewer is not", gone).await;
     let playing = async {
         loop {
             second.send(1, true, &[0x10, 0, 99]).await;
@@ -144,12 +144,12 @@ async fn one_publisher_a_stream_and_the_same_program_takes_over() {
 }
 
 #[tokio::test]
-async fn whoever_joins_late_is_not_shown_a_long_past() {
+async fn a_long_gop_is_not_replayed() {
     let server = server(STAGE).await;
     let obs = token(&server, "admin", publish()).await;
     let mut publisher = Publisher::start(&server, &obs, "camera/stage", Codec::Vp8).await.unwrap();
     publisher.connected().await;
-    // A GOP that is too long to be replayed, as browsers make it.
+    // A GOP that is too long to be replayed, as browsers produce it.
     publisher.send(0, true, &[0x10, 0, 1]).await;
     let long = [&[0x10, 1, 2][..], &[0; 1100]].concat();
     for frame in 1..500u32 {
@@ -159,7 +159,7 @@ async fn whoever_joins_late_is_not_shown_a_long_past() {
     let mut watching = Box::pin(server.watch("stage"));
     let mut frame = 500u32;
     let mut viewer = loop {
-        // This publisher is deaf; the browser tests count the requests. One key frame a second is its own doing.
+        // This publisher ignores key frame requests (the browser tests count them) and sends one key frame a second.
         let key = frame.is_multiple_of(100);
         tokio::select! {
             viewer = &mut watching => break viewer,
@@ -169,7 +169,7 @@ async fn whoever_joins_late_is_not_shown_a_long_past() {
         }
         frame += 1;
     };
-    assert_eq!(viewer.video().await.payload[..], [0x10, 0, 3], "nothing old is shown");
+    assert_eq!(viewer.video().await.payload[..], [0x10, 0, 3], "no old frame is sent");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn who_may_publish() {
         (token(&server, "obs", watch).await, "camera/stage", 403),
         (crate::support::http(), "camera/stage", 401),
         (obs.clone(), "camera/none", 404),
-        // One's own camera, whatever the case of the name; nobody else's.
+        // The user's own camera, whatever the case of the name; nobody else's.
         (obs.clone(), "user/mia/camera", 404),
         (obs.clone(), "user/obs/other", 404),
         (obs.clone(), "call/1/obs", 404),
@@ -200,13 +200,13 @@ async fn who_may_publish() {
         publisher.connected().await;
         publisher.vanish().await;
     }
-    // What nobody uses is forgotten.
+    // Unused streams are removed.
     let id = StreamName::parse("user/obs/camera").unwrap();
-    until("forgotten", || server.gatehouse.gate().streams().get(&id).is_none().then_some(())).await;
+    until("removed", || server.gatehouse.gate().streams().get(&id).is_none().then_some(())).await;
 }
 
 #[tokio::test]
-async fn bad_offers_and_streams_without_a_publisher_are_told() {
+async fn bad_offers_and_streams_without_a_publisher_are_refused() {
     let server = server(&format!("{STAGE}[[camera]]\nid = \"c\"\nurl = \"rtsp://127.0.0.1:9/x\"\n")).await;
     let client = server.http();
     let post = async |path: &str, body: String| {
@@ -222,13 +222,13 @@ async fn bad_offers_and_streams_without_a_publisher_are_told() {
     assert_eq!(post("/whip/camera/stage", sends).await, (422, json!("no_common_codec")));
     let receives = offer(crate::support::H264);
     assert_eq!(post("/whip/camera/stage", receives.clone()).await, (422, json!("no_common_codec")));
-    assert_eq!(post("/whip/camera/c", receives.clone()).await.0, 404, "an RTSP camera takes no publisher");
+    assert_eq!(post("/whip/camera/c", receives.clone()).await.0, 404, "an RTSP camera accepts no publisher");
     assert_eq!(post("/whep/camera/stage", receives).await, (409, json!("not_published")));
     assert_eq!(server.gatehouse.engine().sessions(), 0);
 }
 
 #[tokio::test]
-async fn a_publisher_whose_right_ends_is_gone_within_a_second() {
+async fn a_revoked_publisher_is_disconnected_within_a_second() {
     let server = server(STAGE).await;
     server.user("dan", Role::Dispatcher).await;
     let secret = server.gatehouse.accounts().add_token("dan", "obs", publish(), None).await.unwrap();
@@ -240,6 +240,6 @@ async fn a_publisher_whose_right_ends_is_gone_within_a_second() {
     let admin = server.log_in("admin").await;
     server.send(&admin, "PATCH", "/api/admin/users/dan", disabled).await;
     let start = std::time::Instant::now();
-    until("it is over", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
+    until("the session is closed", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Somebody who publishes by WHIP, as OBS does: the `webrtc` crate, with pictures that the test gives.
+//! A WHIP publisher like OBS, built on the `webrtc` crate; the test supplies the frames.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct Publisher {
     peer: Arc<dyn PeerConnection>,
     video: Arc<TrackLocalStaticRTP>,
     audio: Arc<TrackLocalStaticRTP>,
-    /// The resource of the session.
+    /// The URL of the session.
     pub location: String,
     sequence: u16,
     connected: mpsc::Receiver<()>,
@@ -101,7 +101,7 @@ fn opus() -> RTCRtpCodec {
 }
 
 impl Publisher {
-    /// Posts an offer; the status if it is refused.
+    /// Posts an offer; returns the status and the body if it is refused.
     pub async fn start(
         server: &Server,
         client: &reqwest::Client,
@@ -152,7 +152,7 @@ impl Publisher {
         within("the publisher connects", self.connected.recv()).await;
     }
 
-    /// Sends one packet of picture.
+    /// Sends one video packet.
     pub async fn send(&mut self, timestamp: u32, marker: bool, payload: &[u8]) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut packet = rtc::rtp::Packet::default();
@@ -166,7 +166,7 @@ impl Publisher {
         self.video.write_rtp(packet).await.unwrap();
     }
 
-    /// Sends one packet of sound.
+    /// Sends one audio packet.
     pub async fn say(&mut self, sequence: u16, payload: &[u8]) {
         let mut packet = rtc::rtp::Packet::default();
         packet.header.version = 2;
@@ -178,7 +178,7 @@ impl Publisher {
         self.audio.write_rtp(packet).await.unwrap();
     }
 
-    /// Vanishes without a word to the server's HTTP.
+    /// Disappears without an HTTP DELETE.
     pub async fn vanish(self) {
         let _ = self.peer.close().await;
     }

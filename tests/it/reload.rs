@@ -13,7 +13,7 @@ fn number(server: &crate::support::Server, id: &str) -> Option<u64> {
     server.gatehouse.cameras().stream(&StreamName::camera(id)?).map(|stream| stream.number())
 }
 
-/// A file that was written anew has another size or time stamp.
+/// Writes the file; a new text changes its size or its modification time.
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
@@ -41,8 +41,8 @@ async fn only_what_changed_is_restarted() {
     let changed = two.replace("id = \"two\"", "id = \"two\"\nidle_timeout = \"99s\"");
     let three = camera_toml("three", &camera.url(), "name = \"Third\"");
     write(&file, &format!("{one}{changed}{three}"));
-    until("the third camera is there", || number(&server, "three")).await;
-    assert_eq!(number(&server, "one"), first, "untouched");
+    until("the third camera exists", || number(&server, "three")).await;
+    assert_eq!(number(&server, "one"), first, "not restarted");
     assert_ne!(number(&server, "two"), second, "restarted");
     viewer.video().await;
     let names: Vec<String> =
@@ -51,7 +51,7 @@ async fn only_what_changed_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_in_the_file_ends_pictures_at_once() {
+async fn a_list_in_the_file_ends_sessions_at_once() {
     let camera = camera(DemoOptions::default()).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     server.user("anna", Role::Member).await;
@@ -65,7 +65,7 @@ async fn a_list_in_the_file_ends_pictures_at_once() {
     let config = Config::parse(&text, "test", Path::new("."), &Overrides::default()).unwrap();
     let start = std::time::Instant::now();
     server.gatehouse.cameras().apply(&config).await.unwrap();
-    until("she is out", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
+    until("her session is closed", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
     assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
-    assert_eq!(number(&server, "c"), before, "the camera itself goes on");
+    assert_eq!(number(&server, "c"), before, "the camera itself is not restarted");
 }

@@ -1,4 +1,4 @@
-//! Every route, asked for by every kind of caller. A route without an entry fails.
+//! Every route, requested by every kind of caller. A route that is missing in the table fails the test.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use gatehouse::http::routes;
 use gatehouse::secret::Secret;
 use serde_json::json;
 
-/// Who asks: without a login, with a ticket for the simulated camera, a guest, a member, a dispatcher, an admin,
+/// Callers: without a login, with a ticket for the simulated camera, a guest, a member, a dispatcher, an admin,
 /// an admin whose password has to be changed; a token of the admin for watching, one for managing.
 ///
-/// What they get: `.` it is theirs (whatever the handler then says), `1` 401, `3` 403, `4` 404.
+/// Results: `.` the guard lets it through (whatever the handler then answers), `1` 401, `3` 403, `4` 404.
 const TABLE: &str = "
 GET /health                               .........
 GET /ca.crt                               .........
@@ -102,14 +102,14 @@ async fn callers(server: &Server) -> Vec<reqwest::Client> {
     callers
 }
 
-/// Names that exist where looking is harmless, and that do not where it is not.
+/// Uses names that exist for harmless requests, and names that do not exist for the others.
 fn path(route: &str) -> String {
     let route = route.replace("{*stream}", "camera/demo").replace("/api/cameras/{id}", "/api/cameras/demo");
     route.replace("/{name}", "/nobody-here").replace("{id}", "999999")
 }
 
 #[tokio::test]
-async fn everybody_gets_what_is_theirs() {
+async fn every_caller_gets_the_expected_status() {
     let server = server("").await;
     let mut found = BTreeMap::new();
     for route in routes::all() {
@@ -125,7 +125,7 @@ async fn everybody_gets_what_is_theirs() {
     let missing: Vec<_> = found.keys().filter(|route| !expected.contains_key(*route)).collect();
     assert!(missing.is_empty(), "no entry in the table: {missing:?}");
     let gone: Vec<_> = expected.keys().filter(|route| !found.contains_key(*route)).collect();
-    assert!(gone.is_empty(), "not served any more: {gone:?}");
+    assert!(gone.is_empty(), "no longer served: {gone:?}");
 
     let mut callers = callers(&server).await;
     let mut wrong = Vec::new();
@@ -160,7 +160,7 @@ async fn everybody_gets_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn what_is_in_no_table_is_not_there() {
+async fn unknown_paths_are_not_found() {
     let server = server("").await;
     for path in ["/api", "/api/none", "/whep", "/../Cargo.toml", "/web/index.html", "/.git/config", "/i18n/"]
     {
@@ -171,7 +171,7 @@ async fn what_is_in_no_table_is_not_there() {
 }
 
 #[tokio::test]
-async fn every_answer_makes_browsers_careful() {
+async fn every_answer_has_security_headers() {
     let server = server("[[camera]]\nid = \"c\"\nurl = \"rtsp://127.0.0.1:1/x\"\n").await;
     for path in ["/", "/login", "/health", "/api/cameras", "/none", "/whep/camera/c"] {
         let response = http().get(server.url(path)).send().await.unwrap();

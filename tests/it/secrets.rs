@@ -1,5 +1,5 @@
-//! Passwords are planted everywhere they can be, and must not come out anywhere: not in any answer, not in the log
-//! at its most talkative, not in `Debug`.
+//! Plants passwords everywhere they can be configured, and checks that they appear nowhere: not in any answer, not in
+//! the log at its most verbose level, not in `Debug` output.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 const PLANTED: &str = "PLANTED-xyzzy-4711";
 
 fn check(place: &str, text: &str) {
-    // Basic authentication hides nothing: `user:PLANTED…` in base64.
+    // Basic authentication is only an encoding: `user:PLANTED…` in base64.
     for form in [PLANTED, "UExBTlRFRC14eXp6eS00NzEx", "dTpQTEFOVEVELXh5enp5LTQ3MTE"] {
         assert!(!text.contains(form), "{place} shows a secret:\n{text}");
     }
@@ -87,7 +87,7 @@ async fn nothing_shows_a_secret() {
             admin.request(method, format!("{base}{path}")).header("content-type", "application/json");
         request.body(body.to_string()).send()
     };
-    // Planted by the API as well, rightly and wrongly.
+    // Planted by the API as well, in valid and in invalid requests.
     let post = reqwest::Method::POST;
     let camera_body = json!({ "id": "page", "name": "p", "url": camera.url().replace("rtsp://", &format!("rtsp://u:{PLANTED}@")) });
     assert_eq!(json(post.clone(), "/api/admin/cameras", camera_body).await.unwrap().status(), 201);
@@ -111,7 +111,7 @@ async fn nothing_shows_a_secret() {
         let headers = format!("{:?}", response.headers());
         check(path, &(headers + &response.text().await.unwrap()));
     }
-    // All that can be asked for. The TURN password is what pages need it for, and not planted in full.
+    // Every readable resource. Pages need the TURN password, so it is not planted in full.
     for route in routes::all().iter().filter(|route| route.methods.contains(&reqwest::Method::GET)) {
         let path = route
             .path
@@ -127,11 +127,11 @@ async fn nothing_shows_a_secret() {
     for page in ["/", "/login", "/account", "/admin", "/trust", "/js/api.js"] {
         check(page, &http().get(format!("{base}{page}")).send().await.unwrap().text().await.unwrap());
     }
-    // SIGTERM would do as well; the log so far is what counts.
+    // No clean shutdown is needed: only the log so far is checked.
     child.start_kill().unwrap();
     let output = child.wait_with_output().await.unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log is talkative: {log}");
+    assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log is verbose: {log}");
     check("the console", &console);
     check("the log", &log);
 }

@@ -1,5 +1,5 @@
-//! Signaling over real sockets: a call from the invitation to the history, a socket that breaks, and bad frames. What
-//! the core decides is tested beside it.
+//! Signaling over real sockets: a call from the invitation to the history, a broken socket, and bad frames. The
+//! decisions of the core are tested in its own module.
 
 use futures::{SinkExt, StreamExt};
 use gatehouse::accounts::permissions::Role;
@@ -115,7 +115,7 @@ async fn a_call_from_the_invitation_to_the_history() {
     assert_eq!(b.event("call.signal").await["payload"]["sdp"], "x");
     a.request("call.hangup", json!({ "call": call })).await;
     assert_eq!(b.event("call.ended").await["reason"], "hangup");
-    // A missed one.
+    // A missed call.
     let call = a.request("call.invite", json!({ "to": "bert" })).await["body"]["call"].clone();
     a.request("call.hangup", json!({ "call": call })).await;
     assert_eq!(b.event("call.ended").await["missed"], true);
@@ -146,7 +146,7 @@ async fn a_broken_socket_loses_nothing() {
     let mut b = Client::connect(&server, &bert_cookie, "b", None).await;
     let call = a.request("call.invite", json!({ "to": "bert" })).await["body"]["call"].clone();
     b.request("call.accept", json!({ "call": call })).await;
-    // Gone without a word: the TCP connection is cut.
+    // The TCP connection breaks without a closing handshake.
     let old = Client { socket: open(&server, &bert_cookie).await, ..b };
     for number in 0..10 {
         a.request("call.signal", json!({ "call": call, "payload": number })).await;
@@ -155,14 +155,14 @@ async fn a_broken_socket_loses_nothing() {
     for number in 0..10 {
         assert_eq!(b.event("call.signal").await["payload"], number, "in order, nothing lost");
     }
-    // Numbers of requests go on: a known one would get its old answer.
+    // Request ids continue: a known id would get its old answer.
     b.next = old.next;
     b.request("call.connected", json!({ "call": call })).await;
     a.event("call.connected").await;
 }
 
 #[tokio::test]
-async fn frames_that_are_not_taken() {
+async fn bad_frames_are_refused() {
     let server = server("").await;
     server.user("anna", Role::Member).await;
     let anna = cookie(&server, "anna").await;
@@ -211,7 +211,7 @@ async fn sockets_count_among_an_addresss_connections() {
             Err(_) => break,
         }
     }
-    // The login's own connection may be open still.
+    // The connection of the login request may still be open.
     assert!((7..=8).contains(&held.len()), "{} sockets", held.len());
 }
 

@@ -1,4 +1,4 @@
-//! What the tests share: a server, simulated cameras, viewers, and waiting for what should happen.
+//! Shared by the tests: a server, simulated cameras, viewers, and waiting for expected events.
 
 use std::future::Future;
 use std::path::Path;
@@ -18,15 +18,15 @@ use gatehouse::streams::status::StreamStatus;
 use gatehouse::streams::whep;
 use url::Url;
 
-/// Nothing takes longer, unless it is broken.
+/// Only something broken takes longer.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits for something, but not for ever.
+/// Waits for a future, but not longer than `LIMIT`.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
 }
 
-/// Asks again and again until the answer is there.
+/// Polls until `look` returns something.
 pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -38,12 +38,12 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A simulated camera on a port of its own.
+/// A simulated camera on its own port.
 pub async fn camera(options: DemoOptions) -> DemoCamera {
     DemoCamera::start(([127, 0, 0, 1], 0).into(), options).await.unwrap()
 }
 
-/// A clip of `tests/cameras`.
+/// The path of a clip in `tests/cameras`.
 pub fn clip(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cameras").join(name)
 }
@@ -53,7 +53,7 @@ pub fn camera_toml(id: &str, url: &str, more: &str) -> String {
     format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\n{more}\n")
 }
 
-/// A server with these cameras, on a port of its own.
+/// A server with these cameras, on its own port.
 pub async fn server(cameras: &str) -> Server {
     server_on("127.0.0.1:0", cameras).await
 }
@@ -74,14 +74,14 @@ pub async fn server_in(data: Arc<tempfile::TempDir>, listen: &str, cameras: &str
     Server { gatehouse, data, token: token.expose().to_owned() }
 }
 
-/// Of everybody in the tests.
+/// The password of every user in the tests.
 pub const PASSWORD: &str = "violet-41-kettle";
 
 #[derive(Clone)]
 pub struct Server {
     pub gatehouse: Arc<Gatehouse>,
     pub data: Arc<tempfile::TempDir>,
-    /// Of the admin, for everything.
+    /// A token of the admin with all scopes.
     pub token: String,
 }
 
@@ -111,7 +111,7 @@ impl Server {
         with_headers(&[("cookie", &cookie), ("origin", &origin)])
     }
 
-    /// Asks for JSON.
+    /// Requests JSON; fails unless the request succeeds.
     pub async fn get(&self, client: &reqwest::Client, path: &str) -> serde_json::Value {
         let response = client.get(self.url(path)).send().await.unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
@@ -143,7 +143,7 @@ impl Server {
         self.gatehouse.cameras().stream(&stream).unwrap().status()
     }
 
-    /// Keeps a camera going without a viewer and returns what it has become.
+    /// Keeps a camera connected without a viewer until its status is `wanted`; returns that status.
     pub async fn wait_for(
         &self,
         camera: &str,
@@ -158,14 +158,14 @@ impl Server {
         status
     }
 
-    /// A viewer by the `webrtc` crate.
+    /// A viewer that uses the `webrtc` crate.
     pub async fn watch(&self, camera: &str) -> Viewer {
         let url = Url::parse(&self.url(&format!("/whep/camera/{camera}"))).unwrap();
         let token = Secret::new(self.token.as_str());
         self.watch_with(&url, &token).await.unwrap()
     }
 
-    /// A viewer with a token of its own.
+    /// A viewer with a given token.
     pub async fn watch_with(&self, url: &Url, token: &Secret) -> Result<Viewer, SourceError> {
         let connecting = Box::pin(whep::WhepConnection::connect(url, Some(token)));
         let session = within("a viewer connects", connecting).await?;
@@ -198,7 +198,7 @@ impl Viewer {
         }
     }
 
-    /// Waits for a packet of video with some property.
+    /// Waits for a video packet that is `wanted`.
     pub async fn video_where(&mut self, wanted: impl Fn(&RtpIn) -> bool) -> RtpIn {
         loop {
             let packet = self.video().await;
@@ -208,7 +208,7 @@ impl Viewer {
         }
     }
 
-    /// Whether its connection is over, waiting for it.
+    /// Waits until the connection has ended.
     pub async fn ended(&mut self) -> bool {
         within("the end of the connection", async {
             loop {
@@ -226,7 +226,7 @@ pub fn is_key_start(payload: &[u8]) -> bool {
     payload.first().map(|byte| byte & 0x1f) == Some(24) && payload.get(3).map(|byte| byte & 0x1f) == Some(7)
 }
 
-/// An offer as Chromium makes it, for requests that never get to media.
+/// An offer like Chromium's, for requests that do not lead to media.
 pub fn offer(codecs: &str) -> String {
     let fingerprint = ["AB"; 32].join(":");
     format!(
@@ -248,11 +248,11 @@ pub fn bearer(token: &str) -> reqwest::Client {
     with_headers(&[("authorization", &format!("Bearer {token}"))])
 }
 
-/// A client that sends these with every request.
+/// A client that sends these headers with every request.
 pub fn with_headers(headers: &[(&'static str, &str)]) -> reqwest::Client {
     let headers =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    // Another test may have been first.
+    // Another test may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let redirect = reqwest::redirect::Policy::none();
     reqwest::Client::builder().timeout(LIMIT).redirect(redirect).default_headers(headers).build().unwrap()

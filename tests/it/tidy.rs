@@ -1,4 +1,4 @@
-//! The directions of the arrows between modules, and that pure files stay pure.
+//! Checks the dependencies between modules, and that pure files stay pure.
 
 use std::path::{Path, PathBuf};
 
@@ -44,13 +44,13 @@ fn product(text: &str) -> String {
 }
 
 #[test]
-fn what_stands_behind_a_test_is_seen() {
+fn code_after_a_test_module_is_checked() {
     let text = "use a;\n#[cfg(test)]\nmod tests;\nuse b;\n#[cfg(test)]\nmod inline {\n    fn x() {}\n}\nuse c; // d\n";
     assert_eq!(product(text), "use a;\nuse b;\nuse c; \n");
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn dependencies_point_one_way() {
     let rules = [
         ("streams/", &["crate::media", "crate::http", "crate::cameras", "crate::config", "axum"][..]),
         ("media/", &["crate::http", "crate::cameras", "crate::config", "axum", "retina", "reqwest"]),

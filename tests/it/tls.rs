@@ -53,13 +53,13 @@ async fn the_local_authority_is_enough_for_whoever_trusts_it() {
         let response = client.get(https(&server, host, "/health")).send().await.unwrap();
         assert_eq!(response.text().await.unwrap(), "ok\n");
     }
-    assert!(http().get(https(&server, "localhost", "/health")).send().await.is_err(), "others refuse it");
+    assert!(http().get(https(&server, "localhost", "/health")).send().await.is_err(), "not trusted");
     let body = serde_json::json!({ "name": "admin", "password": crate::support::PASSWORD }).to_string();
     let login =
         client.post(https(&server, "localhost", "/api/login")).header("content-type", "application/json");
     let cookie = login.body(body).send().await.unwrap().headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.starts_with("__Host-gatehouse-") && cookie.contains("; Secure"), "{cookie}");
-    // WHEP, media and all, beside it on the same port.
+    // WHEP with media works on the same port.
     let post = client.post(https(&server, "localhost", "/whep/camera/demo")).bearer_auth(&server.token);
     let response = post.header("content-type", "application/sdp").body(offer(H264)).send().await.unwrap();
     assert_eq!(response.status(), 201);
@@ -84,7 +84,7 @@ async fn the_authority_and_its_certificate_outlive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_drops_nobody() {
+async fn a_renewed_certificate_drops_no_connection() {
     let server = server("").await;
     let pem = server.gatehouse.tls().authority().unwrap().cert.clone();
     let mut viewer = server.watch("demo").await;
@@ -94,15 +94,15 @@ async fn a_renewed_certificate_drops_nobody() {
     let now = SystemTime::now();
     server.gatehouse.tls().refresh(now, &[]);
     assert_eq!(certificate(&connect(&server, &pem).await), certificate(&old), "nothing to renew yet");
-    // An address that it has not had: renewed.
+    // A new address: the certificate is renewed.
     server.gatehouse.tls().refresh(now, &[[192, 168, 77, 7].into()]);
     let renewed = connect(&server, &pem).await;
     assert_ne!(certificate(&renewed), certificate(&old));
-    // Near the end: renewed again.
+    // Near expiry: renewed again.
     server.gatehouse.tls().refresh(now + Duration::from_secs(380 * 86_400), &[]);
     let stored = std::fs::read_to_string(server.data.path().join("data/tls/server.crt")).unwrap();
     assert!(stored.contains("BEGIN CERTIFICATE"));
-    assert!(asks(&mut old).await.ends_with("ok\n"), "the connection of before goes on");
+    assert!(asks(&mut old).await.ends_with("ok\n"), "the old connection still works");
     viewer.video().await;
 }
 
@@ -147,7 +147,7 @@ async fn other_machines_are_shown_how_to_trust_and_sent_to_https() {
         assert_eq!(response.status(), 308, "{path}");
         assert_eq!(response.headers()["location"], format!("https://192.168.1.5:8443{path}").as_str());
     }
-    // A proxy on this machine that forgot TLS does not open the door, either.
+    // A request that a local proxy forwarded without TLS is redirected, too.
     let forwarded = with_headers(&[("x-forwarded-for", "203.0.113.9")]);
     assert_eq!(forwarded.get(server.url("/login")).send().await.unwrap().status(), 308);
     let odd = with_headers(&[("host", "a/b")]);
@@ -174,7 +174,7 @@ async fn files_are_read_again_when_they_change() {
         trusting(&first.0).get(https(&server, "localhost", "/health")).send().await.unwrap().status(),
         200
     );
-    // Half written: the old pair stays.
+    // The certificate is new, the key is not yet: the old pair stays in use.
     std::fs::write(folder.path().join("c.pem"), &second.0).unwrap();
     server.gatehouse.tls().refresh(SystemTime::now(), &[]);
     assert!(trusting(&first.0).get(https(&server, "localhost", "/health")).send().await.is_ok());
@@ -187,7 +187,7 @@ async fn files_are_read_again_when_they_change() {
 }
 
 #[tokio::test]
-async fn missing_files_are_told_at_once() {
+async fn missing_files_are_reported_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "[tls]\nmode = \"files\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n[server]\nlisten = \"127.0.0.1:0\"\n";
@@ -211,10 +211,10 @@ async fn behind_a_proxy() {
     let body = serde_json::json!({ "name": "admin", "password": crate::support::PASSWORD }).to_string();
     let login = proxy.post(server.url("/api/login")).header("content-type", "application/json").body(body);
     let response = login.send().await.unwrap();
-    assert_eq!(response.status(), 200, "no redirect: TLS is the proxy's business");
+    assert_eq!(response.status(), 200, "no redirect: the proxy handles TLS");
     assert!(response.headers()["set-cookie"].to_str().unwrap().contains("; Secure"));
     let log = server.get(&server.http(), "/api/admin/log?action=login").await;
-    assert_eq!(log["entries"][0]["address"], "203.0.113.9", "what the client says of itself is not believed");
+    assert_eq!(log["entries"][0]["address"], "203.0.113.9", "not the forged header");
     let tls = TcpStream::connect(server.gatehouse.address()).await.unwrap();
     let mut tls = tls;
     tls.write_all(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Many viewers on one port, joining, leaving, and what they leave behind.
+//! Many viewers on one port: joining, leaving, and cleaning up after them.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ async fn twenty_viewers_share_one_camera_and_one_port() {
     until("the API counts twenty viewers", count).await;
     drop(viewers);
     until("all sessions are gone", || (server.gatehouse.engine().sessions() == 0).then_some(())).await;
-    until("the camera is let go", || (server.status("c").state == State::Idle).then_some(())).await;
+    until("the camera is disconnected", || (server.status("c").state == State::Idle).then_some(())).await;
     assert_eq!(server.status("c").viewers, 0);
 }
 
@@ -33,7 +33,7 @@ async fn a_viewer_begins_with_a_key_frame_in_mid_gop() {
     let server = server(&camera_toml("c", &camera.url(), "")).await;
     let mut first = server.watch("c").await;
     first.video_where(|packet| is_key_start(&packet.payload)).await;
-    // Into the middle of the GOP.
+    // Join in the middle of the GOP.
     let mut frames = 0;
     while frames < 20 {
         frames += u32::from(first.video().await.marker);
@@ -41,9 +41,9 @@ async fn a_viewer_begins_with_a_key_frame_in_mid_gop() {
     let start = Instant::now();
     let mut second = server.watch("c").await;
     let packet = second.video().await;
-    assert!(is_key_start(&packet.payload), "it does not wait for the next one");
+    assert!(is_key_start(&packet.payload), "it does not wait for the next key frame");
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    // …and gets everything since, without a gap.
+    // …and gets all packets since then, without a gap.
     for _ in 0..60 {
         assert_eq!(second.video().await.lost, 0);
     }

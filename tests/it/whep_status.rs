@@ -1,4 +1,4 @@
-//! WHEP, status by status, as public players depend on it.
+//! The status codes of WHEP, which public players depend on.
 
 use crate::support::{H264, Server, camera, camera_toml, clip, offer, server};
 use gatehouse::streams::demo::DemoOptions;
@@ -78,7 +78,7 @@ async fn a_viewer_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn questions_before_an_offer() {
+async fn requests_before_an_offer() {
     let servers = "[[media.ice_server]]\nurls = [\"stun:s.example:3478\", \"turn:t.example\"]\nusername = \"u\"\ncredential = \"p\\\"q\"\n";
     let server = server(servers).await;
     let url = server.url("/whep/camera/demo");
@@ -105,7 +105,7 @@ async fn questions_before_an_offer() {
 }
 
 #[tokio::test]
-async fn offers_that_cannot_be_taken() {
+async fn unusable_offers_are_refused() {
     let server = server("").await;
     for (stream, content_type, body, status, expected) in [
         ("camera/none", SDP, offer(H264), 404, "not_found"),
@@ -141,8 +141,8 @@ async fn a_data_channel_is_rejected_and_the_rest_works() {
 }
 
 #[tokio::test]
-async fn a_camera_that_is_not_there() {
-    // A port that nobody listens on: bound and let go.
+async fn an_unreachable_camera() {
+    // A port that nobody listens on: bound and released.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let server = server(&camera_toml("gone", &format!("rtsp://127.0.0.1:{port}/x"), "")).await;
     let response = post(&server, "camera/gone", SDP, offer(H264)).await;
@@ -167,7 +167,7 @@ async fn one_viewer_too_many() {
 async fn b_frames_are_refused_with_a_reason() {
     let camera = camera(DemoOptions { clip: Some(clip("b-frames.h264")), ..DemoOptions::default() }).await;
     let server = server(&camera_toml("b", &camera.url(), "")).await;
-    server.wait_for("b", "B-frames are found", |status| status.problem.is_some()).await;
+    server.wait_for("b", "B-frames are detected", |status| status.problem.is_some()).await;
     let response = post(&server, "camera/b", SDP, offer(H264)).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(code(response).await, "camera_b_frames");

@@ -82,6 +82,9 @@ fn refused_or_not_answered_or_given_up() {
     bert/desk < watch.answered {"watcher":"anna"}
     bert/phone < watch.answered {"watcher":"anna"}
     bert/desk < ok {}
+    > anna/a watch.start {"to":"bert"}
+    anna/a < error "watch_refused_lately"
+    > anna/a waits 10
 "#,
     );
     world.play(ASKED);
