@@ -62,7 +62,12 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
 fn warn_of_restart(old: &Config, new: &Config) {
     let fixed = |config: &Config| {
         let server = (config.listen, config.data.clone(), config.log.clone(), config.media.clone());
-        let web = (config.embed_from.clone(), config.trusted_proxies.clone(), config.keep_log);
+        let web = (
+            config.embed_from.clone(),
+            config.trusted_proxies.clone(),
+            config.hosts.clone(),
+            config.keep_log,
+        );
         (server, web, config.tls.clone(), config.limits.clone())
     };
     if fixed(old) != fixed(new) {

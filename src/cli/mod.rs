@@ -5,8 +5,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod announce;
+mod log;
 mod user;
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +16,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::Gatehouse;
 use crate::config::{Config, Overrides};
 use crate::probe;
 use crate::reload;
+use crate::secret::Secret;
 use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
+
+/// A longer file is no password.
+const MAX_PASSWORD: u64 = 4096;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -28,7 +33,7 @@ Examples:
   gatehouse --config gatehouse.toml           the cameras of a file; changes are picked up while it runs
   gatehouse check --config gatehouse.toml     all problems of the file, with their places
   gatehouse user passwd admin                 a new password for whoever has lost it
-  gatehouse probe rtsp://user:pass@camera/1   what a camera offers, and what a browser would make of it
+  gatehouse probe rtsp://user@camera/1        what a camera offers, and what a browser would make of it
 
 Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_PUBLIC_HOSTS,
 GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS come before the file; flags come before both.
@@ -89,8 +94,12 @@ impl ServeArgs {
 
 #[derive(Args)]
 struct ProbeArgs {
-    /// rtsp://[user:password@]host[:port]/path
+    /// rtsp://[user@]host[:port]/path; the password is asked for, or read from --password-file or
+    /// GATEHOUSE_PROBE_PASSWORD
     url: String,
+    /// A file with the password in its first line; "-" for standard input
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     /// Get RTP in datagrams instead of inside the RTSP connection
     #[arg(long)]
     udp: bool,
@@ -160,6 +169,7 @@ struct DemoArgs {
 /// Runs the program; returns its exit status.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    crate::compartment::install_hook();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime does not start: {error}")),
@@ -181,12 +191,6 @@ pub fn run() -> ExitCode {
 fn fail(message: &str) -> ExitCode {
     eprintln!("gatehouse: {message}");
     ExitCode::FAILURE
-}
-
-fn log(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("warn,gatehouse=info"));
-    // A second call, in tests, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
@@ -215,7 +219,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    log(&config.log);
+    log::start(&config.log);
     let gatehouse = match Box::pin(Gatehouse::start(&config)).await {
         Ok(gatehouse) => gatehouse,
         Err(error) => return fail(&error.to_string()),
@@ -243,8 +247,12 @@ async fn wait_for_end() {
 }
 
 async fn probe(args: &ProbeArgs) -> ExitCode {
-    log("error");
-    let report = probe::run(&args.url, args.udp, Duration::from_secs(args.seconds)).await;
+    log::start("error");
+    let password = match probe_password(args) {
+        Ok(password) => password,
+        Err(error) => return fail(&format!("the password cannot be read: {error}")),
+    };
+    let report = probe::run(&args.url, password, args.udp, Duration::from_secs(args.seconds)).await;
     if args.json {
         match serde_json::to_string_pretty(&report) {
             Ok(text) => println!("{text}"),
@@ -256,8 +264,30 @@ async fn probe(args: &ProbeArgs) -> ExitCode {
     ExitCode::from(report.exit_status())
 }
 
+/// The camera's password: from a file, from the environment, from the address, or asked for where a user is named. On
+/// the command line others could read it in the list of processes.
+fn probe_password(args: &ProbeArgs) -> std::io::Result<Option<Secret>> {
+    let line = |text: String| Some(Secret::new(text.lines().next().unwrap_or_default()));
+    if let Some(file) = &args.password_file {
+        let text = match file.to_str() {
+            Some("-") => std::io::read_to_string(std::io::Read::take(std::io::stdin().lock(), MAX_PASSWORD))?,
+            _ => std::fs::read_to_string(file)?,
+        };
+        return Ok(line(text));
+    }
+    if let Ok(password) = std::env::var("GATEHOUSE_PROBE_PASSWORD") {
+        return Ok(line(password));
+    }
+    let asks =
+        url::Url::parse(&args.url).is_ok_and(|url| !url.username().is_empty() && url.password().is_none());
+    if asks && std::io::stdin().is_terminal() {
+        return rpassword::prompt_password("Password of the camera: ").map(line);
+    }
+    Ok(None)
+}
+
 async fn demo_camera(args: &DemoArgs) -> ExitCode {
-    log("warn");
+    log::start("warn");
     let options = match demo_options(args) {
         Ok(options) => options,
         Err(message) => return fail(&message),

@@ -38,6 +38,8 @@ pub struct Config {
     pub log: String,
     /// Origins, such as `https://intranet.example`, whose pages may show cameras in frames; or `*`.
     pub embed_from: Vec<String>,
+    /// Names by which browsers reach it, beside its own: without TLS, others are refused.
+    pub hosts: Vec<String>,
     /// Proxies whose word about a client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// How long the log of who did what is kept.
@@ -182,6 +184,7 @@ impl Config {
         let log = server.string(&mut reader, "log");
         let embed_from = embed_from(&mut server, &mut reader);
         let trusted_proxies = trusted_proxies(&mut server, &mut reader);
+        let hosts = hosts(&mut server, &mut reader);
         let keep_log = server.duration(&mut reader, "keep_log", KEEP_LOG);
         server.finish(&mut reader);
         let tls = tls::read(&mut root.section(&mut reader, "tls"), &mut reader, folder);
@@ -195,6 +198,7 @@ impl Config {
             data: data.unwrap_or_else(|| "data".into()).into(),
             log: log.unwrap_or_else(|| "warn,gatehouse=info".into()),
             embed_from,
+            hosts,
             trusted_proxies,
             keep_log: keep_log.unwrap_or(Duration::from_secs(90 * 86_400)),
             first_password: None,
@@ -286,6 +290,14 @@ fn embed_from(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<Str
         );
     }
     origins
+}
+
+fn hosts(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
+    let hosts = section.strings(reader, "hosts").unwrap_or_default();
+    for host in hosts.iter().filter(|host| !tls::is_host(host)) {
+        section.complain(reader, "hosts", host, "names or addresses without a scheme and a port");
+    }
+    hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
 }
 
 fn trusted_proxies(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<IpNet> {

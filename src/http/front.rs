@@ -70,6 +70,12 @@ pub async fn front(State(front): State<Front>, request: Request, next: Next) -> 
         Err(error) => error.into_response(),
     };
     careful(&front.app, may_be_framed, response.headers_mut());
+    // Where every device trusts the certificate: with the local authority, HTTP must lead to the page that explains it.
+    let public = matches!(front.app.tls.mode(), TlsMode::Acme | TlsMode::Files);
+    if public && connection.is_some_and(|connection| connection.secure) {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
     // Browsers grumble about it where nothing can be trusted anyway.
     if trusted {
         let name = HeaderName::from_static("cross-origin-opener-policy");
@@ -90,8 +96,14 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
     if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI) {
         return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
     }
-    if host(request.headers()).is_none() {
+    let Some(host) = host(request.headers()) else {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"));
+    };
+    if app.tls.mode() == TlsMode::Off && !is_ours(app, connection, request.headers(), &host) {
+        let text = format!(
+            "{host} is none of this server's names: add it to [server] hosts, or to those of the proxy"
+        );
+        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", text));
     }
     if !connection.secure && app.tls.mode() != TlsMode::Off && !is_this_machine(connection, request.headers())
     {
@@ -109,6 +121,22 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
         }
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long")),
     }
+}
+
+/// Whether a name means this server. Without TLS nothing else keeps a page of somebody else's, whose name has been
+/// turned to our address (DNS rebinding), from talking to us in the name of whoever looks at it. An address cannot be
+/// turned, and a trusted proxy has looked at the name.
+fn is_ours(app: &App, connection: Connection, headers: &HeaderMap, host: &str) -> bool {
+    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    is_address
+        || is_localhost(host)
+        || app.settings.hosts.iter().any(|known| known == host)
+        || (forwarded && is_trusted(app, connection.peer.ip().to_canonical()))
+}
+
+fn is_trusted(app: &App, ip: IpAddr) -> bool {
+    app.settings.trusted_proxies.iter().any(|network| network.contains(&ip))
 }
 
 /// A browser on this machine, and no proxy that brings others.
@@ -135,7 +163,7 @@ fn plain(app: &App, request: &Request) -> Response {
 
 /// The address of the client: behind proxies that are trusted, the last that none of them is.
 fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
-    let trusted = |ip: IpAddr| app.settings.trusted_proxies.iter().any(|network| network.contains(&ip));
+    let trusted = |ip: IpAddr| is_trusted(app, ip);
     let mut ip = connection.peer.ip().to_canonical();
     let mut secure = connection.secure;
     if trusted(ip) {

@@ -96,6 +96,8 @@ struct Settings {
     ice_servers: Vec<IceServer>,
     embed_from: Vec<String>,
     trusted_proxies: Vec<IpNet>,
+    /// Names by which browsers reach this server, in lower case.
+    hosts: Vec<String>,
     limits: Limits,
 }
 
@@ -107,6 +109,7 @@ impl App {
             ice_servers: config.media.ice_servers.clone(),
             embed_from: config.embed_from.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            hosts: known_hosts(config),
             limits: config.limits.clone(),
         };
         let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard } = parts;
@@ -129,6 +132,16 @@ impl App {
             tracing::error!(action, "not written to the log: {error}");
         }
     }
+}
+
+/// Names in the configuration that mean this server.
+fn known_hosts(config: &Config) -> Vec<String> {
+    let tls = &config.tls;
+    let configured = [&config.hosts, &config.media.public_hosts, &tls.names, &tls.domains];
+    let mut hosts: Vec<String> =
+        configured.into_iter().flatten().map(|host| host.to_ascii_lowercase()).collect();
+    hosts.extend(crate::tls::host_names());
+    hosts
 }
 
 /// A TCP connection as it was accepted.

@@ -21,8 +21,9 @@ const ENOUGH: Duration = Duration::from_secs(3);
 /// A camera without a packet for this long is silent.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Examines a camera for at most `limit`. What fails is part of the report.
-pub async fn run(address: &str, udp: bool, limit: Duration) -> Report {
+/// Examines a camera for at most `limit`. `password` comes before one in the address. What fails is part of the
+/// report.
+pub async fn run(address: &str, password: Option<Secret>, udp: bool, limit: Duration) -> Report {
     let mut report = Report::default();
     let mut url = match Url::parse(address) {
         Ok(url) if url.scheme() == "rtsp" && url.host().is_some() => url,
@@ -34,7 +35,11 @@ pub async fn run(address: &str, udp: bool, limit: Duration) -> Report {
             return report;
         }
     };
-    let credentials = split_credentials(&mut url);
+    let mut credentials = split_credentials(&mut url);
+    if let Some(password) = password {
+        let user = credentials.map(|(user, _)| user).unwrap_or_default();
+        credentials = Some((user, password));
+    }
     examine_camera(url, credentials, udp, limit).await
 }
 

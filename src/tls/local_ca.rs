@@ -76,6 +76,8 @@ pub fn make_authority(host: &str, names: &[Name], now: SystemTime) -> Result<Pai
     params.not_after = OffsetDateTime::from(now + AUTHORITY_LIFE);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Servers and nothing else: neither clients, nor code, nor mail.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let date = OffsetDateTime::from(now).date();
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "Gatehouse");
@@ -92,6 +94,9 @@ pub fn make_authority(host: &str, names: &[Name], now: SystemTime) -> Result<Pai
             Name::Ip(ip) => permitted.push(GeneralSubtree::IpAddress(subnet(IpNet::from(*ip)))),
         }
     }
+    // A kind of name of which nothing is permitted is not constrained at all (RFC 5280 §4.2.1.10): for e-mail one that
+    // cannot exist (RFC 6761 §6.4) is.
+    permitted.push(GeneralSubtree::Rfc822Name("invalid".into()));
     params.name_constraints =
         Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: Vec::new() });
     let cert = params.self_signed(&key)?;

@@ -272,12 +272,15 @@ fn host_name() -> String {
     if rustls_pki_types::DnsName::try_from(name.as_str()).is_ok() { name } else { "gatehouse".into() }
 }
 
-fn own_names() -> Vec<Name> {
+/// This machine's names: as the system has it, and in mDNS.
+pub fn host_names() -> Vec<String> {
     let host = host_name();
-    let mut names = vec![Name::Dns(host.clone())];
-    if !host.contains('.') {
-        names.push(Name::Dns(format!("{host}.local")));
-    }
+    let local = (!host.contains('.')).then(|| format!("{host}.local"));
+    std::iter::once(host).chain(local).collect()
+}
+
+fn own_names() -> Vec<Name> {
+    let mut names: Vec<Name> = host_names().into_iter().map(Name::Dns).collect();
     names.extend(["localhost", "127.0.0.1", "::1"].map(Name::from_text));
     names
 }
