@@ -16,16 +16,16 @@ for (const key of new Set([...Object.keys(en), ...Object.keys(zh)])) {
 }
 for (const file of readdirSync(join(web, "js"))) {
   const source = readFileSync(join(web, "js", file), "utf8");
-  for (const [, key] of source.matchAll(/["'`]((?:app|wall|tile|state|notice|reason|bar|login|account|logins|tokens|scope|role|dialog|admin|users|groups|cameras|camera|allow|subject|share|embed|probe|advice|permissions|log|trust|error|people|call|watch|device)\.[a-z0-9_.]+)["'`]/g)) {
+  for (const [, key] of source.matchAll(/["'`]((?:app|wall|tile|state|notice|reason|bar|login|account|logins|tokens|tickets|scope|role|dialog|admin|users|groups|cameras|camera|allow|subject|share|embed|probe|advice|permissions|log|trust|error|people|call|watch|device)\.[a-z0-9_.]+)["'`]/g)) {
     if (frames.includes(`"${key}"`) || frames.includes(`\`${key}\``) || frames.includes(`\`${key} `)) continue;
     if (!(key in en) && !(`log.did.${key}` in en)) problems.push(`${file} uses ${key}, which has no text`);
   }
 }
 // Every error code from the server must have a text.
-const sources = ["streams/rtsp.rs", "streams/whep.rs", "streams/stream.rs", "media/mod.rs", "http/whip_whep.rs"];
+const sources = ["streams/rtsp.rs", "streams/whep/mod.rs", "streams/stream.rs", "streams/live.rs", "media/mod.rs", "http/whip_whep.rs"];
 for (const file of sources) {
   const source = readFileSync(join(web, "../src", file), "utf8");
-  for (const [, code] of source.matchAll(/"(camera_[a-z0-9_]+|too_many_viewers|no_common_codec)"/g)) {
+  for (const [, code] of source.matchAll(/"(camera_[a-z0-9_]+|too_many_[a-z_]+|no_common_codec|internal)"/g)) {
     if (!(`reason.${code}` in en)) problems.push(`${file} returns ${code}, which has no text`);
   }
 }

@@ -11,6 +11,7 @@ import { sorry, when } from "./words.js";
 
 /** @typedef {import("./api.js").Me} Me */
 /** @typedef {{ id: number, created_at: number, seen_at: number, address: string, agent: string }} Login */
+/** @typedef {{ id: number, camera: string, created_at: number, expires_at: number, token: string | null }} Ticket */
 /** @typedef {{ id: number, name: string, scopes: Record<string, boolean>, created_at: number, used_at: number | null, expires_at: number | null }} Token */
 
 export const SCOPES = ["watch", "publish", "share", "manage"];
@@ -26,6 +27,8 @@ class AccountPage {
     this.current = 0;
     /** @type {Token[]} */
     this.tokens = [];
+    /** @type {Ticket[]} */
+    this.tickets = [];
     /** @type {Record<string, { good: boolean, text: string }>} */
     this.notices = {};
     /** @type {import("./desk.js").Desk | null} */
@@ -55,11 +58,12 @@ class AccountPage {
   }
 
   async #load() {
-    const paths = ["/api/me/logins", "/api/me/tokens"];
-    const [logins, tokens] = await Promise.all(paths.map((path) => api("GET", path)));
+    const paths = ["/api/me/logins", "/api/me/tokens", "/api/me/tickets"];
+    const [logins, tokens, tickets] = await Promise.all(paths.map((path) => api("GET", path)));
     this.logins = logins.logins;
     this.current = logins.current;
     this.tokens = tokens.tokens;
+    this.tickets = tickets.tickets;
   }
 
   /**
@@ -138,6 +142,20 @@ class AccountPage {
     location.replace("/login");
   }
 
+  /** For somebody whose device or token is in other hands. */
+  async #endEverything() {
+    const done = await ask({
+      title: t("logins.end_everything"),
+      action: t("logins.end_everything"),
+      danger: true,
+      content: () => html`<p class="quiet">${t("logins.end_everything.text")}</p>`,
+      submit: () => api("DELETE", "/api/me/credentials"),
+    });
+    if (!done) return;
+    this.desk?.leave();
+    location.replace("/login");
+  }
+
   async #newToken() {
     let token = "";
     const made = await ask({
@@ -187,7 +205,7 @@ class AccountPage {
             <button class="button" @click=${() => this.#logOut()}>${t("account.logout")}</button>
           </div>
           ${this.#notice("page")}
-          ${me ? html`${this.#profileCard(me)} ${this.#reachCard()} ${this.#passwordCard(me)} ${this.#loginsCard()} ${this.#tokensCard()}` : nothing}
+          ${me ? html`${this.#profileCard(me)} ${this.#reachCard()} ${this.#passwordCard(me)} ${this.#loginsCard()} ${this.#tokensCard()} ${this.#ticketsCard()}` : nothing}
         </main>`,
       this.root,
     );
@@ -292,7 +310,10 @@ class AccountPage {
     return html`<section class="card" id="logins">
       <div class="row between">
         <h2>${t("logins.title")}</h2>
-        ${this.logins.length > 1 ? html`<button class="button small" @click=${others}>${t("logins.end_others")}</button>` : nothing}
+        <div class="row">
+          ${this.logins.length > 1 ? html`<button class="button small" @click=${others}>${t("logins.end_others")}</button>` : nothing}
+          <button class="button small danger" @click=${() => this.#endEverything()}>${t("logins.end_everything")}</button>
+        </div>
       </div>
       <p class="quiet">${t("logins.text")}</p>
       ${this.#notice("logins")}
@@ -339,6 +360,30 @@ class AccountPage {
               )}
             </tbody>
           </table>`}
+    </section>`;
+  }
+
+  /** Only whoever has shared a camera has any. */
+  #ticketsCard() {
+    if (this.tickets.length === 0 && !this.notices["tickets"]) return nothing;
+    const end = (/** @type {Ticket} */ ticket) => this.#do("tickets", "tokens.ended", () => api("DELETE", `/api/me/tickets/${ticket.id}`));
+    return html`<section class="card" id="tickets">
+      <h2>${t("tickets.title")}</h2>
+      <p class="quiet">${t("tickets.text")}</p>
+      ${this.#notice("tickets")}
+      <table class="stack">
+        <thead><tr><th>${t("tickets.camera")}</th><th>${t("tickets.made")}</th><th>${t("tokens.expires")}</th><th></th></tr></thead>
+        <tbody>
+          ${this.tickets.map(
+            (ticket) => html`<tr>
+              <td>${ticket.camera}${ticket.token ? html`<small>${t("tickets.by_token", { name: ticket.token })}</small>` : nothing}</td>
+              <td>${when(ticket.created_at)}</td>
+              <td>${when(ticket.expires_at)}</td>
+              <td class="actions"><button class="button small danger" @click=${() => end(ticket)}>${t("tokens.end")}</button></td>
+            </tr>`,
+          )}
+        </tbody>
+      </table>
     </section>`;
   }
 }

@@ -118,16 +118,22 @@ export class UsersTab {
 
   /** @param {User} user */
   async #logins(user) {
-    const [{ logins }, { tokens }] = await Promise.all([api("GET", path("users", user.name, "logins")), api("GET", path("users", user.name, "tokens"))]);
-    /** @type {(kind: "logins" | "tokens", list: { id: number }[], entry: { id: number }) => Promise<void>} */
+    const kinds = ["logins", "tokens", "tickets"];
+    const [{ logins }, { tokens }, { tickets }] = await Promise.all(kinds.map((kind) => api("GET", path("users", user.name, kind))));
+    /** @type {(kind: "logins" | "tokens" | "tickets", list: { id: number }[], entry: { id: number }) => Promise<void>} */
     const end = async (kind, list, entry) => {
       await api("DELETE", path("users", user.name, kind, String(entry.id))).catch(() => {});
       list.splice(list.indexOf(entry), 1);
       redraw();
     };
+    const everything = async () => {
+      await api("DELETE", path("users", user.name, "credentials")).catch(() => {});
+      for (const list of [logins, tokens, tickets]) list.length = 0;
+      redraw();
+    };
     await ask({
       title: t("users.logins.title", { name: user.name }),
-      content: () => html`${logins.length + tokens.length === 0 ? html`<p class="quiet">${t("users.logins.none")}</p>` : nothing}
+      content: () => html`${logins.length + tokens.length + tickets.length === 0 ? html`<p class="quiet">${t("users.logins.none")}</p>` : nothing}
         <table class="stack"><tbody>
           ${logins.map(
             (/** @type {any} */ login) => html`<tr>
@@ -141,7 +147,16 @@ export class UsersTab {
               <td class="actions"><button type="button" class="button small danger" @click=${() => end("tokens", tokens, token)}>${t("tokens.end")}</button></td>
             </tr>`,
           )}
-        </tbody></table>`,
+          ${tickets.map(
+            (/** @type {any} */ ticket) => html`<tr>
+              <td>${ticket.camera}<small>${t("users.ticket")}</small></td><td>${when(ticket.expires_at)}</td>
+              <td class="actions"><button type="button" class="button small danger" @click=${() => end("tickets", tickets, ticket)}>${t("tokens.end")}</button></td>
+            </tr>`,
+          )}
+        </tbody></table>
+        ${logins.length + tokens.length + tickets.length === 0
+          ? nothing
+          : html`<button type="button" class="button small danger" @click=${everything}>${t("logins.end_everything")}</button>`}`,
     });
     await this.page.reload();
   }

@@ -5,8 +5,7 @@ import { playAll } from "./call.js";
 import { canShareScreen, choose, chosen, followDevices, list, toSpeaker } from "./devices.js";
 import * as icons from "./icons.js";
 import { has, t } from "./i18n.js";
-import { initial } from "./desk-view.js";
-import { span } from "./words.js";
+import { initial, span } from "./words.js";
 
 /** @typedef {import("./call.js").Call} Call */
 /** @typedef {import("./devices.js").DeviceKind} DeviceKind */

@@ -85,6 +85,8 @@ export class Call extends EventTarget {
     /** @type {Partial<Record<"face" | "board", WhipPublisher>>} */
     this.publishers = {};
     this.ended = false;
+    /** The server was restarted, and does not know of this call yet. */
+    this.restoring = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.patience = undefined;
     this.leaving = new AbortController();
@@ -403,6 +405,17 @@ export class Call extends EventTarget {
     });
     player.start();
     return player;
+  }
+
+  /** The server knows of the call again. What went through it has to begin again. */
+  restored() {
+    this.restoring = false;
+    if (this.route !== "server") return;
+    for (const part of [...Object.values(this.publishers), ...Object.values(this.players)]) part.stop();
+    this.publishers = { face: this.#publish("call", "face") };
+    this.players = { face: this.#play("call", this.face) };
+    for (const slot of SLOTS) this.#send(slot);
+    this.#playBoard();
   }
 
   /** Neither directly nor through the server. */

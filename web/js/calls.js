@@ -5,7 +5,7 @@ import { play } from "./tones.js";
 
 /** @typedef {{ id: number, from: string, display: string, video: boolean, waiting: boolean, auto: boolean }} Incoming */
 /** @typedef {{ id: number, to: string, display: string, video: boolean, waiting: boolean }} Outgoing */
-/** @typedef {{ peer: string, display: string, video: boolean, code: string, message: string }} Ended */
+/** @typedef {{ peer: string, display: string, video: boolean, code: string, message: string, seconds?: number }} Ended */
 /** @typedef {{ id: number, peer: string, display: string, video: boolean, polite: boolean, held: boolean }} Rejoinable */
 
 /**
@@ -60,8 +60,35 @@ export class Calls extends EventTarget {
       }
     }
     if (this.outgoing && !ids.has(this.outgoing.id)) this.outgoing = null;
-    // What the server knows no more has ended while the line was down.
-    for (const id of this.calls.keys()) if (!ids.has(id)) this.#ended({ call: id, reason: "lost", message: "", missed: false });
+    // What the server does not know has ended while the line was down, or the server was restarted.
+    for (const [id, call] of this.calls) if (!ids.has(id)) this.#claim(id, call);
+    this.#changed();
+  }
+
+  /**
+   * Media between two browsers does not end with the server: the call goes on if the other side says the same.
+   * @param {number} id
+   * @param {Call} call
+   */
+  async #claim(id, call) {
+    const { peer, options, since } = call;
+    call.restoring = true;
+    const talked = since ? Math.round((Date.now() - since) / 1000) : 0;
+    try {
+      const claim = { call: id, peer: peer.toLowerCase(), outgoing: !options.polite, video: options.video, talked };
+      const { state } = await this.desk.line.request("call.claim", claim);
+      if (state === "active") this.#restored(id);
+    } catch {
+      this.#ended({ call: id, reason: "lost", message: "", missed: false });
+    }
+  }
+
+  /** @param {number} id */
+  #restored(id) {
+    const call = this.calls.get(id);
+    if (!call?.restoring) return;
+    call.restored();
+    if (call.held.here) this.desk.line.request("call.hold", { call: id, held: true }).catch(() => {});
     this.#changed();
   }
 
@@ -72,6 +99,7 @@ export class Calls extends EventTarget {
     else if (type === "call.accepted") this.#accepted(body);
     else if (type === "call.signal") call?.signal(body.payload);
     else if (type === "call.held") call?.heldThere(body.held);
+    else if (type === "call.restored") this.#restored(body.call);
     else if (type === "call.ended") this.#ended(body);
     else if (type === "call.missed") this.dispatchEvent(new Event("missed"));
   }
@@ -115,7 +143,7 @@ export class Calls extends EventTarget {
     this.rejoinable = this.rejoinable.filter((other) => other.id !== id);
     call.addEventListener("change", () => this.#changed());
     call.addEventListener("meter", () => this.dispatchEvent(new Event("change")));
-    call.addEventListener("fail", () => this.hangUp(call, true));
+    call.addEventListener("fail", () => call.restoring || this.hangUp(call, true));
     call.start({ again });
     this.#changed();
     return call;
@@ -132,8 +160,10 @@ export class Calls extends EventTarget {
     this.outgoing = outgoing;
     this.over = null;
     this.#changed();
+    // The one that goes on waits; unless it was held already, it is taken up again if the second does not come about.
+    const before = this.current && !this.current.held.here ? this.current : null;
     try {
-      if (this.current) await this.#hold(this.current, true);
+      if (before) await this.#hold(before, true);
       const answer = await this.desk.line.request("call.invite", { to, video });
       if (answer.merged) {
         if (this.outgoing === outgoing) this.outgoing = null;
@@ -146,8 +176,10 @@ export class Calls extends EventTarget {
     } catch (error) {
       if (this.outgoing === outgoing) this.outgoing = null;
       const code = error instanceof Error && "code" in error ? String(error.code) : "failed";
-      this.over = { peer: to, display, video, code, message: "" };
+      const seconds = error instanceof Error && "seconds" in error ? Number(error.seconds) : 0;
+      this.over = { peer: to, display, video, code, message: "", seconds };
       play("busy");
+      if (before && this.calls.has(before.id)) await this.#hold(before, false);
     }
     this.#changed();
   }

@@ -3,6 +3,7 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { CallView } from "./call-view.js";
 import * as icons from "./icons.js";
+import { initial } from "./words.js";
 import { has, t } from "./i18n.js";
 
 /** Words that one may send with a refusal. */
@@ -175,16 +176,11 @@ export class DeskView {
     const may = people.get(over.peer)?.may_call ?? false;
     return html`<section class="desk-card" role="status" data-over=${over.code}>
       <h2>${over.display}</h2>
-      <p>${has(key) ? t(key) : t("call.over.other", { code: over.code })}${over.message ? html` “${over.message}”` : nothing}</p>
+      <p>${has(key) ? t(key, { seconds: over.seconds ?? 0 }) : t("call.over.other", { code: over.code })}${over.message ? html` “${over.message}”` : nothing}</p>
       <div class="desk-actions">
         ${again && may ? html`<button class="button go" @click=${() => calls.invite(over.peer, over.video)}>${t("call.again")}</button>` : nothing}
         <button class="button" @click=${() => calls.putAway()}>${t("dialog.close")}</button>
       </div>
     </section>`;
   }
-}
-
-/** @param {string} name */
-export function initial(name) {
-  return [...name.trim()][0]?.toUpperCase() ?? "?";
 }

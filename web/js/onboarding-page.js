@@ -12,6 +12,8 @@ class OnboardingPage {
   constructor(root) {
     this.root = root;
     this.fingerprint = "";
+    /** This server has no authority of its own: there is nothing to be trusted. */
+    this.none = false;
     this.trusted = false;
     this.secure = `https://${location.host}/`;
   }
@@ -22,9 +24,11 @@ class OnboardingPage {
     try {
       const response = await fetch("/api/onboarding");
       if (response.ok) this.fingerprint = (await response.json()).fingerprint;
+      this.none = response.status === 404;
     } catch {
       // The page is useful without it.
     }
+    if (this.none) return this.draw();
     for (;;) {
       this.draw();
       if (!document.hidden) this.trusted = await this.#isTrusted();
@@ -54,9 +58,22 @@ class OnboardingPage {
     return "linux";
   }
 
+  #drawNone() {
+    render(
+      html`${bar({ me: null, page: "trust", changed: () => this.draw() })}
+        <main class="page">
+          <h1>${t("trust.title")}</h1>
+          <p class="notice good" role="status" id="trusted" data-trusted="none">${t("trust.none")}</p>
+          <div class="row"><a class="button primary" href="/">${t("trust.open")}</a></div>
+        </main>`,
+      this.root,
+    );
+  }
+
   draw() {
     document.title = `${t("trust.title")} · Gatehouse`;
     const mine = this.#system();
+    if (this.none) return this.#drawNone();
     render(
       html`${bar({ me: null, page: "trust", changed: () => this.draw() })}
         <main class="page">

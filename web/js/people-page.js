@@ -2,7 +2,6 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
-import { initial } from "./desk-view.js";
 import { openDesk } from "./desk.js";
 import { checkDevices, help, wasChecked } from "./device-check.js";
 import { isBlocked } from "./devices.js";
@@ -12,7 +11,7 @@ import { has, preferred, t, use } from "./i18n.js";
 import { isOnWall, toggleOnWall } from "./wall-people.js";
 import { PersonWatch } from "./person-watch.js";
 import { watchWords } from "./person-tile.js";
-import { span, sorry, when } from "./words.js";
+import { initial, span, sorry, when } from "./words.js";
 
 /** @typedef {import("./people.js").Person} Person */
 /** @typedef {{ id: number, at: number, outgoing: boolean, peer: string, display: string, video: boolean, talked: number | null, reason: string, message: string, missed: boolean }} PastCall */

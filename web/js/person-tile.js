@@ -118,7 +118,7 @@ export function watchWords(watch, display) {
     watch.start();
   };
   return html`<h3>${t("watch.ended")}</h3>
-    <p data-code=${watch.code}>${has(key) ? t(key, { name: display }) : t("reason.other", { code: watch.code })}</p>
+    <p data-code=${watch.code}>${has(key) ? t(key, { name: display, seconds: watch.seconds }) : t("reason.other", { code: watch.code })}</p>
     <button class="button small" @click=${again}>${t("watch.again")}</button>`;
 }
 

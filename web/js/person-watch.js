@@ -27,6 +27,8 @@ export class PersonWatch extends EventTarget {
     /** @type {WatchState} */
     this.state = "idle";
     this.code = "";
+    /** After how many seconds asking again helps, where that is the reason. */
+    this.seconds = 0;
     /** @type {WhepPlayer | null} */
     this.player = null;
     this.wanted = false;
@@ -54,6 +56,7 @@ export class PersonWatch extends EventTarget {
       if (state === "granted") this.#play(stream);
       else this.#become("asking", "");
     } catch (error) {
+      this.seconds = error instanceof Error && "seconds" in error ? Number(error.seconds) : 0;
       if (this.wanted) this.#end(error instanceof Error && "code" in error ? String(error.code) : "other");
     }
   }

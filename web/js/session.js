@@ -61,7 +61,7 @@ export function openLine(tell = {}) {
     line.addEventListener("state", async () => {
       tell.state?.(line.state);
       // A socket that is refused does not say why.
-      if (line.state !== "waiting" || line.failures < DOUBT) return;
+      if (line.state !== "waiting" || line.backoff.failures < DOUBT) return;
       const me = await whoAmI().catch(() => undefined);
       if (me === null) goToLogin("ended");
     });

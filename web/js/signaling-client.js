@@ -6,6 +6,8 @@
 //   line.start();
 //   await line.request("call.invite", { to: "anna", video: true });
 
+import { Backoff } from "./backoff.js";
+
 const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
 /** For the answer to a request, over reconnections. */
@@ -27,12 +29,16 @@ const REPLACED = 4409;
 
 /** @typedef {{ text: string, resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout> }} Waiting */
 
-/** A request that was refused, with the server's code. */
+/** A request that was refused, with the server's code, and after how many seconds trying again helps. */
 export class SignalingError extends Error {
-  /** @param {string} code */
-  constructor(code) {
+  /**
+   * @param {string} code
+   * @param {number} [seconds]
+   */
+  constructor(code, seconds = 0) {
     super(code);
     this.code = code;
+    this.seconds = seconds;
   }
 }
 
@@ -55,7 +61,7 @@ export class SignalingClient extends EventTarget {
     this.socket = null;
     this.session = "";
     this.lastSeq = 0;
-    this.failures = 0;
+    this.backoff = new Backoff(FIRST_RETRY, LAST_RETRY);
     this.requests = 0;
     /** @type {Map<string, Waiting>} */
     this.waiting = new Map();
@@ -197,12 +203,12 @@ export class SignalingClient extends EventTarget {
     this.waiting.delete(frame.re);
     clearTimeout(waiting.timer);
     if (frame.ok) waiting.resolve(frame.body);
-    else waiting.reject(new SignalingError(frame.error?.code ?? "unknown"));
+    else waiting.reject(new SignalingError(frame.error?.code ?? "unknown", frame.error?.seconds ?? 0));
   }
 
   /** @param {any} body */
   #welcome(body) {
-    this.failures = 0;
+    this.backoff.reset();
     this.session = body.session;
     if (!body.resumed) {
       this.lastSeq = body.seq;
@@ -220,10 +226,8 @@ export class SignalingClient extends EventTarget {
       this.#emit("end", code);
       return;
     }
-    const delay = Math.min(FIRST_RETRY * 2 ** this.failures, LAST_RETRY) * (0.75 + Math.random() / 4);
-    this.failures += 1;
     this.#become("waiting");
-    this.timer = setTimeout(() => this.#connect(), delay);
+    this.timer = setTimeout(() => this.#connect(), this.backoff.next());
   }
 
   /** @param {"idle" | "connecting" | "open" | "waiting"} state */

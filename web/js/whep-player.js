@@ -5,6 +5,7 @@
 //   const player = new WhepPlayer(document.querySelector("video"), "https://gatehouse.example/whep/camera/door");
 //   player.addEventListener("state", () => console.log(player.state, player.code));
 //   player.start();
+import { Backoff } from "./backoff.js";
 import { isSilent, onNetworkDoubt } from "./network.js";
 
 /**
@@ -65,7 +66,7 @@ export class WhepPlayer extends EventTarget {
     this.retryAt = 0;
     /** @type {Session | null} */
     this.session = null;
-    this.failures = 0;
+    this.backoff = new Backoff(FIRST_RETRY, LAST_RETRY);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.generation = 0;
@@ -91,7 +92,7 @@ export class WhepPlayer extends EventTarget {
   #pause() {
     this.generation += 1;
     clearTimeout(this.timer);
-    this.failures = 0;
+    this.backoff.reset();
     this.#close();
     this.#become("idle", "");
   }
@@ -134,7 +135,7 @@ export class WhepPlayer extends EventTarget {
   /** @param {SessionEvent} event */
   #event(event) {
     if (event === "playing") {
-      this.failures = 0;
+      this.backoff.reset();
       this.#become("playing", "");
     } else if (event === "stalled") {
       this.#become("stalled", "stalled");
@@ -151,9 +152,7 @@ export class WhepPlayer extends EventTarget {
       this.#become("blocked", failure.code);
       return;
     }
-    const backOff = Math.min(FIRST_RETRY * 2 ** this.failures, LAST_RETRY) * (0.75 + Math.random() / 4);
-    const delay = Math.max(backOff, failure.retryAfter);
-    this.failures += 1;
+    const delay = Math.max(this.backoff.next(), failure.retryAfter);
     this.retryAt = Date.now() + delay;
     this.#become("retrying", failure.code);
     clearTimeout(this.timer);

@@ -6,6 +6,7 @@
 //   publisher.setTrack("audio", microphone);
 //   publisher.setTrack("video", camera);
 //   publisher.start();
+import { Backoff } from "./backoff.js";
 import { isSilent, onNetworkDoubt } from "./network.js";
 
 /** @typedef {"idle" | "connecting" | "live" | "retrying" | "blocked"} PublisherState */
@@ -42,7 +43,7 @@ export class WhipPublisher extends EventTarget {
     this.peer = null;
     this.location = "";
     this.tag = "";
-    this.failures = 0;
+    this.backoff = new Backoff(FIRST_RETRY, LAST_RETRY);
     this.generation = 0;
     this.restarted = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -67,7 +68,7 @@ export class WhipPublisher extends EventTarget {
     this.listening = null;
     this.generation += 1;
     clearTimeout(this.timer);
-    this.failures = 0;
+    this.backoff.reset();
     this.#close();
     this.#become("idle", "");
   }
@@ -99,7 +100,7 @@ export class WhipPublisher extends EventTarget {
     this.generation += 1;
     const generation = this.generation;
     const current = () => generation === this.generation;
-    this.#become(this.failures > 0 ? "retrying" : "connecting", this.code);
+    this.#become(this.backoff.failures > 0 ? "retrying" : "connecting", this.code);
     const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...this.options.rtc });
     this.peer = peer;
     this.restarted = false;
@@ -133,7 +134,7 @@ export class WhipPublisher extends EventTarget {
     const state = peer.connectionState;
     if (state === "connected") {
       clearTimeout(this.timer);
-      this.failures = 0;
+      this.backoff.reset();
       this.restarted = false;
       this.#become("live", "");
     } else if (state === "failed" || state === "closed") {
@@ -196,8 +197,7 @@ export class WhipPublisher extends EventTarget {
   #failed(code) {
     this.generation += 1;
     this.#close();
-    const delay = Math.min(FIRST_RETRY * 2 ** this.failures, LAST_RETRY) * (0.75 + Math.random() / 4);
-    this.failures += 1;
+    const delay = this.backoff.next();
     this.#become("retrying", code);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.#connect(), delay);

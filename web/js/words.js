@@ -22,3 +22,8 @@ export function span(ms) {
   const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
+
+/** The letter that stands for a person without a picture. @param {string} name */
+export function initial(name) {
+  return [...name.trim()][0]?.toUpperCase() ?? "?";
+}
