@@ -6,6 +6,8 @@
 
 mod accounts;
 mod acme;
+mod attacker;
+mod attacks;
 mod chain;
 mod command_line;
 mod faults;
