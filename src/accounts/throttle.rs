@@ -1,5 +1,5 @@
-//! How often passwords may be guessed: a growing delay for each account and each address. Pure: time is an
-//! argument. It does not know whether an account exists, so its answers do not tell either.
+//! Rate limit for password attempts: a growing delay per account and per address. Pure: time is an argument. It
+//! does not know whether an account exists, so its answers do not reveal it. Start at [`Throttle::begin`].
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 /// Wrong passwords for one account before there is a delay.
 const ACCOUNT_FREE: u32 = 5;
-/// An account is never closed for longer, or everybody could lock anybody out.
+/// Longest delay for an account: with a longer one, anybody could lock anybody else out.
 const ACCOUNT_MOST: Duration = Duration::from_secs(60);
 /// Wrong passwords from one address before there is a delay.
 const ADDRESS_FREE: u32 = 10;
 const ADDRESS_MOST: Duration = Duration::from_secs(15 * 60);
-/// Nothing is remembered for longer.
+/// How long attempts are remembered.
 const MEMORY: Duration = Duration::from_secs(60 * 60);
-/// Accounts and addresses that are remembered, each.
+/// Most accounts and most addresses that are remembered, each.
 const CAPACITY: usize = 10_000;
 
 #[derive(Clone, Copy)]
@@ -32,18 +32,18 @@ impl Attempts {
     }
 }
 
-/// Who has tried how often.
+/// Attempts by account and address.
 #[derive(Default)]
 pub struct Throttle {
     accounts: HashMap<String, Attempts>,
     addresses: HashMap<IpAddr, Attempts>,
-    /// From where an account was logged in to: there only the address's own delay counts, so that strangers cannot
-    /// keep somebody out.
+    /// Addresses with a successful login to an account: for these only the address's own delay applies, so that
+    /// strangers cannot lock somebody out.
     known: HashMap<(String, IpAddr), Attempts>,
 }
 
 impl Throttle {
-    /// Begins an attempt, which counts as failed until it has succeeded: so many at once do not slip through.
+    /// Begins an attempt. It counts as failed until it succeeds, so that concurrent attempts cannot bypass the limit.
     ///
     /// # Errors
     /// How long to wait.
@@ -68,7 +68,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// The attempt was none: no password was compared.
+    /// Takes an attempt back: no password was compared.
     pub fn forgiven(&mut self, address: IpAddr, account: &str) {
         if let Some(attempts) = self.accounts.get_mut(&account.to_lowercase()) {
             attempts.failures = attempts.failures.saturating_sub(1);
@@ -78,7 +78,7 @@ impl Throttle {
         }
     }
 
-    /// The attempt was right: it does not count, and the account's earlier ones are forgiven.
+    /// The attempt succeeded: it does not count, and the account's earlier failures are cleared.
     pub fn succeeded(&mut self, now: Instant, address: IpAddr, account: &str) {
         self.accounts.remove(&account.to_lowercase());
         count(&mut self.known, (account.to_lowercase(), network_of(address)), now);
@@ -104,7 +104,7 @@ fn count<K: Hash + Eq + Clone>(table: &mut HashMap<K, Attempts>, key: K, now: In
     attempts.last = now;
 }
 
-/// The address itself, or the IPv6 network that one household or server gets.
+/// The IPv4 address itself, or the /64 network of an IPv6 address, which is what one household or server gets.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(throttle.begin(now, address(i + 100), "anna"), Ok(()));
         }
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        assert_eq!(throttle.begin(now, address(9), "bert"), Ok(()), "others are not concerned");
+        assert_eq!(throttle.begin(now, address(9), "bert"), Ok(()), "other accounts are not affected");
     }
 
     #[test]
