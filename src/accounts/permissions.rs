@@ -385,7 +385,7 @@ mod tests {
             may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&dan)),
             "a guest sees whom they may call"
         );
-        assert!(may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&ada)), "and who may call them");
+        assert!(may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&ada)), "and their callers");
     }
 
     #[test]
@@ -430,7 +430,7 @@ mod tests {
         assert!(!may(&Rules::default(), ticket(&ada), Action::WatchCamera(&other)));
         let (plain, admins) = (camera("c", false, None), camera("c", false, Some(&[])));
         assert!(may(&Rules::default(), ticket(&dan), Action::WatchCamera(&plain)));
-        assert!(!may(&Rules::default(), ticket(&dan), Action::WatchCamera(&admins)), "its maker has lost the right");
+        assert!(!may(&Rules::default(), ticket(&dan), Action::WatchCamera(&admins)), "its maker lost access");
         let demoted = person("dan", Role::Member, &[]);
         assert!(!may(&Rules::default(), ticket(&demoted), Action::WatchCamera(&plain)));
     }
