@@ -1,6 +1,7 @@
-//! The cameras that are there now: those of the configuration file, those added on the page, or the simulated one
-//! while there is none. Applies changes to the running streams and touches only what changed. Who may watch a
-//! camera is said here and decided by [`crate::accounts::permissions`]. It serves no viewer itself.
+//! The current cameras: those of the configuration file, those added on the page, or the simulated one if there are
+//! none. Applies changes to the running streams and touches only what changed. The rules for who may watch a camera
+//! are collected here and evaluated by [`crate::accounts::permissions`]. It serves no viewer itself. Start at
+//! [`Cameras::refresh`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,17 +27,17 @@ use crate::streams::{StreamHandle, Streams};
 /// A camera as the API shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct CameraView {
-    /// Its name in addresses.
+    /// Its name in URLs.
     pub id: String,
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
     /// Its stream, as in `/whep/{stream}`.
     pub stream: String,
     /// Whether it is connected only while somebody watches.
     pub on_demand: bool,
-    /// Whether it is watched without a login.
+    /// Whether it can be watched without a login.
     pub public: bool,
-    /// How it is.
+    /// Its status.
     #[serde(flatten)]
     pub status: StreamStatus,
 }
@@ -49,16 +50,16 @@ pub enum Origin {
     File,
     /// On the page.
     Page,
-    /// It is the simulated one.
+    /// The simulated camera.
     Demo,
 }
 
-/// A camera that is known, enabled or not.
+/// A known camera, enabled or not.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its configuration.
     pub config: CameraConfig,
-    /// Where that is.
+    /// Where it is configured.
     pub origin: Origin,
     /// Who may watch it.
     pub rule: CameraRule,
@@ -81,24 +82,24 @@ struct State {
 }
 
 impl Cameras {
-    /// None yet.
+    /// Without any cameras yet.
     pub fn new(streams: Streams, engine: Engine, accounts: Accounts) -> Self {
         Self { streams, engine, accounts, entries: Arc::default(), state: Arc::default() }
     }
 
-    /// Takes the cameras of a configuration, and those of the page as they are now.
+    /// Applies the cameras of a configuration, and the current ones of the page.
     ///
     /// # Errors
     /// The database cannot be read: nothing is changed.
     pub async fn apply(&self, config: &Config) -> Result<(), AccountError> {
         self.state.lock().await.file.clone_from(&config.cameras);
         self.refresh().await?;
-        // The file may have taken a camera away from those who are watching it.
+        // The file may have revoked a camera from current viewers: their sessions must be reviewed.
         self.accounts.change();
         Ok(())
     }
 
-    /// Takes the cameras of the page, and who may watch what, as they are now.
+    /// Applies the current cameras and allow lists of the page.
     ///
     /// # Errors
     /// The database cannot be read: nothing is changed.
@@ -112,7 +113,7 @@ impl Cameras {
         }
         for camera in stored {
             if entries.iter().any(|entry| entry.config.id == camera.id) {
-                warn!(camera = camera.id, "the camera of the page is hidden by the file's of the same id");
+                warn!(camera = camera.id, "camera of the page ignored: the file has one with the same id");
             } else if let Some(config) = from_page(camera) {
                 entries.push(entry(config, Origin::Page, &lists));
             }
@@ -144,7 +145,7 @@ impl Cameras {
         }
     }
 
-    /// All cameras that are known, first those of the file in its order, then those of the page.
+    /// All known cameras: first those of the file in its order, then those of the page.
     pub fn entries(&self) -> Arc<Vec<Arc<Entry>>> {
         self.entries.load_full()
     }
@@ -154,7 +155,7 @@ impl Cameras {
         self.entries.load().iter().find(|entry| entry.config.id == id && entry.config.enabled).cloned()
     }
 
-    /// The cameras that are enabled and fit.
+    /// The enabled cameras whose rule satisfies `fits`.
     pub fn list(&self, fits: impl Fn(&CameraRule) -> bool) -> Vec<CameraView> {
         let entries = self.entries.load();
         let shown = entries.iter().filter(|entry| entry.config.enabled && fits(&entry.rule));
@@ -166,7 +167,7 @@ impl Cameras {
         self.get(id.camera_id()?)
     }
 
-    /// A stream to watch.
+    /// The stream with this name.
     pub fn stream(&self, id: &StreamName) -> Option<StreamHandle> {
         self.streams.get(id)
     }
@@ -186,7 +187,7 @@ impl Cameras {
     }
 }
 
-/// The file's word comes first, then the page's, then the default.
+/// The file's allow list takes precedence over the page's, and that over the default.
 fn entry(config: CameraConfig, origin: Origin, lists: &HashMap<String, Vec<Subject>>) -> Entry {
     let allow = config.allow.clone().or_else(|| lists.get(&config.id).cloned());
     let (public, publish) = (config.public, config.publish.clone());
@@ -194,7 +195,7 @@ fn entry(config: CameraConfig, origin: Origin, lists: &HashMap<String, Vec<Subje
     Entry { config, origin, rule }
 }
 
-/// What is stored has been checked when it was; what a later version does not understand is left out.
+/// Stored cameras were validated when they were added; those that this version cannot read are skipped.
 fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
     let StoredCamera { id, settings, password } = camera;
     let url = Url::parse(&settings.url).ok()?;
@@ -205,12 +206,12 @@ fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
     Some(CameraConfig { id, name, enabled, public, allow: None, publish: None, spec })
 }
 
-/// The camera that is there while none is configured.
+/// Starts the simulated camera that is shown while none is configured.
 async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
     if slot.is_none() {
         match DemoCamera::start(([127, 0, 0, 1], 0).into(), DemoOptions::default()).await {
             Ok(camera) => *slot = Some(camera),
-            Err(error) => error!("the simulated camera does not start: {error}"),
+            Err(error) => error!("cannot start the simulated camera: {error}"),
         }
     }
     let url = Url::parse(&slot.as_ref()?.url()).ok()?;

@@ -1,5 +1,5 @@
-//! Who may watch and publish which stream: cameras by their rules, the streams of people and calls by what signaling
-//! has granted for the moment. It decides, and remembers nothing. Start at [`Gate::allows`].
+//! Who may watch and publish which stream: cameras by their rules, the streams of users and calls by what signaling
+//! currently grants. It decides but has no state of its own. Start at [`Gate::allows`].
 
 use crate::accounts::Accounts;
 use crate::accounts::credentials::Caller;
@@ -19,12 +19,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Over these.
+    /// Creates it from its dependencies.
     pub fn new(accounts: Accounts, cameras: Cameras, streams: Streams, grants: Grants) -> Self {
         Self { accounts, cameras, streams, grants }
     }
 
-    /// What signaling has granted.
+    /// The current grants of signaling.
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
@@ -54,13 +54,13 @@ impl Gate {
             Direction::Publish => identity.scopes.publish,
         };
         let name = &identity.person.name;
-        // One's own camera may be published without anybody's asking: who watches it is decided then.
+        // Users may publish their own camera without a grant: each viewer is checked separately.
         let own = *stream == StreamName::user_camera(name)
             && (direction == Direction::Watch || self.accounts.may(caller, Action::Publish));
         in_scope && (own || self.grants.has(name, stream, direction))
     }
 
-    /// A stream that somebody is allowed to watch or publish; made if it is one of people.
+    /// A stream by name, after the permission check; streams of users and calls are created on demand.
     pub fn stream(&self, id: &StreamName) -> Option<StreamHandle> {
         match self.streams.get(id) {
             None if id.camera_id().is_none() => Some(self.streams.passing(id)),

@@ -1,4 +1,4 @@
-//! Names of things: newtypes that can only hold what is allowed. Not their state; that lives with its owner.
+//! Identifiers as newtypes that can only hold valid values. The state that they identify is kept elsewhere.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_ID && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
-/// The name of one viewer's session: 128 random bits, so that knowing it is the right to change or end it.
+/// The id of one media session: 128 random bits, since knowing it grants the right to change or end the session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(u128);
 
 impl SessionId {
-    /// A fresh one.
+    /// A new random id.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// The 32 hexadecimal digits that [`fmt::Display`] writes, and nothing else.
+    /// Parses exactly the 32 hexadecimal digits that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         let canonical = text.len() == 32
             && text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
@@ -39,7 +39,7 @@ impl fmt::Display for SessionId {
 }
 
 impl fmt::Debug for SessionId {
-    /// Only a prefix: the whole of it is a secret.
+    /// Only a prefix: the full id is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06x}…", self.0 >> 104)
     }

@@ -2,9 +2,10 @@
 //!
 //! - [`config`] reads and checks the configuration.
 //! - [`streams`] pulls cameras and fans their packets out; [`media`] sends them to viewers.
-//! - [`accounts`] knows people and what they may do, [`signaling`] who is there, calls and watches whom; [`gate`] puts
-//!   both together, [`sessions`] terminates what is no longer allowed.
-//! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP and the pages, [`tls`] its certificates.
+//! - [`accounts`] stores users and what they may do, [`signaling`] handles presence, calls and watching between people;
+//!   [`gate`] combines both, [`sessions`] terminates what is no longer allowed.
+//! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP, WHIP and the pages, [`tls`] its
+//!   certificates.
 //! - [`cli`] is the command line, [`probe`] examines a camera.
 //!
 //! This file is the only place where they are wired together: [`Gatehouse::start`].
@@ -57,22 +58,22 @@ use streams::Streams;
 use tls::{Tls, TlsError};
 use tracing::error;
 
-/// Tries for a port that is free for TCP and UDP, when any will do.
+/// Attempts to find a port that is free for both TCP and UDP, if the configured port is 0.
 const PORT_TRIES: usize = 16;
 
-/// How often certificates are looked after.
+/// How often certificates are checked for renewal.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30);
-/// How often old entries of the log are removed.
+/// How often old entries of the audit log and the call history are removed.
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Why it does not start.
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port is taken, or the system refuses a thread or a socket.
+    /// The port is in use, or the system refuses a thread or a socket.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The data folder cannot be made.
-    #[error("the data folder {0} cannot be made: {1}")]
+    /// The data folder cannot be created.
+    #[error("cannot create the data folder {0}: {1}")]
     Data(String, io::Error),
     /// The accounts cannot be read.
     #[error("accounts: {0}")]
@@ -96,14 +97,14 @@ pub struct Gatehouse {
 }
 
 impl Gatehouse {
-    /// Starts everything that a configuration names.
+    /// Starts the server with a configuration.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         make_data_folder(&config.data)?;
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
-        // Before anybody can watch anew.
+        // Before new sessions can begin.
         accounts.close_open_entries().await?;
         let tls = Tls::start(&config.tls, &config.data, &config.media.public_hosts)?;
         let fail = |error| StartError::Listen(config.listen, error);
@@ -160,27 +161,27 @@ impl Gatehouse {
         &self.accounts
     }
 
-    /// Its certificates.
+    /// The certificates.
     pub fn tls(&self) -> &Tls {
         &self.tls
     }
 
-    /// What is running, and ends when its right ends.
+    /// The running sessions and their revocation.
     pub fn sessions(&self) -> &Revocation {
         &self.sessions
     }
 
-    /// The first admin's password, if it was made by this start: to be shown once.
+    /// The first admin's password, if this start generated it: to be shown once.
     pub fn first_password(&self) -> Option<&Secret> {
         self.first_password.as_ref()
     }
 
-    /// Where it listens.
+    /// The listen address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its cameras.
+    /// The cameras.
     pub fn cameras(&self) -> &Cameras {
         &self.cameras
     }
@@ -190,12 +191,12 @@ impl Gatehouse {
         &self.gate
     }
 
-    /// Its media engine.
+    /// The media engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Ends everything. Viewers are told.
+    /// Stops the server. Viewers are notified.
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -207,13 +208,13 @@ impl Drop for Gatehouse {
     }
 }
 
-/// Nobody but its owner may look into it.
+/// Creates the data folder, accessible only by its owner.
 pub(crate) fn make_data_folder(folder: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| StartError::Data(folder.display().to_string(), error))
 }
 
-/// What pages have to know to call each other.
+/// The call settings for pages.
 fn client_config(config: &Config) -> serde_json::Value {
     let servers = config.media.ice_servers.iter().map(|server| {
         let mut entry = serde_json::json!({ "urls": server.urls });
@@ -249,14 +250,14 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-/// Takes in what `gatehouse user` and the like write while the server runs.
+/// Applies what other processes, such as `gatehouse user`, write while the server runs.
 async fn follow_others(accounts: Accounts, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             result = accounts.follow_others() => {
                 if let Err(error) = result {
-                    error!("changes by other programs are not noticed: {error}");
+                    error!("polling for external changes to the database failed: {error}");
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -264,7 +265,7 @@ async fn follow_others(accounts: Accounts, stop: CancellationToken) {
     }
 }
 
-/// What has to be done now and then.
+/// Periodic maintenance.
 async fn look_after(
     accounts: Accounts,
     keep_log: Duration,
@@ -280,10 +281,10 @@ async fn look_after(
             _ = certificates.tick() => tls.refresh(SystemTime::now(), &engine.addresses()),
             _ = log.tick() => {
                 if let Err(error) = accounts.forget_log(keep_log).await {
-                    error!("old entries of the log are not removed: {error}");
+                    error!("cannot remove old entries of the audit log: {error}");
                 }
                 if let Err(error) = accounts.forget_calls(keep_log).await {
-                    error!("old calls are not removed: {error}");
+                    error!("cannot remove old calls: {error}");
                 }
             }
         }

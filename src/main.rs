@@ -1,4 +1,4 @@
-//! The program: everything is in the library, see `gatehouse::cli`.
+//! The binary: all code is in the library, see `gatehouse::cli`.
 
 fn main() -> std::process::ExitCode {
     gatehouse::cli::run()

@@ -1,26 +1,26 @@
-//! The name of a stream, typed: text is parsed where it comes in, and nobody takes it apart again. What a stream is,
-//! is `streams`' business; who may have it is decided by `gate`. Start at [`StreamName::parse`].
+//! Typed stream names: text is parsed once at the boundary, and never taken apart again. The streams themselves are in
+//! `streams`; who may use them is decided by `gate`. Start at [`StreamName::parse`].
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::is_name;
 
-/// What a stream is called, as in `/whep/{name}`.
+/// The name of a stream, as in `/whep/{name}`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StreamName {
     /// `camera/ID`: a configured camera.
     Camera(Arc<str>),
-    /// `user/NAME/camera`: the camera of a person. The login name is in lower case.
+    /// `user/NAME/camera`: a user's camera. The login name is in lower case.
     UserCamera(Arc<str>),
-    /// `call/ID/NAME`: microphone and camera of one side of a call whose media goes through the server.
+    /// `call/ID/NAME`: microphone and camera of one participant of a call whose media goes through the server.
     Call {
         /// The call's number.
         call: u64,
         /// The login name in lower case.
         user: Arc<str>,
     },
-    /// `screen/ID/NAME`: the shared screen of one side of such a call.
+    /// `screen/ID/NAME`: the shared screen of one participant of such a call.
     Screen {
         /// The call's number.
         call: u64,
@@ -30,27 +30,27 @@ pub enum StreamName {
 }
 
 impl StreamName {
-    /// The stream of a configured camera; `None` if `id` cannot be one.
+    /// The stream of a configured camera; `None` if `id` is not a valid id.
     pub fn camera(id: &str) -> Option<Self> {
         is_name(id).then(|| Self::Camera(id.into()))
     }
 
-    /// The camera of a person, by login name.
+    /// A user's camera, by login name.
     pub fn user_camera(user: &str) -> Self {
         Self::UserCamera(user.to_lowercase().into())
     }
 
-    /// One side of a call.
+    /// Microphone and camera of one participant of a call.
     pub fn call(call: u64, user: &str) -> Self {
         Self::Call { call, user: user.to_lowercase().into() }
     }
 
-    /// The screen of one side of a call.
+    /// The shared screen of one participant of a call.
     pub fn screen(call: u64, user: &str) -> Self {
         Self::Screen { call, user: user.to_lowercase().into() }
     }
 
-    /// Reads a path such as `camera/front-door` from outside; `None` if no stream can be called that.
+    /// Parses an untrusted path such as `camera/front-door`; `None` if it is not a valid stream name.
     pub fn parse(path: &str) -> Option<Self> {
         let mut segments = path.split('/');
         let (kind, first, second) = (segments.next()?, segments.next()?, segments.next());
@@ -67,7 +67,7 @@ impl StreamName {
         }
     }
 
-    /// The id, if it is a configured camera's.
+    /// The camera's id, if it is a configured camera.
     pub fn camera_id(&self) -> Option<&str> {
         match self {
             Self::Camera(id) => Some(id),
@@ -108,7 +108,7 @@ mod tests {
         for text in ["camera/front-door", "user/anna/camera", "call/17/bert", "screen/17/bert"] {
             assert_eq!(StreamName::parse(text).map(|name| name.to_string()).as_deref(), Some(text));
         }
-        // Login names are the same in any case.
+        // Login names are case-insensitive.
         assert_eq!(StreamName::parse("user/Anna/camera"), Some(StreamName::user_camera("ANNA")));
         assert_eq!(StreamName::parse("camera/Front").unwrap().camera_id(), Some("Front"));
     }

@@ -1,5 +1,5 @@
-//! Notices that the configuration file has changed, or that SIGHUP came, and applies it to the running cameras.
-//! A broken file is reported and changes nothing.
+//! Reloads the configuration when the file changes or on SIGHUP, and applies it to the running cameras. An invalid file
+//! is reported and changes nothing. All other settings require a restart. Start at [`follow`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use tracing::{error, info, warn};
 use crate::cameras::Cameras;
 use crate::config::{Config, Overrides};
 
-/// How often the file is looked at. By polling: editors replace files, volumes are mounted over the network, and
-/// a look at one file costs nothing.
+/// Polling interval. Polling is used because editors replace files and volumes may be network mounts, where change
+/// notifications are unreliable, and checking one file is cheap.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What of a file shows that it has changed.
+/// Change fingerprint of a file: modification time and size.
 type Stamp = Option<(SystemTime, u64)>;
 
 fn stamp(path: &Path) -> Stamp {
@@ -22,11 +22,11 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Follows a file until the program ends.
+/// Watches a file until the program ends.
 pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, cameras: Cameras) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
-        Err(error) => return error!("SIGHUP cannot be listened for, changes are not picked up: {error}"),
+        Err(error) => return error!("cannot listen for SIGHUP, changes are not picked up: {error}"),
     };
     let mut current = started_with;
     let mut seen = stamp(&path);
@@ -42,18 +42,18 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
         seen = now;
         match Config::load(Some(&path), &overrides) {
             Ok(config) => {
-                info!(file = %path.display(), "configuration read again");
+                info!(file = %path.display(), "configuration reloaded");
                 warn_of_restart(&current, &config);
                 match cameras.apply(&config).await {
                     Ok(()) => current = config,
-                    Err(error) => error!("the cameras stay as they are: {error}"),
+                    Err(error) => error!("cannot update the cameras, they stay unchanged: {error}"),
                 }
             }
             Err(problems) => {
                 for problem in &problems.0 {
                     error!("{problem}");
                 }
-                error!("the configuration has problems: the one before it stays in force");
+                error!("the configuration is invalid: the previous one stays in effect");
             }
         }
     }

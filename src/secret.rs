@@ -1,25 +1,25 @@
-//! A text that must not be seen: passwords, tokens. Not encryption; it keeps them out of logs and errors.
+//! A wrapper for passwords and tokens that keeps them out of logs and errors. It is not encryption.
 
 use std::fmt;
 
 use url::Url;
 
-/// A text that never shows itself: neither in logs nor in errors.
+/// A text that `Debug` does not reveal, so that it appears neither in logs nor in errors.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a password or token in.
+    /// Wraps a password or token.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the wire alone.
+    /// The text itself, only for sending, storing or comparing it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is nothing to hide.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,14 +37,14 @@ impl<'de> serde::Deserialize<'de> for Secret {
     }
 }
 
-/// Splits user name and password off an RTSP address: retina refuses them inside, and logs must not have them.
+/// Removes user name and password from an RTSP URL: retina rejects URLs with them, and logs must not contain them.
 pub fn split_credentials(url: &mut Url) -> Option<(String, Secret)> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
     let decode = |text: &str| percent_decode(text);
     let found = (decode(url.username()), Secret::new(decode(url.password().unwrap_or_default())));
-    // Neither can fail for a URL with a host, and only such come here.
+    // Neither can fail for a URL with a host; one without a host has no credentials.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(found)

@@ -1,4 +1,5 @@
-//! The log: who did what, who watched what from when to when. Written here, read by admins, kept for a time.
+//! The audit log: who did what, and who watched what from when to when. Written here, read by admins, kept for a
+//! limited time. Start at [`Accounts::note`].
 
 use std::time::{Duration, SystemTime};
 
@@ -7,36 +8,36 @@ use serde::Serialize;
 
 use super::{AccountError, Accounts, millis};
 
-/// Entries of one page of the log.
+/// Entries per page of the log.
 pub const PAGE: u32 = 100;
-/// Entries that are kept, whatever their age.
+/// Upper limit on stored entries, whatever their age.
 const MOST_ENTRIES: i64 = 2_000_000;
-/// Entries of one CSV file.
+/// Most entries in one CSV file.
 pub const MOST: u32 = 100_000;
 
 /// Something that happened.
 #[derive(Clone, Debug, Default)]
 pub struct Event {
-    /// Who did it: a login name, or empty.
+    /// Who did it: a login name; empty for anonymous callers.
     pub actor: String,
     /// From which address; empty for the console.
     pub address: String,
-    /// What: a stable code such as `login` or `watch`.
+    /// What was done: a stable code such as `login` or `watch`.
     pub action: &'static str,
-    /// To what: a user, camera, group.
+    /// What it was done to: a user, camera or group.
     pub target: String,
-    /// What else is to be known; never a secret.
+    /// Further details; never a secret.
     pub detail: String,
 }
 
 /// An entry of the log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// Its number, growing.
+    /// Its number, increasing.
     pub id: i64,
     /// Milliseconds since 1970.
     pub at: i64,
-    /// The end of what lasted, if it has ended.
+    /// When it ended, for entries with a duration; `None` while it lasts.
     pub until: Option<i64>,
     /// See [`Event`].
     pub actor: String,
@@ -50,12 +51,12 @@ pub struct Entry {
     pub detail: String,
 }
 
-/// Which entries are wanted.
+/// Which entries to return.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of this person.
+    /// By this person.
     pub actor: Option<String>,
-    /// Of this kind, or of all that begin with it and a dot.
+    /// With this action, or any action that starts with it and a dot.
     pub action: Option<String>,
     /// With this target.
     pub target: Option<String>,
@@ -71,15 +72,15 @@ impl Accounts {
     /// Writes an entry; returns its number.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn note(&self, event: Event) -> Result<i64, AccountError> {
         self.database.call(move |connection| insert(connection, &event)).await
     }
 
-    /// What an entry tells of has ended now.
+    /// Records that what an entry describes has ended now.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn note_end(&self, entry: i64) -> Result<(), AccountError> {
         let now = millis(SystemTime::now());
         self.database
@@ -91,18 +92,18 @@ impl Accounts {
             .await
     }
 
-    /// Entries, the latest first.
+    /// Entries, newest first.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn log(&self, filter: Filter, most: u32) -> Result<Vec<Entry>, AccountError> {
         self.database.call(move |connection| query(connection, &filter, most.min(MOST))).await
     }
 
-    /// Forgets what is older, and what is too much.
+    /// Deletes entries that are older, and those beyond the upper limit.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn forget_log(&self, older_than: Duration) -> Result<(), AccountError> {
         let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
         self.database
@@ -115,10 +116,10 @@ impl Accounts {
             .await
     }
 
-    /// At start: what the last run has left open ended with it, we do not know when.
+    /// At start-up: closes entries that the previous run left open. When they ended is unknown.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn close_open_entries(&self) -> Result<(), AccountError> {
         self.database
             .call(|connection| {
@@ -188,7 +189,7 @@ fn query(connection: &Connection, filter: &Filter, most: u32) -> Result<Vec<Entr
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Entries as a CSV file, with times in ISO 8601 and cells that no spreadsheet takes for a formula.
+/// Entries as a CSV file, with times in ISO 8601 and cells that no spreadsheet interprets as a formula.
 ///
 /// # Errors
 /// Never in practice: it writes to memory.

@@ -1,4 +1,4 @@
-//! The history of calls: written when a call ends, read by those who took part.
+//! The call history: written when a call ends, read by its participants. Live calls are in `signaling`.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,71 +7,71 @@ use serde::Serialize;
 
 use super::{AccountError, Accounts, millis};
 
-/// Entries of one page.
+/// Entries per page.
 pub const PAGE: u32 = 100;
 
-/// A call that is over.
+/// A finished call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallRecord {
     /// Its number.
     pub call: u64,
-    /// The login name.
+    /// A login name.
     pub caller: String,
-    /// The login name.
+    /// A login name.
     pub callee: String,
-    /// With picture.
+    /// Whether it had video.
     pub video: bool,
-    /// From the acceptance to the end, if it was accepted.
+    /// From acceptance to the end; `None` if it was not accepted.
     pub talked: Option<Duration>,
-    /// Why it ended: a stable word.
+    /// Why it ended: a stable code.
     pub reason: &'static str,
-    /// A short word of who rejected it.
+    /// A short message from whoever rejected it.
     pub message: String,
 }
 
-/// Which calls are wanted.
+/// Which calls to return.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
     /// With this user.
     pub peer: Option<String>,
-    /// With somebody whose name, or name for people, has this in it.
+    /// With somebody whose login or display name contains this.
     pub search: Option<String>,
-    /// Only those that were missed and not looked at.
+    /// Only missed calls that have not been seen yet.
     pub missed: bool,
     /// Older than this one.
     pub before: Option<i64>,
 }
 
-/// A call as one of the two sees it.
+/// A call from the point of view of one participant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CallView {
-    /// Its number, growing.
+    /// Its number, increasing.
     pub id: i64,
     /// Its end, in milliseconds since 1970.
     pub at: i64,
-    /// Whether one made it.
+    /// Whether this user made it.
     pub outgoing: bool,
-    /// The other's login name.
+    /// The other participant's login name.
     pub peer: String,
-    /// The other's name for people.
+    /// The other participant's display name.
     pub display: String,
-    /// With picture.
+    /// Whether it had video.
     pub video: bool,
-    /// For how long, in milliseconds; null if it was not accepted.
+    /// Duration in milliseconds; null if it was not accepted.
     pub talked: Option<i64>,
     /// Why it ended.
     pub reason: String,
-    /// A short word of who rejected it.
+    /// A short message from whoever rejected it.
     pub message: String,
-    /// Nobody answered, and one has not looked since.
+    /// It was not answered, and this user has not seen that yet.
     pub missed: bool,
 }
 
 impl Accounts {
-    /// The last number that was given to a call.
+    /// The highest call number in use.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn last_call(&self) -> Result<u64, AccountError> {
         self.database
             .call(|connection| {
@@ -81,10 +81,10 @@ impl Accounts {
             .await
     }
 
-    /// Writes a call down.
+    /// Stores a finished call.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn note_call(&self, call: CallRecord, at: SystemTime) -> Result<(), AccountError> {
         self.database
             .call(move |connection| {
@@ -111,10 +111,10 @@ impl Accounts {
             .await
     }
 
-    /// Somebody's calls, the latest first, and how many were missed in all.
+    /// A user's calls, newest first, and the total number of missed ones.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn calls(&self, user: &str, filter: CallFilter) -> Result<(Vec<CallView>, i64), AccountError> {
         let user = user.to_owned();
         self.database
@@ -126,10 +126,10 @@ impl Accounts {
             .await
     }
 
-    /// Somebody has looked at what they missed.
+    /// Marks a user's missed calls as seen.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn calls_seen(&self, user: &str) -> Result<(), AccountError> {
         let user = user.to_owned();
         self.database
@@ -140,15 +140,15 @@ impl Accounts {
             .await
     }
 
-    /// Forgets what is older.
+    /// Deletes older calls.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn forget_calls(&self, older_than: Duration) -> Result<(), AccountError> {
         let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
         self.database
             .call(move |connection| {
-                // The last one stays: its number must not be given again.
+                // Keep the last one: its number must not be reused.
                 let sql = "DELETE FROM calls WHERE at < ? AND id < (SELECT max(id) FROM calls)";
                 connection.execute(sql, [limit])?;
                 Ok(())
@@ -157,7 +157,7 @@ impl Accounts {
     }
 }
 
-/// Somebody is gone: their calls stay in the others' history, under a name that nobody can have.
+/// For a removed user: their calls stay in the others' history, under a name that no account can have.
 pub(super) fn forget_name(connection: &Connection, name: &str) -> Result<(), AccountError> {
     let former = format!("{name} †");
     connection.execute("UPDATE calls SET caller = ?1 WHERE caller = ?2", [former.as_str(), name])?;
@@ -165,7 +165,7 @@ pub(super) fn forget_name(connection: &Connection, name: &str) -> Result<(), Acc
     Ok(())
 }
 
-/// Calls that `?1` has missed and not looked at.
+/// Calls that `?1` has missed and not seen yet.
 const MISSED: &str = "callee = ?1 AND seen = 0 AND reason IN ('no_answer', 'cancelled')";
 
 fn list(connection: &Connection, user: &str, filter: &CallFilter) -> Result<Vec<CallView>, AccountError> {

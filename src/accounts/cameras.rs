@@ -1,5 +1,5 @@
-//! Cameras that were added on the page. Their passwords are stored in the clear, because cameras ask for them,
-//! and are never given out again: not by the API, and not to another host.
+//! Cameras that were added on the page. Their passwords are stored in plain text, because logging in to a camera
+//! requires them, and are never disclosed: not by the API, and not to another host.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::{AccountError, Accounts, millis};
 use crate::ids::is_name;
 use crate::secret::{Secret, split_credentials};
 
-/// Cameras in the database.
+/// Most cameras in the database.
 const MAX_CAMERAS: i64 = 10_000;
 
 /// A camera as it is stored.
@@ -18,21 +18,21 @@ const MAX_CAMERAS: i64 = 10_000;
 pub struct StoredCamera {
     /// Its name in URLs.
     pub id: String,
-    /// What can be changed.
+    /// The editable part.
     pub settings: CameraSettings,
-    /// For the camera alone.
+    /// Sent only to the camera.
     pub password: Option<Secret>,
 }
 
-/// What of a camera is set on the page.
+/// The settings of a camera that the page can edit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraSettings {
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
     /// `rtsp://`, `whep://`, `wheps://` or `whip:`, without user name and password.
     pub url: String,
-    /// Its user name for us.
+    /// The user name for logging in to the camera.
     #[serde(default)]
     pub username: Option<String>,
     /// `tcp` or `udp`.
@@ -41,10 +41,10 @@ pub struct CameraSettings {
     /// Connected only while somebody watches.
     #[serde(default = "yes")]
     pub on_demand: bool,
-    /// Whether it is there at all.
+    /// Whether it is in use at all.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Watched without a login.
+    /// Whether it can be watched without a login.
     #[serde(default)]
     pub public: bool,
 }
@@ -58,10 +58,10 @@ fn yes() -> bool {
 }
 
 impl CameraSettings {
-    /// Moves user name and password that stand in the address to where they belong. Returns the password.
+    /// Validates the settings. Moves a user name inside the URL to its own field, and returns a password inside it.
     ///
     /// # Errors
-    /// An address or a name that cannot be used.
+    /// An invalid URL, name or transport.
     pub fn check(&mut self) -> Result<Option<Secret>, AccountError> {
         let name = self.name.trim().to_owned();
         self.name = name;
@@ -89,18 +89,18 @@ impl CameraSettings {
 }
 
 impl Accounts {
-    /// All of them, in the order in which they were added.
+    /// All cameras, in the order in which they were added.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn cameras(&self) -> Result<Vec<StoredCamera>, AccountError> {
         self.database.call(list).await
     }
 
-    /// One of them.
+    /// One camera.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn camera(&self, id: &str) -> Result<Option<StoredCamera>, AccountError> {
         let id = id.to_owned();
         self.database.call(move |connection| one(connection, &id)).await
@@ -109,7 +109,7 @@ impl Accounts {
     /// Adds a camera.
     ///
     /// # Errors
-    /// Something that cannot be used, a taken id.
+    /// Invalid settings, or an id that is taken.
     pub async fn add_camera(
         &self,
         id: &str,
@@ -139,10 +139,10 @@ impl Accounts {
         Ok(())
     }
 
-    /// Changes a camera. Without a new password the old one stays, unless it would go to another host.
+    /// Changes a camera. Without a new password the old one is kept, unless it would be sent to another host.
     ///
     /// # Errors
-    /// Something that cannot be used, no such camera.
+    /// Invalid settings, no such camera, or [`AccountError::PasswordAgain`].
     pub async fn change_camera(
         &self,
         id: &str,
@@ -186,10 +186,10 @@ impl Accounts {
     }
 }
 
-/// The password of a camera for settings that name the same host and user.
+/// The stored password of a camera, for settings with the same host and user.
 ///
 /// # Errors
-/// They name others: whoever can edit a camera could send its password anywhere.
+/// Host or user differ: otherwise whoever can edit a camera could send its password anywhere.
 pub fn kept_password(old: &StoredCamera, new: &CameraSettings) -> Result<Option<Secret>, AccountError> {
     let place = |settings: &CameraSettings| {
         let url = Url::parse(&settings.url).ok()?;

@@ -1,5 +1,6 @@
-//! What proves who somebody is: logins (cookies), API tokens, tickets for one camera. Each is 256 random bits, of
-//! which only the SHA-256 is stored: they need no slow hash, since nobody can guess them.
+//! Credentials: logins (cookies), API tokens, and tickets for one camera. Each is 256 random bits, of which only the
+//! SHA-256 is stored: a slow hash is unnecessary, since they cannot be guessed. Passwords are in `password`. Start
+//! at [`Credential`] and [`Caller`].
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,26 +17,26 @@ use super::rows::{id_of, list_of, role_of};
 use super::{AccountError, Accounts, millis};
 use crate::secret::Secret;
 
-/// A login that is not used ends after this time.
+/// An unused login expires after this time.
 const IDLE_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// …and every login ends after this time, used or not.
+/// Every login expires after this time, used or not.
 const LONGEST_LIFE: Duration = Duration::from_secs(180 * 86_400);
-/// How exactly the last use is known.
+/// Resolution of the time of last use, in milliseconds: avoids a write per request.
 const SEEN_STEP: i64 = 60_000;
-/// Logins of one user; the least recently used make room.
+/// Logins per user; the least recently used ones are removed.
 const MAX_LOGINS: i64 = 50;
-/// Tokens of one user.
+/// Tokens per user.
 const MAX_TOKENS: i64 = 50;
-/// Tickets of one user that are valid at a time.
+/// Valid tickets per user.
 const MAX_TICKETS: i64 = 10_000;
-/// The longest life of a ticket.
+/// The longest lifetime of a ticket.
 pub const MAX_TICKET_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 const LOGIN_PREFIX: &str = "ghl_";
 const TOKEN_PREFIX: &str = "ght_";
 const TICKET_PREFIX: &str = "ghv_";
 
-/// The row behind a proof.
+/// The database row of a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Credential {
     /// Of a browser.
@@ -46,29 +47,29 @@ pub enum Credential {
     Ticket(i64),
 }
 
-/// Somebody with an account, as one request knows them.
+/// The user behind one request.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Their number.
+    /// The user's number.
     pub user: i64,
     /// What permissions depend on.
     pub person: Person,
-    /// The name for people.
+    /// The display name.
     pub display: String,
     /// `zh`, `en`, or empty.
     pub language: String,
-    /// Nothing else is allowed before the password is changed.
+    /// Nothing else is allowed until the password is changed.
     pub must_change: bool,
-    /// How they have proved it.
+    /// What they authenticated with.
     pub credential: Credential,
-    /// What the proof is good for.
+    /// What the credential may be used for.
     pub scopes: Scopes,
 }
 
 /// Who makes a request.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// No proof at all.
+    /// No credential.
     Nobody,
     /// A person or their program.
     Person(Arc<Identity>),
@@ -78,13 +79,13 @@ pub enum Caller {
         id: i64,
         /// The camera it is for.
         camera: Arc<str>,
-        /// Who has made it: it is worth what they may do now.
+        /// Who made it: it grants only what they may currently share.
         maker: Arc<Person>,
     },
 }
 
 impl Caller {
-    /// As [`super::permissions::may`] wants it.
+    /// The form that [`super::permissions::may`] takes.
     pub fn who(&self) -> Who<'_> {
         match self {
             Self::Nobody => Who::Nobody,
@@ -101,7 +102,7 @@ impl Caller {
         }
     }
 
-    /// What it rests on.
+    /// The credential, if there is one.
     pub fn credential(&self) -> Option<Credential> {
         match self {
             Self::Nobody => None,
@@ -110,7 +111,7 @@ impl Caller {
         }
     }
 
-    /// As the log names it.
+    /// The name in the audit log.
     pub fn actor(&self) -> String {
         match self {
             Self::Nobody => String::new(),
@@ -120,7 +121,7 @@ impl Caller {
     }
 }
 
-/// A login that has just been made.
+/// A newly created login.
 #[derive(Debug)]
 pub struct LoginMade {
     /// For the cookie.
@@ -140,7 +141,7 @@ pub struct LoginView {
     pub seen_at: i64,
     /// From where.
     pub address: String,
-    /// With which browser.
+    /// The browser's user agent.
     pub agent: String,
 }
 
@@ -151,13 +152,13 @@ pub struct TokenView {
     pub id: i64,
     /// What its owner calls it.
     pub name: String,
-    /// What it is good for.
+    /// What it may be used for.
     pub scopes: Scopes,
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// The same, to the minute.
     pub used_at: Option<i64>,
-    /// When it ends, if it does.
+    /// When it expires, if it does.
     pub expires_at: Option<i64>,
 }
 
@@ -170,14 +171,14 @@ pub struct TicketView {
     pub camera: String,
     /// Milliseconds since 1970.
     pub created_at: i64,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: i64,
     /// The name of the token that made it, if it was a token.
     pub token: Option<String>,
 }
 
 impl Accounts {
-    /// Somebody's logins, the latest first.
+    /// A user's logins, most recently used first.
     ///
     /// # Errors
     /// No such user.
@@ -186,7 +187,7 @@ impl Accounts {
         self.database.call(move |connection| list_logins(connection, id_of(connection, &user)?)).await
     }
 
-    /// Ends one login of somebody, or all but one.
+    /// Ends one login of a user.
     ///
     /// # Errors
     /// No such login.
@@ -203,10 +204,10 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a token for somebody's programs. It is shown this once.
+    /// Creates an API token for a user. Only here is it available in plain text.
     ///
     /// # Errors
-    /// No such user, a bad name, no scope, too many.
+    /// No such user, an invalid name, no scope, too many tokens.
     pub async fn add_token(
         &self,
         user: &str,
@@ -240,7 +241,7 @@ impl Accounts {
         Ok(made)
     }
 
-    /// Somebody's tokens.
+    /// A user's tokens.
     ///
     /// # Errors
     /// No such user.
@@ -249,7 +250,7 @@ impl Accounts {
         self.database.call(move |connection| list_tokens(connection, id_of(connection, &user)?)).await
     }
 
-    /// Ends a token.
+    /// Revokes a token.
     ///
     /// # Errors
     /// No such token.
@@ -266,11 +267,11 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a ticket for a camera, valid for some time, at most [`MAX_TICKET_LIFE`]. It ends with the account that made
-    /// it, and with the token, if it was a token. Returns it with its end.
+    /// Creates a ticket for a camera, valid for at most [`MAX_TICKET_LIFE`]. It ends with the account that made it, and
+    /// with the token if one was used. Returns the ticket and when it expires.
     ///
     /// # Errors
-    /// Too many.
+    /// Too many tickets.
     pub async fn add_ticket(
         &self,
         maker: &Identity,
@@ -298,7 +299,7 @@ impl Accounts {
         Ok((made, expires))
     }
 
-    /// The tickets of somebody that are valid, the latest first: at most 500.
+    /// A user's valid tickets, newest first, at most 500.
     ///
     /// # Errors
     /// No such user.
@@ -307,7 +308,7 @@ impl Accounts {
         self.database.call(move |connection| list_tickets(connection, id_of(connection, &user)?)).await
     }
 
-    /// Ends one ticket of somebody.
+    /// Revokes one ticket of a user.
     ///
     /// # Errors
     /// No such ticket.
@@ -324,7 +325,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Ends all logins, tokens and tickets of somebody.
+    /// Ends all logins, tokens and tickets of a user.
     ///
     /// # Errors
     /// No such user.
@@ -367,7 +368,7 @@ fn hash(token: &str) -> Vec<u8> {
     ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref().to_vec()
 }
 
-/// What is stored of a token and what kind it claims to be; `None` if it is none of ours.
+/// The stored hash of a token and the kind its prefix claims; `None` if it does not have our format.
 pub(super) fn hash_of(token: &str) -> Option<(Kind, Vec<u8>)> {
     let kind = match token.get(..4)? {
         LOGIN_PREFIX => Kind::Login,
@@ -396,7 +397,7 @@ impl Kind {
     }
 }
 
-/// Makes a login and forgets old ones.
+/// Creates a login and deletes expired and surplus ones.
 pub(super) fn add_login(
     connection: &Connection,
     user: i64,
@@ -420,7 +421,7 @@ pub(super) fn add_login(
 const PERSON: &str = "users.id, users.name, users.display, users.role, users.language, users.must_change,
     (SELECT json_group_array(groups.name) FROM members JOIN groups ON groups.id = group_id WHERE user_id = users.id)";
 
-/// The caller behind a token that was presented, whose use is remembered.
+/// The caller behind a presented token. Updates its time of last use.
 pub(super) fn by_hash(
     connection: &Connection,
     (kind, hash): &(Kind, Vec<u8>),
@@ -444,13 +445,13 @@ pub(super) fn by_hash(
     Ok(Some(found.caller))
 }
 
-/// When a login that is used now ends, in milliseconds since 1970.
+/// When a login that is used now expires, in milliseconds since 1970.
 fn login_end(now: i64, created_at: i64) -> i64 {
     let millis = |life: Duration| life.as_millis() as i64;
     (now + millis(IDLE_LIFE)).min(created_at + millis(LONGEST_LIFE))
 }
 
-/// The callers behind credentials that are valid now. One query for each kind, however many there are.
+/// The callers behind those credentials that are valid now. One query per kind, however many there are.
 pub(super) fn by_ids(
     connection: &Connection,
     credentials: &[Credential],
@@ -478,8 +479,8 @@ pub(super) fn by_id(connection: &Connection, credential: Credential) -> Result<O
     Ok(by_ids(connection, &[credential])?.remove(&credential))
 }
 
-/// The query for credentials of a kind that are valid now. Columns after those of the person: the credential's id,
-/// when it was made, when it was last used, and what is special to its kind.
+/// The query for valid credentials of a kind. Columns after those of the person: the credential's id, when it was
+/// created, when it was last used, and one that depends on the kind.
 fn select(kind: Kind, condition: &str) -> String {
     let (table, used, special, valid) = match kind {
         Kind::Login => ("logins", "seen_at", "NULL", "disabled = 0"),
@@ -589,7 +590,7 @@ fn list_tickets(connection: &Connection, user: i64) -> Result<Vec<TicketView>, A
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// For the log: an address as text, or nothing for the console.
+/// For the log: an address as text; empty for the console.
 pub fn address_text(address: Option<IpAddr>) -> String {
     address.map(|address| address.to_canonical().to_string()).unwrap_or_default()
 }

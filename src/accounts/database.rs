@@ -1,5 +1,5 @@
-//! The database file and the one thread that owns the connection. It runs what it is handed, in order; what that
-//! is, is the business of `users`, `credentials`, `cameras` and `audit`.
+//! The database file and the one thread that owns the connection. It runs jobs in order; the queries themselves are
+//! in `users`, `credentials`, `cameras`, `audit` and so on. Start at [`Database::call`].
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,12 +14,12 @@ use tracing::error;
 use super::AccountError;
 use crate::compartment;
 
-/// Requests that wait for the thread.
+/// Jobs that may be queued for the thread.
 const QUEUE: usize = 256;
-/// The command line and the server may write at the same time.
+/// How long to wait for SQLite's lock: the command line and the server may write at the same time.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Never changed, only added to.
+/// Append-only: existing databases have already run the earlier steps.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_1.sql")),
     M::up(include_str!("schema_2.sql")),
@@ -38,10 +38,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens a file, making or migrating it.
+    /// Opens a file, creating or migrating it if necessary.
     ///
     /// # Errors
-    /// It cannot be opened, is no database of ours, or is newer than this program.
+    /// It cannot be opened, is not a Gatehouse database, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self, AccountError> {
         let connection = connect(path).map_err(|error| {
             AccountError::Internal(format!("the database {} cannot be used: {error}", path.display()))
@@ -54,15 +54,15 @@ impl Database {
         Ok(Self { jobs })
     }
 
-    /// Runs something on the connection, in a transaction: an error changes nothing.
+    /// Runs a job on the connection, in a transaction that is rolled back on error.
     ///
     /// # Errors
-    /// What it returns, or the database's.
+    /// The job's, or the database's.
     pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, AccountError> {
-        let gone = || AccountError::Internal("the database's thread has ended".into());
+        let gone = || AccountError::Internal("the database thread has ended".into());
         let (reply, result) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let _ = reply.send(in_transaction(connection, work));
@@ -71,10 +71,10 @@ impl Database {
         result.await.map_err(|_| gone())?
     }
 
-    /// A number that changes when another process has written.
+    /// A number that changes whenever another process has written.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn foreign_version(&self) -> Result<i64, AccountError> {
         self.call(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
             .await
@@ -82,7 +82,7 @@ impl Database {
 }
 
 fn connect(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
-    // Made by us first, so that nobody else can read it at any time; SQLite gives its side files the same mode.
+    // Create it first, so that it is never readable by others; SQLite gives its side files the same mode.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;

@@ -1,6 +1,6 @@
-//! Who is who: users, groups, logins, tokens, what admins decide, cameras added on the page, and the log; all in
-//! one SQLite file. `permissions` decides who may do what and is pure. Media and sockets of somebody whose rights
-//! end are ended by [`crate::sessions`], which listens to [`Accounts::changes`].
+//! Accounts: users, groups, logins, tokens, the admins' rules, cameras added on the page, and the log; all in one
+//! SQLite file. `permissions` decides who may do what and is pure. Media sessions and sockets of users who lose
+//! their rights are terminated by [`crate::sessions`], which listens to [`Accounts::changes`].
 //!
 //! Start at [`Accounts::open`], [`Accounts::log_in`] and [`Accounts::identify`].
 
@@ -33,59 +33,59 @@ use password::Hasher;
 use permissions::{Action, Role, Rules};
 use throttle::Throttle;
 
-/// The database's name in the data folder.
+/// The database's file name in the data folder.
 const FILE: &str = "gatehouse.db";
-/// The first account.
+/// The name of the first account.
 pub const FIRST_ADMIN: &str = "admin";
 
-/// What goes wrong with accounts.
+/// Account errors.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// Wrong name or password, not to be told apart.
+    /// Wrong name or password; the caller cannot tell which.
     #[error("the user name or the password is wrong")]
     WrongPassword,
     /// Too many attempts; how long to wait.
     #[error("too many attempts: try again in {} s", .0.as_secs() + 1)]
     TooManyAttempts(Duration),
-    /// Too many password hashings wait.
-    #[error("too many logins at once: try again")]
+    /// Too many password hashings are queued.
+    #[error("too many logins at once: try again later")]
     Busy,
-    /// A password that others would guess.
+    /// A password that is easy to guess.
     #[error(
         "the password is too easy to guess: at least 8 characters, not your name, not one of the common ones"
     )]
     WeakPassword,
-    /// Something that cannot be stored.
+    /// A value that cannot be stored.
     #[error("{0} is not allowed: {1}")]
     Invalid(&'static str, String),
     /// A name that is taken.
-    #[error("there is a {0} of this name already")]
+    #[error("a {0} with this name already exists")]
     Taken(&'static str),
-    /// Nothing of this name.
-    #[error("there is no such {0}")]
+    /// Nothing with this name.
+    #[error("no such {0}")]
     NotFound(&'static str),
-    /// Without an admin nobody could let anybody in.
-    #[error("this is the last admin: make another one first")]
+    /// Without an admin nobody could manage accounts.
+    #[error("this is the last admin: create another one first")]
     LastAdmin,
-    /// As many as there may be.
-    #[error("there are too many {0}: remove some first")]
+    /// A limit is reached.
+    #[error("too many {0}: remove some first")]
     TooMany(&'static str),
     /// A password for one host must not be sent to another.
-    #[error("the camera's address has changed: its password is needed again")]
+    #[error("the camera's address has changed: enter its password again")]
     PasswordAgain,
-    /// The database or the system.
+    /// A failure of the database or the system.
     #[error("{0}")]
     Internal(String),
 }
 
 impl From<rusqlite::Error> for AccountError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Internal(format!("the database: {error}"))
+        Self::Internal(format!("database: {error}"))
     }
 }
 
 impl AccountError {
-    /// Stable, for clients.
+    /// The stable error code for clients.
     pub fn code(&self) -> &'static str {
         match self {
             Self::WrongPassword => "wrong_password",
@@ -103,13 +103,13 @@ impl AccountError {
     }
 }
 
-/// A password that was right a moment ago: what is done with it asks again whether it still is.
+/// A password that has been verified. The transaction that relies on it checks again that it is still current.
 struct Verified {
     user: i64,
     hash: String,
 }
 
-/// Milliseconds since 1970, as the database and the API have them.
+/// Milliseconds since 1970, the format of the database and the API.
 pub fn millis(at: SystemTime) -> i64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
@@ -125,8 +125,8 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Opens the accounts of a data folder. Where there are none the first admin is made, and its password
-    /// returned: `first` or a random one, which has to be changed.
+    /// Opens the accounts in a data folder. If there are none, creates the first admin with the password `first`, or
+    /// with a random one that has to be changed and is returned.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -157,23 +157,23 @@ impl Accounts {
         Ok((accounts, must_change.then_some(password)))
     }
 
-    /// Counts what may have changed somebody's rights, by this process or another.
+    /// A counter of changes that may affect somebody's rights, made by this process or another.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// Something that may concern rights has changed: what runs on them is gone through.
+    /// Announces that rights may have changed, so that running sessions are checked again.
     pub fn change(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Notices what other processes, such as `gatehouse user`, have written.
+    /// Watches for writes by other processes, such as `gatehouse user`.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn follow_others(&self) -> Result<(), AccountError> {
         let mut version = self.database.foreign_version().await?;
-        // Whatever was written before the first look, or while this had failed, is taken in now.
+        // Load what was written before the first poll, or while an earlier call of this had failed.
         self.load_rules().await?;
         self.change();
         loop {
@@ -227,7 +227,7 @@ impl Accounts {
         let fits = match self.hasher.verify(password, stored.clone()).await {
             Ok(fits) => fits,
             Err(busy) => {
-                // Nothing was tried: it does not count against anybody.
+                // No password was compared, so it does not count as an attempt.
                 self.throttle().forgiven(address, name);
                 return Err(busy);
             }
@@ -241,27 +241,27 @@ impl Accounts {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose token this is: of a login, of an API client, a ticket. `None` if it is nobody's.
+    /// The caller that a token identifies: a login, an API token or a ticket. `None` if it is unknown or expired.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn identify(&self, token: &str) -> Result<Option<Caller>, AccountError> {
         let Some(hash) = credentials::hash_of(token) else { return Ok(None) };
         self.database.call(move |connection| credentials::by_hash(connection, &hash)).await
     }
 
-    /// Who stands behind a credential now; `None` if it is no longer valid.
+    /// The current caller for a credential; `None` if it is no longer valid.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn behind(&self, credential: Credential) -> Result<Option<Caller>, AccountError> {
         self.database.call(move |connection| credentials::by_id(connection, credential)).await
     }
 
-    /// Who stands behind each of these credentials now; those that are no longer valid are left out.
+    /// The current caller for each credential; those that are no longer valid are left out.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn behind_all(
         &self,
         credentials: Vec<Credential>,
@@ -269,10 +269,10 @@ impl Accounts {
         self.database.call(move |connection| credentials::by_ids(connection, &credentials)).await
     }
 
-    /// Changes one's own password, which ends one's other logins.
+    /// Changes the caller's own password, which ends their other logins.
     ///
     /// # Errors
-    /// The current one is wrong, the new one weak.
+    /// The current password is wrong, or the new one is weak.
     pub async fn change_own_password(
         &self,
         caller: &Caller,
@@ -281,7 +281,7 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(), AccountError> {
         let identity = caller.identity().ok_or(AccountError::NotFound("user"))?;
-        // What costs nothing comes first.
+        // Cheap checks first.
         password::check(new, &identity.person.name)?;
         if current == new {
             return Err(AccountError::WeakPassword);

@@ -1,5 +1,5 @@
-//! Passwords: hashing by argon2id, bounded in number so that logins cannot exhaust the machine, and what a
-//! password must be like. It stores nothing.
+//! Passwords: hashing with argon2id, with bounded concurrency so that logins cannot exhaust the machine, and the
+//! rules for acceptable passwords. It stores nothing. Start at [`Hasher`] and [`check`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use tokio::sync::Semaphore;
 use super::AccountError;
 use crate::secret::Secret;
 
-/// Characters of a password.
+/// Allowed password lengths, in characters.
 const SHORTEST: usize = 8;
 const LONGEST: usize = 256;
-/// Hashings at once: each takes 19 MiB and some 20 ms of a core.
+/// Concurrent hashings: each takes 19 MiB and some 20 ms of a core.
 const AT_ONCE: usize = 2;
-/// Who would have to wait longer is told to come back.
+/// Longest wait for a free slot; after that the caller gets [`AccountError::Busy`].
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Without characters that are mistaken for others.
+/// Without characters that are easily confused.
 const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Hashes and compares.
+/// Hashes and verifies passwords.
 #[derive(Clone)]
 pub struct Hasher {
     room: Arc<Semaphore>,
-    /// Compared with where there is no such user, so that the answer takes as long.
+    /// Compared with for unknown users, so that the answer takes equally long.
     nobody: Arc<str>,
 }
 
 impl Hasher {
-    /// Makes one; takes the time of one hashing.
+    /// Creates one; takes as long as one hashing.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// Hashing fails.
     pub fn new() -> Result<Self, AccountError> {
         let nobody = hash(random().expose())?.into();
         Ok(Self { room: Arc::new(Semaphore::new(AT_ONCE)), nobody })
@@ -55,19 +55,19 @@ impl Hasher {
         done.await.map_err(|_| AccountError::Busy)
     }
 
-    /// The text to store for a password.
+    /// The hash to store for a password.
     ///
     /// # Errors
-    /// Too many at once.
+    /// [`AccountError::Busy`].
     pub async fn hash(&self, password: &Secret) -> Result<String, AccountError> {
         let password = password.clone();
         self.run(move || hash(password.expose())).await?
     }
 
-    /// Whether a password is the stored one; takes as long when there is none.
+    /// Whether a password matches the stored hash; takes equally long when there is none.
     ///
     /// # Errors
-    /// Too many at once.
+    /// [`AccountError::Busy`].
     pub async fn verify(&self, password: &Secret, stored: Option<String>) -> Result<bool, AccountError> {
         let (password, nobody) = (password.clone(), self.nobody.clone());
         self.run(move || {
@@ -87,7 +87,7 @@ fn hash(password: &str) -> Result<String, AccountError> {
     hash.map(|hash| hash.to_string()).map_err(|error| AccountError::Internal(error.to_string()))
 }
 
-/// Whether a password may be chosen.
+/// Whether a password is acceptable.
 ///
 /// # Errors
 /// [`AccountError::WeakPassword`].
@@ -105,7 +105,7 @@ pub fn check(password: &Secret, user: &str) -> Result<(), AccountError> {
     Ok(())
 }
 
-/// The most common ones of those that would pass otherwise.
+/// The most common passwords that would pass the other checks.
 const COMMON: [&str; 16] = [
     "12345678",
     "123456789",
@@ -125,7 +125,7 @@ const COMMON: [&str; 16] = [
     "administrator",
 ];
 
-/// A password that nobody guesses, easy to type: 80 bits in groups of four.
+/// A random password of 80 bits, in groups of four characters for easy typing.
 pub fn random() -> Secret {
     let mut rng = rand::rng();
     let mut text = String::with_capacity(19);

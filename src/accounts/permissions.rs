@@ -1,16 +1,16 @@
-//! Who may do what: one pure function, [`may`], over what is known of the caller, the target, and the rules that
-//! admins have set. It asks nobody and remembers nothing. The table of its tests is the specification.
+//! Who may do what: one pure function, [`may`], of the caller, the target, and the rules that admins have set. It
+//! has no state and does no I/O. The table in its tests is the specification.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What somebody is in this place.
+/// A user's role.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sees only what is given to guests.
+    /// Sees only what is explicitly allowed to guests.
     Guest,
     /// Staff.
     Member,
@@ -21,10 +21,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::Guest, Self::Member, Self::Dispatcher, Self::Admin];
 
-    /// As it is written everywhere.
+    /// Its name in the API, the configuration and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Guest => "guest",
@@ -43,7 +43,7 @@ impl FromStr for Role {
     }
 }
 
-/// Somebody to whom something is allowed, as lists name them.
+/// An entry of an allow list: whom it applies to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
     /// Everybody with an account: `everyone`.
@@ -57,10 +57,10 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What can be written, for errors.
+    /// The accepted forms, for error messages.
     pub const ALLOWED: &'static str = "\"everyone\", \"role:…\", \"group:…\" or \"user:…\"";
 
-    /// Whether it means this person.
+    /// Whether it applies to this person.
     pub fn names(&self, person: &Person) -> bool {
         match self {
             Self::Everyone => true,
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for Subject {
     }
 }
 
-/// Whether a text can be the name of a group, a camera or a person for people: 1 to 64 characters in one line.
+/// Whether a text can be a group name or a display name: 1 to 64 characters in one line.
 pub fn is_title(text: &str) -> bool {
     let length = text.chars().count();
     (1..=64).contains(&length) && text.trim() == text && !text.chars().any(char::is_control)
@@ -129,71 +129,71 @@ pub struct Person {
     pub groups: Vec<String>,
 }
 
-/// What a token of somebody may be used for. A login may do everything that its person may.
+/// What a token may be used for. A login may do everything that its user may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scopes {
-    /// Cameras: the list and the pictures.
+    /// Cameras: listing and watching them.
     pub watch: bool,
     /// Publishing by WHIP.
     pub publish: bool,
-    /// Making tickets for the pages of others.
+    /// Creating tickets for other web pages.
     pub share: bool,
-    /// Everything that the person may administer.
+    /// Calling, presence, rooms, and everything that the person may administer.
     pub manage: bool,
 }
 
 impl Scopes {
-    /// Of a login.
+    /// The scopes of a login.
     pub const ALL: Self = Self { watch: true, publish: true, share: true, manage: true };
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who<'a> {
-    /// No login, no token.
+    /// Not authenticated.
     Nobody,
-    /// A person, by login or token.
+    /// A person, authenticated by login or token.
     Person(&'a Person, Scopes),
     /// The bearer of a ticket for one camera.
     Ticket {
         /// Its id.
         camera: &'a str,
-        /// Who has made it.
+        /// Who made it.
         maker: &'a Person,
     },
 }
 
-/// What is decided about a camera.
+/// The access rules of a camera.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CameraRule {
     /// Its id.
     pub id: String,
     /// Everybody may watch it, without a login.
     pub public: bool,
-    /// Who may watch it; [`DEFAULT_ALLOW`] where nothing is said. Admins always may.
+    /// Who may watch it; [`DEFAULT_ALLOW`] if not set. Admins always may.
     pub allow: Option<Vec<Subject>>,
-    /// Who may publish it, where that is how it gets its pictures; dispatchers where nothing is said. Admins may.
+    /// Who may publish it, if its source is WHIP; dispatchers if not set. Admins always may.
     pub publish: Option<Vec<Subject>>,
 }
 
-/// Who may watch a camera about which nothing is said: all staff, no guests.
+/// Who may watch a camera without an allow list: all staff, no guests.
 pub const DEFAULT_ALLOW: [Subject; 2] = [Subject::Role(Role::Dispatcher), Subject::Role(Role::Member)];
 
 /// A set of roles.
 pub type RoleSet = Vec<Role>;
 
-/// For each role, towards which roles something is allowed.
+/// For each role of the caller, the roles of the target for which something is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Towards {
-    /// By guests.
+    /// For guests.
     pub guest: RoleSet,
-    /// By members.
+    /// For members.
     pub member: RoleSet,
-    /// By dispatchers.
+    /// For dispatchers.
     pub dispatcher: RoleSet,
-    /// By admins.
+    /// For admins.
     pub admin: RoleSet,
 }
 
@@ -209,15 +209,15 @@ impl Towards {
     }
 }
 
-/// What admins decide about people.
+/// The admins' rules between people.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Who may call whom.
     pub call: Towards,
-    /// Who may ask to watch whose camera. The watched person's consent comes on top.
+    /// Who may ask to watch whose camera. The watched person's consent is required in addition.
     pub watch: Towards,
-    /// Who may make rooms.
+    /// Who may create rooms.
     pub rooms: RoleSet,
 }
 
@@ -238,26 +238,26 @@ impl Default for Rules {
     }
 }
 
-/// What is asked for.
+/// What the caller wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action<'a> {
-    /// To see a camera in lists, and its pictures.
+    /// See a camera in lists, and watch it.
     WatchCamera(&'a CameraRule),
-    /// To make a ticket for a camera.
+    /// Create a ticket for a camera.
     ShareCamera(&'a CameraRule),
-    /// To publish a stream of one's own.
+    /// Publish one's own stream.
     Publish,
-    /// To publish the pictures of a camera that is one of ours.
+    /// Publish the video of a configured camera.
     PublishCamera(&'a CameraRule),
-    /// To call somebody.
+    /// Call somebody.
     Call(&'a Person),
-    /// To ask for somebody's camera.
+    /// Ask to watch somebody's camera.
     WatchPerson(&'a Person),
-    /// To see that somebody is there.
+    /// See somebody's presence.
     SeePerson(&'a Person),
-    /// To make a room.
+    /// Create a room.
     MakeRoom,
-    /// Users, cameras, permissions, the log.
+    /// Manage users, cameras and permissions, and read the log.
     Administer,
 }
 
@@ -266,7 +266,7 @@ pub fn may(rules: &Rules, who: Who<'_>, action: Action<'_>) -> bool {
     let (person, scopes) = match (who, action) {
         (_, Action::WatchCamera(camera)) if camera.public => return true,
         (Who::Nobody, _) => return false,
-        // A ticket is worth what its maker may share now.
+        // A ticket grants only what its maker may currently share.
         (Who::Ticket { camera: granted, maker }, Action::WatchCamera(camera)) => {
             let shares = Action::ShareCamera(camera);
             return granted == camera.id && may(rules, Who::Person(maker, Scopes::ALL), shares);
@@ -383,9 +383,9 @@ mod tests {
         }
         assert!(
             may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&dan)),
-            "a guest sees whom it may call"
+            "a guest sees whom they may call"
         );
-        assert!(may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&ada)), "and who may call it");
+        assert!(may(&rules, Who::Person(&gus, Scopes::ALL), Action::SeePerson(&ada)), "and their callers");
     }
 
     #[test]
@@ -430,7 +430,7 @@ mod tests {
         assert!(!may(&Rules::default(), ticket(&ada), Action::WatchCamera(&other)));
         let (plain, admins) = (camera("c", false, None), camera("c", false, Some(&[])));
         assert!(may(&Rules::default(), ticket(&dan), Action::WatchCamera(&plain)));
-        assert!(!may(&Rules::default(), ticket(&dan), Action::WatchCamera(&admins)), "its maker may no more");
+        assert!(!may(&Rules::default(), ticket(&dan), Action::WatchCamera(&admins)), "its maker lost access");
         let demoted = person("dan", Role::Member, &[]);
         assert!(!may(&Rules::default(), ticket(&demoted), Action::WatchCamera(&plain)));
     }

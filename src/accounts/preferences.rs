@@ -1,5 +1,5 @@
-//! What people decide for themselves: who may watch their camera, and whose calls their devices accept without being
-//! asked. What admins allow between people comes first; see `permissions`.
+//! What users decide for themselves: who may watch their camera, and whose calls their devices accept automatically.
+//! The admins' rules between people take precedence; see `permissions`. Start at [`Preferences`].
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -8,17 +8,17 @@ use super::permissions::{Person, Subject};
 use super::rows::id_of;
 use super::{AccountError, Accounts};
 
-/// Entries of one list.
+/// Most entries in one list.
 const MAX_SUBJECTS: usize = 200;
 
-/// What happens when somebody who is not listed wants to watch.
+/// What happens when somebody who is not listed asks to watch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consent {
     /// The person is asked.
     #[default]
     Ask,
-    /// They are refused.
+    /// The request is refused.
     Never,
 }
 
@@ -26,11 +26,11 @@ pub enum Consent {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Watched {
-    /// Those who need not ask.
+    /// Those who need no consent.
     pub allow: Vec<Subject>,
-    /// All others.
+    /// What applies to all others.
     pub others: Consent,
-    /// Whether sound goes along.
+    /// Whether audio is included.
     pub sound: bool,
 }
 
@@ -40,18 +40,18 @@ impl Default for Watched {
     }
 }
 
-/// Everything that somebody decides for themselves.
+/// A user's own settings.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preferences {
     /// Who may watch.
     pub watched: Watched,
-    /// Whose calls are accepted at once.
+    /// Whose calls are accepted automatically.
     pub auto_accept: Vec<Subject>,
 }
 
 impl Preferences {
-    /// Whether somebody's call is accepted at once.
+    /// Whether somebody's call is accepted automatically.
     pub fn accepts(&self, caller: &Person) -> bool {
         names(&self.auto_accept, caller)
     }
@@ -74,12 +74,12 @@ fn names(list: &[Subject], person: &Person) -> bool {
     list.iter().any(|subject| subject.names(person))
 }
 
-/// As stored; what a later version has written and this one does not understand is as if nothing were said.
+/// Parses the stored form; falls back to the defaults for what a later version wrote and this one cannot read.
 pub(super) fn read(text: &str) -> Preferences {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Takes somebody who is gone out of everybody's lists.
+/// Removes a deleted user or group from everybody's lists.
 pub(super) fn forget_subject(connection: &Connection, gone: &Subject) -> Result<(), AccountError> {
     let gone = gone.to_string().to_lowercase();
     let mut statement = connection.prepare("SELECT id, preferences FROM users WHERE preferences != '{}'")?;
@@ -102,7 +102,7 @@ fn write(connection: &Connection, user: i64, preferences: &Preferences) -> Resul
 }
 
 impl Accounts {
-    /// What somebody has decided.
+    /// A user's preferences.
     ///
     /// # Errors
     /// No such user.
@@ -117,10 +117,10 @@ impl Accounts {
             .await
     }
 
-    /// Sets it. What it forbids ends at once.
+    /// Sets a user's preferences. Sessions that they forbid end at once.
     ///
     /// # Errors
-    /// No such user, lists that are too long.
+    /// No such user, or a list that is too long.
     pub async fn set_preferences(&self, name: &str, preferences: Preferences) -> Result<(), AccountError> {
         if preferences.watched.allow.len() > MAX_SUBJECTS || preferences.auto_accept.len() > MAX_SUBJECTS {
             return Err(AccountError::TooMany("entries"));

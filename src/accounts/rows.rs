@@ -1,5 +1,5 @@
-//! What the queries of several tables share: a user's number, and columns that hold roles and lists. It knows no
-//! table but `users`, and everything else in this folder may stand on it.
+//! Helpers shared by the queries of several tables: a user's number, and columns that hold roles and lists. It
+//! knows no table but `users`, and every other module in this folder may use it.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -12,12 +12,12 @@ pub(super) fn id_of(connection: &Connection, name: &str) -> Result<i64, AccountE
     id.optional()?.ok_or(AccountError::NotFound("user"))
 }
 
-/// A role as it is stored. The table's check keeps others out; were one there, it would be the least.
+/// Parses a stored role. The table's CHECK prevents unknown ones; if there is one anyway, it gets the fewest rights.
 pub(super) fn role_of(text: &str) -> Role {
     text.parse().unwrap_or(Role::Guest)
 }
 
-/// A JSON list of texts as queries return it.
+/// Parses a JSON list of strings as queries return it.
 pub(super) fn list_of(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()
 }

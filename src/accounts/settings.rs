@@ -1,5 +1,5 @@
-//! What admins decide on the page: the rules between people, and who may watch a camera of which the file says
-//! nothing.
+//! Settings that admins edit on the page: the rules between people, and who may watch a camera, unless the
+//! configuration file says so. They are stored here and evaluated in `permissions`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::permissions::{Rules, Subject};
 use super::{AccountError, Accounts};
 
-/// Takes somebody who is gone out of all lists.
+/// Removes a deleted user or group from all lists.
 pub(super) fn forget_subject(connection: &Connection, gone: &Subject) -> Result<(), AccountError> {
     let gone = gone.to_string().to_lowercase();
     let mut statement = connection.prepare("SELECT camera, allow FROM camera_allow")?;
@@ -28,7 +28,7 @@ pub(super) fn forget_subject(connection: &Connection, gone: &Subject) -> Result<
     Ok(())
 }
 
-/// Entries of one list.
+/// Most entries in one list.
 const MAX_SUBJECTS: usize = 200;
 
 impl Accounts {
@@ -40,7 +40,7 @@ impl Accounts {
     /// Sets the rules.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn set_rules(&self, rules: Rules) -> Result<(), AccountError> {
         let text =
             serde_json::to_string(&rules).map_err(|error| AccountError::Internal(error.to_string()))?;
@@ -68,10 +68,10 @@ impl Accounts {
         Ok(())
     }
 
-    /// The lists that were made on the page, by camera.
+    /// The allow lists that were set on the page, by camera.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn camera_lists(&self) -> Result<HashMap<String, Vec<Subject>>, AccountError> {
         self.database
             .call(|connection| {

@@ -71,7 +71,7 @@ struct Known {
     success: Instant,
 }
 
-/// Who has tried how often.
+/// Attempts by account and address.
 #[derive(Default)]
 pub struct Throttle {
     accounts: HashMap<String, Attempts>,
@@ -80,7 +80,7 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Begins an attempt, which counts as failed until it has succeeded: so many at once do not slip through.
+    /// Begins an attempt. It counts as failed until it succeeds, so that concurrent attempts cannot bypass the limit.
     ///
     /// # Errors
     /// How long to wait.
@@ -109,7 +109,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// The attempt was none: no password was compared.
+    /// Takes an attempt back: no password was compared.
     pub fn forgiven(&mut self, address: IpAddr, account: &str) {
         self.forgive(network_of(address), &account.to_lowercase(), 1.0);
     }
@@ -154,7 +154,7 @@ fn make_room<K: Hash + Eq, V>(table: &mut HashMap<K, V>, key: &K, at: impl Fn(&V
     table.retain(|_, value| at(value) > limit);
 }
 
-/// The address itself, or the IPv6 network that one household or server gets.
+/// The IPv4 address itself, or the /64 network of an IPv6 address, which is what one household or server gets.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -191,7 +191,7 @@ mod tests {
             assert_eq!(throttle.begin(now, address(i + 100), "anna"), Ok(()));
         }
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        assert_eq!(throttle.begin(now, address(9), "bert"), Ok(()), "others are not concerned");
+        assert_eq!(throttle.begin(now, address(9), "bert"), Ok(()), "other accounts are not affected");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Users and groups: rows in, rows out, and the rules that keep them sound (names, the last admin).
+//! Users and groups: their rows, and the invariants that keep them consistent (valid names, at least one admin).
+//! What they may do is decided in `permissions`. Start at [`Accounts::add_user`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -11,9 +12,9 @@ use super::{AccountError, Accounts, calls, millis, password, settings};
 use crate::ids::is_name;
 use crate::secret::Secret;
 
-/// Accounts.
+/// Most accounts.
 const MAX_USERS: i64 = 100_000;
-/// Groups.
+/// Most groups.
 const MAX_GROUPS: i64 = 1_000;
 
 /// An account as lists show it.
@@ -21,7 +22,7 @@ const MAX_GROUPS: i64 = 1_000;
 pub struct UserView {
     /// The login name.
     pub name: String,
-    /// The name for people.
+    /// The display name.
     pub display: String,
     /// The role.
     pub role: Role,
@@ -37,17 +38,17 @@ pub struct UserView {
     pub seen_at: Option<i64>,
     /// How many logins they have.
     pub logins: i64,
-    /// What they have decided for themselves.
+    /// Their own settings.
     #[serde(skip)]
     pub preferences: Preferences,
 }
 
-/// An account to be made.
+/// An account to be created.
 #[derive(Clone, Debug)]
 pub struct NewUser {
     /// The login name.
     pub name: String,
-    /// The name for people; the login name if empty.
+    /// The display name; the login name if empty.
     pub display: String,
     /// The role.
     pub role: Role,
@@ -57,10 +58,10 @@ pub struct NewUser {
     pub must_change: bool,
 }
 
-/// What of an account is to be changed.
+/// The fields of an account to change; `None` leaves one as it is.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {
-    /// The name for people.
+    /// The display name.
     pub display: Option<String>,
     /// The role.
     pub role: Option<Role>,
@@ -70,7 +71,7 @@ pub struct UserChange {
     pub disabled: Option<bool>,
 }
 
-/// A group and who is in it.
+/// A group and its members.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupView {
     /// Its name.
@@ -83,7 +84,7 @@ impl Accounts {
     /// Adds a user.
     ///
     /// # Errors
-    /// A bad or taken name, a weak password, an unknown group.
+    /// An invalid or taken name, a weak password, an unknown group.
     pub async fn add_user(&self, new: NewUser, password: &Secret) -> Result<(), AccountError> {
         if !is_name(&new.name) {
             let allowed = "1 to 64 letters, digits, '.', '_' or '-', not beginning with '.'";
@@ -99,7 +100,7 @@ impl Accounts {
     /// All users by name.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn users(&self) -> Result<Vec<UserView>, AccountError> {
         self.database.call(list).await
     }
@@ -107,7 +108,7 @@ impl Accounts {
     /// Changes a user.
     ///
     /// # Errors
-    /// No such user or group, a bad name, the last admin.
+    /// No such user or group, an invalid name, the last admin.
     pub async fn change_user(&self, name: &str, change: UserChange) -> Result<(), AccountError> {
         let name = name.to_owned();
         self.database.call(move |connection| apply(connection, &name, &change)).await?;
@@ -115,7 +116,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Sets somebody's password, which ends all of their logins.
+    /// Sets a user's password, which ends all of their logins.
     ///
     /// # Errors
     /// No such user, a weak password.
@@ -137,7 +138,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes a user with all that is theirs.
+    /// Removes a user with everything that belongs to them.
     ///
     /// # Errors
     /// No such user, the last admin.
@@ -147,7 +148,7 @@ impl Accounts {
             .call(move |connection| {
                 let user = id_of(connection, &name)?;
                 connection.execute("DELETE FROM users WHERE id = ?", [user])?;
-                // Whoever gets this name one day is somebody else.
+                // A later account with the same name must not inherit anything.
                 settings::forget_subject(connection, &Subject::User(name.clone()))?;
                 preferences::forget_subject(connection, &Subject::User(name.clone()))?;
                 calls::forget_name(connection, &name)?;
@@ -158,7 +159,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Sets the language that somebody likes, `zh`, `en`, or none; and their name for people.
+    /// Sets a user's preferred language (`zh`, `en` or none) and display name.
     ///
     /// # Errors
     /// No such user.
@@ -181,15 +182,15 @@ impl Accounts {
     /// All groups by name.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn groups(&self) -> Result<Vec<GroupView>, AccountError> {
         self.database.call(list_groups).await
     }
 
-    /// Makes a group, or sets who is in it.
+    /// Creates a group, or sets its members.
     ///
     /// # Errors
-    /// A bad name, an unknown user.
+    /// An invalid name, an unknown user.
     pub async fn set_group(&self, name: &str, members: Vec<String>) -> Result<(), AccountError> {
         if !is_title(name) || name.contains(['/', ',']) {
             return Err(AccountError::Invalid("group", "1 to 64 characters without / and ,".into()));
@@ -200,7 +201,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes a group, from the lists of the page as well.
+    /// Removes a group, and also from the allow lists set on the page and in preferences.
     ///
     /// # Errors
     /// No such group.
@@ -221,12 +222,12 @@ impl Accounts {
     }
 }
 
-/// Whether there is any user.
+/// Whether there are any users.
 pub(super) fn any(connection: &Connection) -> Result<bool, AccountError> {
     Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0))?)
 }
 
-/// Number and hash of somebody who can log in.
+/// Number and password hash of a user who can log in.
 pub(super) fn password_of(
     connection: &Connection,
     name: &str,
@@ -235,10 +236,10 @@ pub(super) fn password_of(
     Ok(connection.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Whether a password that was verified is the stored one still.
+/// Checks that a verified password is still the stored one.
 ///
 /// # Errors
-/// It was changed, or its user disabled, in the meantime.
+/// The password was changed, or the user disabled, in the meantime.
 pub(super) fn require_password(
     connection: &Connection,
     verified: &super::Verified,
@@ -248,7 +249,7 @@ pub(super) fn require_password(
     if same { Ok(()) } else { Err(AccountError::WrongPassword) }
 }
 
-/// Sets a password and ends the logins, but the one that asked for it. Tokens stay: they have their own page.
+/// Sets a password and ends all logins except the one that asked for it. Tokens are kept: they have their own page.
 pub(super) fn set_password(
     connection: &Connection,
     user: i64,

@@ -1,5 +1,5 @@
-//! What the console says when the server has started: addresses, a QR code for phones, how to log in, and the
-//! fingerprint by which people recognise the certificate authority.
+//! The console output after the server has started: addresses, a QR code for phones, how to log in, and the
+//! fingerprint for verifying the certificate authority. Log messages do not go through here.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::accounts::FIRST_ADMIN;
 use crate::config::{Config, TlsMode};
 use crate::secret::Secret;
 
-/// Prints it.
+/// Prints everything.
 pub fn announce(gatehouse: &Gatehouse, config: &Config) {
     let address = gatehouse.address();
     let port = address.port();
@@ -31,29 +31,31 @@ pub fn announce(gatehouse: &Gatehouse, config: &Config) {
     }
     if let Some(password) = gatehouse.first_password() {
         println!(
-            "Log in as {FIRST_ADMIN} with the password  {}  (shown this once).",
+            "Log in as {FIRST_ADMIN} with the password  {}  (only shown once).",
             Secret::expose(password)
         );
-        println!("A lost password is set anew by: gatehouse user passwd {FIRST_ADMIN}");
+        println!("If you lose the password, reset it with: gatehouse user passwd {FIRST_ADMIN}");
     }
     if let Some(authority) = gatehouse.tls().authority() {
         println!(
-            "Other machines trust this one by the certificate that http://…:{port}/ offers. Its SHA-256 is"
+            "Other machines must install the CA certificate from http://…:{port}/. Its SHA-256 fingerprint is"
         );
         println!("  {}", authority.fingerprint);
     }
     if config.tls.mode == TlsMode::Off && !address.ip().is_loopback() {
-        println!("TLS is off: passwords and pictures can be read on the way, unless a proxy encrypts it.");
+        println!(
+            "TLS is off: passwords and video can be intercepted, unless a proxy encrypts the connection."
+        );
     }
     if gatehouse.cameras().entries().iter().all(|entry| entry.origin == crate::cameras::Origin::Demo) {
         println!(
-            "No camera is configured: a simulated one is shown. Add yours on the page, or in a file: see config/gatehouse.toml."
+            "No camera is configured: showing a simulated one. Add yours on the page, or in a file: see config/gatehouse.toml."
         );
     }
 }
 
-/// How other machines reach it. Without a known certificate they begin at plain HTTP, where the page that explains
-/// it is.
+/// URLs for other machines. Those that do not trust the local certificate yet start with plain HTTP, which serves
+/// the page that explains how to install it.
 fn other_addresses(gatehouse: &Gatehouse, config: &Config) -> Vec<String> {
     let address = gatehouse.address();
     let port = address.port();

@@ -1,7 +1,7 @@
-//! The command line: `serve`, `check`, `probe`, `demo-camera`. Parses, prints, sets the exit status; the work is
-//! done elsewhere.
+//! The command line: `serve`, `check`, `probe`, `user`, `demo-camera`. Parses arguments, prints results and sets the
+//! exit status; the work is done elsewhere. Start at [`run`].
 
-// This is where the program talks to people.
+// The only module that writes to the console.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod announce;
@@ -36,7 +36,7 @@ Examples:
   gatehouse probe rtsp://user@camera/1        what a camera offers, and what a browser would make of it
 
 Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_PUBLIC_HOSTS,
-GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS come before the file; flags come before both.
+GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS override the file; flags override both.
 GATEHOUSE_ADMIN_PASSWORD is the first admin's password, instead of a random one.";
 
 /// RTSP cameras in the browser over WebRTC: one program, one port.
@@ -51,15 +51,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show cameras (what happens without a command, too)
+    /// Run the server (the default without a command)
     Serve(ServeArgs),
-    /// Check a configuration file and tell all of its problems
+    /// Check a configuration file and report all of its problems
     Check(ServeArgs),
-    /// Tell what a camera offers and what would keep a browser from showing it
+    /// Report what a camera offers and what would prevent a browser from playing it
     Probe(ProbeArgs),
-    /// Add users, set passwords, make tokens
+    /// Add users, set passwords, create tokens
     User(user::UserArgs),
-    /// Be a camera: an RTSP server that loops an H.264 clip, with faults on demand
+    /// Simulate a camera: an RTSP server that loops an H.264 clip, with faults on demand
     DemoCamera(Box<DemoArgs>),
 }
 
@@ -68,7 +68,7 @@ struct ServeArgs {
     /// The configuration file (TOML); without it, a simulated camera is shown
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder for state
+    /// The folder for the database and certificates
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The address to listen on, TCP and UDP
@@ -77,7 +77,7 @@ struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The flag, else the variable. An empty variable, as container files like to set it, is none.
+    /// The flag, else the variable. An empty variable, as container files often set it, counts as unset.
     fn config(&self) -> Option<PathBuf> {
         let variable = std::env::var_os("GATEHOUSE_CONFIG").filter(|value| !value.is_empty());
         self.config.clone().or_else(|| variable.map(PathBuf::from))
@@ -103,7 +103,7 @@ struct ProbeArgs {
     /// Get RTP in datagrams instead of inside the RTSP connection
     #[arg(long)]
     udp: bool,
-    /// How long to look at the stream, at most
+    /// The longest time to watch the stream
     #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=120))]
     seconds: u64,
     /// Print JSON
@@ -128,40 +128,40 @@ struct DemoArgs {
     /// Frames per second
     #[arg(long, default_value_t = 25.0)]
     fps: f64,
-    /// No sound
+    /// Without audio
     #[arg(long)]
     no_audio: bool,
-    /// Ask for this login, as user:password
+    /// Require this login, as user:password
     #[arg(long, value_name = "USER:PASSWORD")]
     login: Option<String>,
-    /// How to ask for it
+    /// The authentication scheme
     #[arg(long, value_enum, default_value = "digest")]
     scheme: SchemeArg,
     /// The largest RTP payload; up to 65000 over TCP
     #[arg(long, default_value_t = 1400)]
     mtu: usize,
-    /// Leave the parameter sets out of the SDP
+    /// Omit the parameter sets from the SDP
     #[arg(long)]
     no_sprop: bool,
-    /// Go silent after so many seconds of a session
+    /// Stop sending after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     silent_after: Option<f64>,
-    /// Close the connection after so many seconds of a session
+    /// Close the connection after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     close_after: Option<f64>,
-    /// Send bytes that are not RTSP after so many seconds of a session
+    /// Send bytes that are not RTSP after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     garbage_after: Option<f64>,
-    /// Let the timestamps jump after so many seconds of a session
+    /// Make the timestamps jump after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     jump_after: Option<f64>,
-    /// Go on with another clip (see --second-clip) after so many seconds of a session
+    /// Switch to another clip (see --second-clip) after this many seconds of a session
     #[arg(long, value_name = "SECONDS", requires = "second_clip")]
     switch_after: Option<f64>,
     /// The clip for --switch-after
     #[arg(long, value_name = "FILE")]
     second_clip: Option<PathBuf>,
-    /// Leave out every n-th packet
+    /// Drop every n-th packet
     #[arg(long, value_name = "N")]
     drop_every: Option<u64>,
 }
@@ -172,7 +172,7 @@ pub fn run() -> ExitCode {
     crate::compartment::install_hook();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the runtime does not start: {error}")),
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
     let code = runtime.block_on(async {
         match cli.command {
@@ -202,7 +202,7 @@ fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
 
 fn check(args: &ServeArgs) -> ExitCode {
     if args.config().is_none() {
-        return fail("which file? gatehouse check --config FILE");
+        return fail("no file given: gatehouse check --config FILE");
     }
     match load(args) {
         Ok(config) => {
@@ -231,7 +231,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
     }
     wait_for_end().await;
     gatehouse.stop();
-    // A moment for the farewells to viewers.
+    // Time for the goodbye messages to viewers to be sent.
     tokio::time::sleep(Duration::from_millis(200)).await;
     ExitCode::SUCCESS
 }
@@ -294,19 +294,19 @@ async fn demo_camera(args: &DemoArgs) -> ExitCode {
     };
     match DemoCamera::start(args.listen, options).await {
         Ok(camera) => {
-            println!("A simulated camera plays at {}", camera.url());
+            println!("Simulated camera running at {}", camera.url());
             wait_for_end().await;
             camera.stop().await;
             ExitCode::SUCCESS
         }
-        Err(error) => fail(&format!("the simulated camera does not start: {error}")),
+        Err(error) => fail(&format!("cannot start the simulated camera: {error}")),
     }
 }
 
 fn demo_options(args: &DemoArgs) -> Result<DemoOptions, String> {
     let login = match &args.login {
         Some(login) => {
-            let (user, password) = login.split_once(':').ok_or("--login needs user:password")?;
+            let (user, password) = login.split_once(':').ok_or("--login requires user:password")?;
             let scheme = match args.scheme {
                 SchemeArg::Basic => LoginScheme::Basic,
                 SchemeArg::Digest => LoginScheme::Digest,

@@ -1,4 +1,5 @@
-//! `gatehouse user …`: accounts from the console, also while the server runs: it notices within a second.
+//! `gatehouse user …`: managing accounts from the console, also while the server runs, which picks up the changes
+//! within a second. Start at [`run`].
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -13,9 +14,9 @@ use crate::accounts::users::{NewUser, UserChange};
 use crate::accounts::{AccountError, Accounts, FIRST_ADMIN, password};
 use crate::secret::Secret;
 
-/// As the log names who did it.
+/// The actor in the audit log.
 const CONSOLE: &str = "(console)";
-/// A longer line is no password.
+/// Longest line that is read as a password, in bytes.
 const MAX_LINE: u64 = 4096;
 
 #[derive(Args)]
@@ -28,23 +29,23 @@ pub struct UserArgs {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Add a user; the password is asked for, or read from standard input
+    /// Add a user; the password is prompted for, or read from standard input
     Add {
         /// The login name
         name: String,
         /// What they may do
         #[arg(long, value_enum, default_value = "member")]
         role: RoleArg,
-        /// The name for people
+        /// The display name
         #[arg(long, default_value = "")]
         display: String,
-        /// A group that exists; may be given several times
+        /// An existing group; may be given several times
         #[arg(long)]
         group: Vec<String>,
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Set a password, such as a lost one; ends all logins of that user
+    /// Set a new password; ends all logins of that user
     Passwd {
         /// The login name
         name: String,
@@ -53,7 +54,7 @@ enum UserCommand {
     },
     /// List all users
     List,
-    /// Keep a user from logging in; ends all of their logins
+    /// Prevent a user from logging in; ends all of their logins
     Disable {
         /// The login name
         name: String,
@@ -68,17 +69,17 @@ enum UserCommand {
         /// The login name
         name: String,
     },
-    /// Make a token for a program, to be sent as "Authorization: Bearer …"; it is printed this once
+    /// Create an API token, to be sent as "Authorization: Bearer …"; it is only printed once
     Token {
         /// The login name
         name: String,
-        /// What the token is called
+        /// The token's name
         #[arg(long, default_value = "console")]
         label: String,
-        /// What it is good for; may be given several times
+        /// What it may be used for; may be given several times
         #[arg(long, value_enum, required = true)]
         scope: Vec<ScopeArg>,
-        /// How long it is valid; for ever without it
+        /// How long it is valid; unlimited if omitted
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: Option<u64>,
     },
@@ -86,10 +87,10 @@ enum UserCommand {
 
 #[derive(Args)]
 struct PasswordArgs {
-    /// Make a random password and print it
+    /// Generate a random password and print it
     #[arg(long)]
     random: bool,
-    /// It has to be changed at the next login
+    /// Require a password change at the next login
     #[arg(long)]
     must_change: bool,
 }
@@ -126,7 +127,7 @@ pub async fn run(args: UserArgs) -> ExitCode {
     let sets_first =
         matches!(&args.command, UserCommand::Passwd { name, .. } if name.eq_ignore_ascii_case(FIRST_ADMIN));
     if let (Some(first), false) = (&first, sets_first) {
-        eprintln!("The first user was made: {FIRST_ADMIN}, with the password {}", first.expose());
+        eprintln!("Created the first user: {FIRST_ADMIN}, with the password {}", first.expose());
     }
     match execute(&accounts, args.command).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -204,18 +205,18 @@ fn scopes(wanted: &[ScopeArg]) -> Scopes {
     scopes
 }
 
-/// The password, and whether it was made here.
+/// The password, and whether it was generated.
 fn new_password(args: &PasswordArgs) -> Result<(Secret, bool), AccountError> {
     if args.random {
         return Ok((password::random(), true));
     }
     let unreadable =
-        |error: std::io::Error| AccountError::Internal(format!("no password can be read: {error}"));
+        |error: std::io::Error| AccountError::Internal(format!("cannot read the password: {error}"));
     if std::io::stdin().is_terminal() {
         let first = Secret::new(rpassword::prompt_password("New password: ").map_err(unreadable)?);
         let again = Secret::new(rpassword::prompt_password("Again: ").map_err(unreadable)?);
         if first != again {
-            return Err(AccountError::Internal("the two are not the same".into()));
+            return Err(AccountError::Internal("the passwords do not match".into()));
         }
         return Ok((first, false));
     }

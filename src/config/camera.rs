@@ -1,4 +1,4 @@
-//! `[[camera]]`: where a camera's pictures come from, and who may watch it.
+//! `[[camera]]`: a camera's source, and who may watch it. Running the camera is up to `streams`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::secret::split_credentials;
 use crate::streams::source::{Secret, SourceSpec, Transport};
 use crate::streams::stream::StreamSpec;
 
-/// Cameras in one file.
+/// Most cameras in one file.
 const MAX_CAMERAS: usize = 10_000;
 
 /// `[[camera]]`.
@@ -24,15 +24,15 @@ pub struct CameraConfig {
     pub id: String,
     /// Its name on the page.
     pub name: String,
-    /// Whether it is there at all.
+    /// Whether it is in use at all.
     pub enabled: bool,
-    /// Whether it is watched without a login.
+    /// Whether it can be watched without a login.
     pub public: bool,
-    /// Who may watch it; if nothing is said, the page decides.
+    /// Who may watch it; if not set, the setting on the page applies.
     pub allow: Option<Vec<Subject>>,
-    /// Who may publish it, if it is one that is published; if nothing is said, dispatchers.
+    /// Who may publish it, if its source is `whip:`; dispatchers if not set.
     pub publish: Option<Vec<Subject>>,
-    /// How its stream is run.
+    /// Source and settings of its stream.
     pub spec: StreamSpec,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn read(
     for mut section in root.sections(reader, "camera").into_iter().take(MAX_CAMERAS) {
         let Some(camera) = camera(&mut section, reader, folder, overrides) else { continue };
         if cameras.iter().any(|other| other.id == camera.id) {
-            section.complain(reader, "id", &camera.id, "an id that no camera before it has");
+            section.complain(reader, "id", &camera.id, "an id that no earlier camera has");
             continue;
         }
         cameras.push(camera);
@@ -127,23 +127,23 @@ fn subjects(
 }
 
 fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) -> Option<Url> {
-    let allowed = "rtsp://host[:port]/path, whep://host/path (over http), wheps://host/path (over https), or whip: for one that is published here";
+    let allowed = "rtsp://host[:port]/path, whep://host/path (over http), wheps://host/path (over https), or whip: for a camera that is published to this server";
     let url = Url::parse(text).ok().filter(is_source);
     if url.is_none() {
-        // Without what stands before an @: it may be a password.
+        // Omit everything before an @: it may contain a password.
         let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
         section.complain(reader, "url", &shown, allowed);
     }
     url
 }
 
-/// Whether an address can be a camera's.
+/// Whether a URL can be a camera's source.
 pub fn is_source(url: &Url) -> bool {
     let fetched = matches!(url.scheme(), "rtsp" | "whep" | "wheps") && url.host().is_some();
     fetched || url.as_str() == "whip:"
 }
 
-/// What a checked address and its credentials make.
+/// The source for a validated URL and its credentials.
 pub fn source(
     mut url: Url,
     username: Option<String>,

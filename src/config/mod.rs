@@ -1,5 +1,6 @@
-//! The configuration: TOML text in, a checked [`Config`] or all of its problems out. `read` walks the text and
-//! knows positions; this file knows the keys. It opens no sockets and starts nothing. Start at [`Config::parse`].
+//! The configuration: parses TOML text into a validated [`Config`], or reports all of its problems. `read` walks the
+//! text and tracks positions; this file defines the keys. It opens no sockets and starts nothing. Start at
+//! [`Config::parse`].
 
 mod camera;
 mod read;
@@ -21,18 +22,18 @@ pub use read::{Problem, Problems};
 use read::{Reader, Section};
 pub use tls::{TlsConfig, TlsMode};
 
-/// Where it listens when nothing is said: everywhere, since nobody gets in without a login.
+/// The default listen address: all interfaces, since access requires a login.
 pub const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
-/// How long the log may be kept.
+/// Allowed retention of the audit log.
 const KEEP_LOG: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 
-/// Everything that can be configured, checked.
+/// The complete, validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The one address: TCP and UDP.
+    /// The one listen address, for TCP and UDP.
     pub listen: SocketAddr,
-    /// Where state is kept.
+    /// The folder for the database and certificates.
     pub data: PathBuf,
     /// A filter of the tracing crate.
     pub log: String,
@@ -42,17 +43,17 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Proxies whose word about a client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long the log of who did what is kept.
+    /// Retention of the audit log and the call history.
     pub keep_log: Duration,
-    /// For the first admin, instead of a random one. Only from the environment.
+    /// The first admin's password, instead of a random one. Only from the environment.
     pub first_password: Option<Secret>,
     /// HTTPS.
     pub tls: TlsConfig,
-    /// Of connections and requests.
+    /// Limits on connections, requests and sessions.
     pub limits: Limits,
-    /// Of the media engine.
+    /// Settings of the media engine.
     pub media: MediaConfig,
-    /// Which way calls go.
+    /// How call media is routed.
     pub calls: CallMedia,
     /// In the order of the file.
     pub cameras: Vec<CameraConfig>,
@@ -61,17 +62,17 @@ pub struct Config {
 /// `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// TCP connections at once.
+    /// Concurrent TCP connections.
     pub connections: usize,
-    /// TCP connections of one address at once.
+    /// Concurrent TCP connections per address.
     pub connections_per_address: usize,
-    /// HTTP requests of one address per second, sustained; ten times as many in a burst.
+    /// Sustained HTTP requests per second and address; bursts may be ten times as large.
     pub requests_per_second: u32,
-    /// Pictures and published streams of one account at once, unless it is a dispatcher's or administrator's.
+    /// Concurrent watched and published streams per account, except for dispatchers and administrators.
     pub sessions_per_account: usize,
-    /// Pictures and published streams of one address at once, without those of dispatchers and administrators.
+    /// Concurrent watched and published streams per address; dispatchers and administrators are exempt.
     pub sessions_per_address: usize,
-    /// Pictures of public cameras, without a login, of one address at once.
+    /// Concurrent streams of public cameras per address, without a login.
     pub public_sessions_per_address: usize,
 }
 
@@ -91,25 +92,25 @@ impl Default for Limits {
 /// `[calls]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallMedia {
-    /// Between the browsers, and through the server where that does not work.
+    /// Directly between the browsers, falling back to the server.
     #[default]
     Auto,
-    /// Between the browsers, or not at all.
+    /// Only directly between the browsers.
     Peer,
-    /// Through the server.
+    /// Always through the server.
     Server,
 }
 
 /// `[media]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaConfig {
-    /// Names and addresses by which viewers reach this machine beside its own.
+    /// Additional names and addresses by which viewers reach this machine.
     pub public_hosts: Vec<String>,
-    /// Viewers at once.
+    /// Concurrent viewers.
     pub max_viewers: usize,
-    /// Threads; 0 for one a core.
+    /// Threads; 0 for one per core.
     pub threads: usize,
-    /// STUN and TURN servers that viewers are told of.
+    /// STUN and TURN servers that are announced to viewers.
     pub ice_servers: Vec<IceServer>,
 }
 
@@ -124,7 +125,7 @@ pub struct IceServer {
     pub credential: Option<Secret>,
 }
 
-/// What may override the file: the command line's flags and the environment.
+/// What overrides the file: command line flags and environment variables.
 #[derive(Clone, Default)]
 pub struct Overrides {
     /// `GATEHOUSE_…` variables.
@@ -146,7 +147,7 @@ impl std::fmt::Debug for Overrides {
     }
 }
 
-/// Variables and the keys that they override.
+/// Environment variables and the keys that they override.
 const VARIABLES: [(&str, &str); 7] = [
     ("GATEHOUSE_LISTEN", "server.listen"),
     ("GATEHOUSE_DATA", "server.data"),
@@ -158,10 +159,10 @@ const VARIABLES: [(&str, &str); 7] = [
 ];
 
 impl Config {
-    /// Reads a file, or takes the defaults if there is none.
+    /// Reads a file, or uses the defaults if there is none.
     ///
     /// # Errors
-    /// All problems of the file.
+    /// All problems in the file.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Problems> {
         let Some(path) = path else { return Self::parse("", "the command line", Path::new("."), overrides) };
         let name = path.display().to_string();
@@ -170,10 +171,10 @@ impl Config {
         Self::parse(&text, &name, path.parent().unwrap_or(Path::new(".")), overrides)
     }
 
-    /// Checks a text. `folder` is what relative paths in it start from.
+    /// Parses and validates a text. Relative paths in it are resolved against `folder`.
     ///
     /// # Errors
-    /// All problems of the text.
+    /// All problems in the text.
     pub fn parse(text: &str, name: &str, folder: &Path, overrides: &Overrides) -> Result<Self, Problems> {
         let mut reader = Reader::new(text, name);
         let root = reader.root();
@@ -228,7 +229,7 @@ impl Config {
                 }
                 "GATEHOUSE_MAX_VIEWERS" => match value.parse() {
                     Ok(limit) if limit > 0 => self.media.max_viewers = limit,
-                    _ => reader.problem(bad("a number from 1")),
+                    _ => reader.problem(bad("a number of at least 1")),
                 },
                 "GATEHOUSE_TLS" => match TlsMode::parse(value) {
                     Some(mode) => self.tls.mode = mode,
@@ -250,14 +251,14 @@ impl Config {
         }
     }
 
-    /// What only the whole shows.
+    /// Checks `[tls]` once all overrides have been applied.
     fn check_tls(&self, reader: &mut Reader<'_>) {
         if let Some(message) = self.tls.problem(self.listen) {
             reader.problem(Problem { place: "[tls]".into(), message });
         }
     }
 
-    /// The streams of all cameras that are enabled.
+    /// The streams of all enabled cameras.
     pub fn streams(&self) -> Vec<(StreamName, StreamSpec)> {
         let enabled = self.cameras.iter().filter(|camera| camera.enabled);
         enabled.filter_map(|camera| Some((camera.stream_id()?, camera.spec.clone()))).collect()
@@ -270,7 +271,7 @@ impl Default for MediaConfig {
     }
 }
 
-/// The variables that are known, for `--help`.
+/// The known environment variables and their keys.
 pub fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
     VARIABLES.into_iter()
 }

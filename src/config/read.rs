@@ -1,5 +1,5 @@
-//! Walks TOML and remembers where everything stands, so that each problem can be told with line and column. It
-//! knows TOML, not our keys. All problems are collected; nothing stops at the first.
+//! Walks TOML and tracks positions, so that each problem can be reported with line and column. It knows TOML, not our
+//! keys. All problems are collected instead of stopping at the first. Start at [`Reader`] and [`Section`].
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -9,22 +9,22 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Something that is wrong with the configuration.
+/// One problem in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// File, line and column; or what else it stands in.
+    /// File, line and column; or the variable or section.
     pub place: String,
     /// What is wrong and what is allowed.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem of a whole file.
+    /// A problem with a whole file.
     pub fn of_file(name: &str, message: String) -> Self {
         Self { place: name.to_owned(), message }
     }
 
-    /// A problem of an environment variable.
+    /// A problem with an environment variable.
     pub fn of_variable(name: &str, value: &str, allowed: &str) -> Self {
         let message = format!("{value:?} is not allowed: expected {allowed}");
         Self { place: format!("environment variable {name}"), message }
@@ -37,7 +37,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration, one a line.
+/// All problems in a configuration, displayed one per line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -62,7 +62,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A text and the problems that were found in it.
+/// A text and the problems found in it.
 pub struct Reader<'t> {
     text: &'t str,
     name: &'t str,
@@ -75,7 +75,7 @@ impl<'t> Reader<'t> {
         Self { text, name, problems: Vec::new() }
     }
 
-    /// Parses the text; what cannot be parsed is a problem and left out.
+    /// Parses the text; what cannot be parsed is reported and left out.
     pub fn root(&mut self) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
@@ -93,15 +93,15 @@ impl<'t> Reader<'t> {
         self.problems.push((span.start, Problem { place, message }));
     }
 
-    /// Adds a problem without a place in the text.
+    /// Adds a problem without a position in the text.
     pub fn problem(&mut self, problem: Problem) {
         self.problems.push((usize::MAX, problem));
     }
 
-    /// The value if there was no problem, else all of them in the order of the text.
+    /// The value if there were no problems, else all problems in the order of the text.
     ///
     /// # Errors
-    /// There was one.
+    /// There were problems.
     pub fn finish<T>(mut self, value: T) -> Result<T, Problems> {
         if self.problems.is_empty() {
             return Ok(value);
@@ -111,7 +111,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A table, and which of its keys were asked for.
+/// A table, and which of its keys have been read.
 pub struct Section<'a, 't> {
     table: Option<&'a DeTable<'t>>,
     span: Range<usize>,
@@ -134,7 +134,7 @@ impl<'a, 't> Section<'a, 't> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// A table inside; an empty one if it is not there.
+    /// A subtable; an empty one if it is missing.
     pub fn section(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Section<'a, 't> {
         let path = self.named(key);
         let empty = Section { table: None, span: 0..0, path: path.clone(), known: Vec::new() };
@@ -153,13 +153,13 @@ impl<'a, 't> Section<'a, 't> {
         }
     }
 
-    /// An array of tables inside.
+    /// An array of tables.
     pub fn sections(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Vec<Section<'a, 't>> {
         let path = self.named(key);
         let Some(value) = self.value(key) else { return Vec::new() };
         let mut sections = Vec::new();
         let mut wrong = |span: &Range<usize>| {
-            reader.problem_at(span, format!("{path} must be tables [[{path}]]"));
+            reader.problem_at(span, format!("{path} must be an array of tables [[{path}]]"));
         };
         match value.get_ref() {
             DeValue::Array(array) => {
@@ -197,12 +197,12 @@ impl<'a, 't> Section<'a, 't> {
         found
     }
 
-    /// A text.
+    /// A string.
     pub fn string(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
-        self.expect(reader, key, "a text in quotes", |value| value.as_str().map(str::to_owned))
+        self.expect(reader, key, "a string in quotes", |value| value.as_str().map(str::to_owned))
     }
 
-    /// A text that must be there.
+    /// A required string.
     pub fn required_string(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
         let there = self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key));
         if !there {
@@ -211,7 +211,7 @@ impl<'a, 't> Section<'a, 't> {
         self.string(reader, key)
     }
 
-    /// A text that can be parsed.
+    /// A string that is parsed with [`FromStr`].
     pub fn parsed<T: FromStr>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -221,7 +221,7 @@ impl<'a, 't> Section<'a, 't> {
         self.expect(reader, key, allowed, |value| value.as_str()?.parse().ok())
     }
 
-    /// A text that a function can read.
+    /// A string that is parsed with a function.
     pub fn parsed_with<T>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -252,7 +252,7 @@ impl<'a, 't> Section<'a, 't> {
         })
     }
 
-    /// One of some words; returns its place among them.
+    /// One of several keywords; returns its index.
     pub fn one_of(&mut self, reader: &mut Reader<'_>, key: &'static str, words: &[&str]) -> Option<usize> {
         let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         self.expect(reader, key, &quoted.join(" or "), |value| {
@@ -279,14 +279,14 @@ impl<'a, 't> Section<'a, 't> {
         })
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub fn strings(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<String>> {
-        self.expect(reader, key, "a list of texts, such as [\"a\", \"b\"]", |value| {
+        self.expect(reader, key, "a list of strings, such as [\"a\", \"b\"]", |value| {
             value.as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
         })
     }
 
-    /// A value that could be read but is not allowed.
+    /// Reports a value of the right type that is not allowed.
     pub fn complain(&self, reader: &mut Reader<'_>, key: &str, value: &str, allowed: &str) {
         let found = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
         let span = found.map_or(self.span.clone(), |(_, value)| value.span());
@@ -294,12 +294,12 @@ impl<'a, 't> Section<'a, 't> {
             .problem_at(&span, format!("{} = {value:?} is not allowed: expected {allowed}", self.named(key)));
     }
 
-    /// Something about the table as a whole.
+    /// Reports a problem with the table as a whole.
     pub fn complain_about(&self, reader: &mut Reader<'_>, message: &str) {
         reader.problem_at(&self.span, format!("{}: {message}", self.path));
     }
 
-    /// Reports all keys that nobody asked for.
+    /// Reports all keys that were not read: they are unknown.
     pub fn finish(&self, reader: &mut Reader<'_>) {
         for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
             if self.known.contains(&name.get_ref().as_ref()) {
@@ -313,7 +313,7 @@ impl<'a, 't> Section<'a, 't> {
                 .filter(|known| distance(known) <= (known.len() / 3).max(1));
             let advice = match nearest {
                 Some(known) => format!("did you mean {known:?}?"),
-                None => format!("known are {}", self.known.join(", ")),
+                None => format!("known keys are {}", self.known.join(", ")),
             };
             reader.problem_at(&name.span(), format!("{} is not known: {advice}", self.named(name.get_ref())));
         }
@@ -335,7 +335,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",

@@ -1,4 +1,4 @@
-//! Tests of the configuration: what it takes, and that every problem is told with its place.
+//! Tests of the configuration: what it accepts, and that every problem is reported with its position.
 
 use super::*;
 use crate::streams::source::{SourceSpec, Transport};
@@ -21,8 +21,8 @@ fn nothing_is_a_configuration() {
 #[test]
 fn the_example_file_shows_the_defaults() {
     let text = include_str!("../../config/gatehouse.toml");
-    assert_eq!(parse(text).unwrap(), parse("").unwrap(), "as it is, it changes nothing");
-    // With every example uncommented it is still right, and no key is missing in it.
+    assert_eq!(parse(text).unwrap(), parse("").unwrap(), "unedited, it changes nothing");
+    // With every example uncommented it is still valid, and it contains every key.
     let uncommented: String =
         text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
     let mut overrides = Overrides::default();
@@ -88,14 +88,14 @@ url = 5
     );
     let expected = [
         r#"g.toml:2:10: server.listen = "here" is not allowed: expected an address with a port"#,
-        r"g.toml:3:1: server.prot is not known: known are listen, data, log",
+        r"g.toml:3:1: server.prot is not known: known keys are listen, data, log",
         r"g.toml:5:15: media.max_viewers = 0 is not allowed: expected a number from 1 to 100000",
         r#"g.toml:7:6: camera.id = "a b" is not allowed: expected 1 to 64 letters"#,
         r#"g.toml:8:7: camera.url = "http://x" is not allowed: expected rtsp://host"#,
         r#"g.toml:9:13: camera.transport = "sctp" is not allowed: expected "tcp" or "udp""#,
         r#"g.toml:10:1: camera.on_demnad is not known: did you mean "on_demand"?"#,
         r"g.toml:11:1: camera.id is missing",
-        r"g.toml:12:7: camera.url = 5 is not allowed: expected a text in quotes",
+        r"g.toml:12:7: camera.url = 5 is not allowed: expected a string in quotes",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

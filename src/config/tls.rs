@@ -1,4 +1,4 @@
-//! `[tls]`: which certificate is used. The certificates themselves are the business of [`crate::tls`].
+//! `[tls]`: where the certificate comes from. The certificates themselves are handled by [`crate::tls`].
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use super::read::{Reader, Section};
 /// Where the certificate comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TlsMode {
-    /// A certificate authority of our own, made on first start.
+    /// Our own certificate authority, created on first start.
     #[default]
     LocalCa,
-    /// Files that somebody else renews.
+    /// Files that are renewed by another program.
     Files,
-    /// Let's Encrypt, or another that speaks ACME.
+    /// Let's Encrypt, or another ACME server.
     Acme,
-    /// None: a reverse proxy has it.
+    /// None: a reverse proxy terminates TLS.
     Off,
 }
 
 impl TlsMode {
     const WORDS: [&'static str; 4] = ["local-ca", "files", "acme", "off"];
-    /// For errors.
+    /// The accepted values, for error messages.
     pub const ALLOWED: &'static str = "\"local-ca\", \"files\", \"acme\" or \"off\"";
 
-    /// From its word.
+    /// Parses the configuration value.
     pub fn parse(text: &str) -> Option<Self> {
         let place = Self::WORDS.iter().position(|word| *word == text)?;
         [Self::LocalCa, Self::Files, Self::Acme, Self::Off].get(place).copied()
@@ -36,7 +36,7 @@ impl TlsMode {
 pub struct TlsConfig {
     /// Where the certificate comes from.
     pub mode: TlsMode,
-    /// Names beside the machine's own, for the local authority.
+    /// Names in addition to the machine's own, for the local authority.
     pub names: Vec<String>,
     /// PEM files.
     pub cert: Option<PathBuf>,
@@ -46,11 +46,11 @@ pub struct TlsConfig {
     pub domains: Vec<String>,
     /// For ACME.
     pub email: Option<String>,
-    /// For ACME; Let's Encrypt if there is none.
+    /// The ACME directory URL; Let's Encrypt if not set.
     pub directory: Option<String>,
-    /// A PEM file with the authority of the ACME server itself, where it is not a public one.
+    /// A PEM file with the root certificate of the ACME server itself, if it is not a public one.
     pub directory_ca: Option<PathBuf>,
-    /// Without TLS, listen on other addresses than this machine's own, too.
+    /// Allows listening on non-loopback addresses without TLS.
     pub off_anywhere: bool,
 }
 
@@ -83,15 +83,15 @@ pub fn is_host(text: &str) -> bool {
 }
 
 impl TlsConfig {
-    /// What is missing or too open.
+    /// A required key that is missing, or an insecure combination.
     pub fn problem(&self, listen: SocketAddr) -> Option<String> {
         match self.mode {
             TlsMode::Files if self.cert.is_none() || self.key.is_none() => {
-                Some("mode = \"files\" needs cert and key".into())
+                Some("mode = \"files\" requires cert and key".into())
             }
-            TlsMode::Acme if self.domains.is_empty() => Some("mode = \"acme\" needs domains".into()),
+            TlsMode::Acme if self.domains.is_empty() => Some("mode = \"acme\" requires domains".into()),
             TlsMode::Off if !listen.ip().is_loopback() && !self.off_anywhere => Some(format!(
-                "mode = \"off\" sends passwords and pictures in the clear: listen on 127.0.0.1 for a reverse proxy on \
+                "mode = \"off\" allows interception of passwords and video: listen on 127.0.0.1 for a reverse proxy on \
                  this machine, or set off_anywhere = true (server.listen is {listen})"
             )),
             _ => None,

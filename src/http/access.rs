@@ -1,22 +1,22 @@
-//! Who may have a route: the words of the table in `routes`, which `guard` enforces.
+//! Who may use a route: the access levels of the table in `routes`, which `guard` enforces.
 
-/// Who may have a route.
+/// Who may use a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// Everybody.
     Open,
-    /// Whoever the handler lets: it knows which camera is meant.
+    /// The handler decides: it knows which camera is requested.
     Handler,
-    /// Everybody, told apart by the handler, even if the password has to be changed first.
+    /// Everybody; the handler gets the caller, even one whose password has to be changed first.
     Anyone,
-    /// Whoever is logged in by the page, even if the password has to be changed first.
+    /// Users with a login cookie, even if the password has to be changed first.
     Login,
-    /// Whoever is logged in by the page.
+    /// Users with a login cookie.
     SettledLogin,
     /// Everybody with an account, by login or token.
     Person,
     /// Admins, by login or token.
     Admin,
-    /// Admins who are logged in by the page: a token must not make accounts that outlive it.
+    /// Admins with a login cookie: a token must not be able to create accounts that outlive it.
     AdminLogin,
 }

@@ -1,4 +1,4 @@
-//! `/api/me`: one's own account. Only for those who are logged in by the page: a token cannot make tokens.
+//! `/api/me`: the caller's own account. Except for [`show`] it requires a login cookie: a token cannot create tokens.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::accounts::permissions::{Action, Role, Scopes};
 use crate::accounts::preferences::Preferences;
 use crate::secret::Secret;
 
-/// The longest life of a token that has an end, in days.
+/// The longest lifetime of a token that expires, in days.
 const MAX_DAYS: u32 = 3650;
 
-/// What a page has to know of who is logged in.
+/// What the pages need to know about the logged-in user.
 #[derive(Serialize)]
 pub struct Me {
     name: String,
@@ -31,7 +31,7 @@ pub struct Me {
     may: May,
 }
 
-/// What is worth showing.
+/// Which parts of the pages to show.
 #[derive(Serialize)]
 struct May {
     administer: bool,
@@ -39,7 +39,7 @@ struct May {
 }
 
 impl Me {
-    /// Of whoever this is.
+    /// For this caller; `None` without an account.
     pub fn of(app: &App, caller: &Caller) -> Option<Self> {
         let identity = caller.identity()?;
         let may = |action: Action<'_>| app.accounts.may(caller, action);
@@ -59,7 +59,7 @@ fn me(caller: &Caller) -> Result<&Identity, ApiError> {
     caller.identity().ok_or_else(|| ApiError::unauthorized("log in first"))
 }
 
-/// Who am I?
+/// The caller's account, or null.
 pub async fn show(State(app): State<App>, Extension(caller): Extension<Caller>) -> Json<Option<Me>> {
     Json(Me::of(&app, &caller))
 }
@@ -71,7 +71,7 @@ pub struct Profile {
     display: String,
 }
 
-/// Language, and name for people.
+/// Sets language and display name.
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -81,7 +81,7 @@ pub async fn change(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who may watch oneself, and whose calls are accepted at once.
+/// Who may watch the caller, and whose calls are accepted automatically.
 pub async fn preferences(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -89,7 +89,7 @@ pub async fn preferences(
     Ok(Json(app.accounts.preferences(&me(&caller)?.person.name).await?))
 }
 
-/// Decides that.
+/// Sets the preferences.
 pub async fn set_preferences(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -108,7 +108,7 @@ pub struct Passwords {
     new: Secret,
 }
 
-/// A new password, which ends all other logins.
+/// Sets a new password, which ends all other logins.
 pub async fn change_password(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -120,7 +120,7 @@ pub async fn change_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// One's logins; `current` is this one.
+/// The caller's logins; `current` is the one that made the request.
 pub async fn logins(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -134,7 +134,7 @@ pub async fn logins(
     Ok(Json(json!({ "logins": logins, "current": current })).into_response())
 }
 
-/// Ends one of them.
+/// Ends one login.
 pub async fn end_login(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -146,7 +146,7 @@ pub async fn end_login(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends all but this one.
+/// Ends all logins except this one.
 pub async fn end_other_logins(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -173,7 +173,7 @@ pub async fn end_everything(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The tickets that one has made.
+/// The tickets that the caller has made.
 pub async fn tickets(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -182,7 +182,7 @@ pub async fn tickets(
     Ok(Json(json!({ "tickets": tickets })).into_response())
 }
 
-/// Ends a ticket.
+/// Revokes a ticket.
 pub async fn end_ticket(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -194,7 +194,7 @@ pub async fn end_ticket(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// One's tokens.
+/// The caller's tokens.
 pub async fn tokens(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -208,11 +208,11 @@ pub async fn tokens(
 pub struct NewToken {
     name: String,
     scopes: Scopes,
-    /// None for a token without an end.
+    /// None for a token that does not expire.
     days: Option<u32>,
 }
 
-/// Makes a token; it is shown this once.
+/// Creates a token; only this response contains it.
 pub async fn make_token(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -225,7 +225,7 @@ pub async fn make_token(
     Ok((StatusCode::CREATED, Json(json!({ "token": token.expose() }))).into_response())
 }
 
-/// Ends a token.
+/// Revokes a token.
 pub async fn end_token(
     State(app): State<App>,
     Extension(client): Extension<Client>,

@@ -1,5 +1,5 @@
-//! `/api/admin/cameras`: the cameras of the page, which can be changed, and those of the file, which cannot.
-//! Passwords go in and never come out.
+//! `/api/admin/cameras`: the cameras added on the page, which can be changed, and those of the configuration file,
+//! which cannot. Passwords can be set but are never returned.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::probe;
 use crate::secret::Secret;
 use crate::streams::source::{SourceSpec, Transport};
 
-/// How long a camera is looked at.
+/// Longest duration of a camera test.
 const PROBE_LIMIT: Duration = Duration::from_secs(8);
 
 /// A camera as admins see it.
@@ -34,9 +34,9 @@ struct AdminView {
     has_password: bool,
     /// Who may watch it.
     allow: Vec<Subject>,
-    /// Where that is said: in the file, on the page, or nowhere.
+    /// Where that is set: `file`, `page` or `default`.
     allow_origin: &'static str,
-    /// How it is, if it is enabled.
+    /// Its status, if it is enabled.
     status: Option<CameraView>,
 }
 
@@ -115,13 +115,13 @@ pub async fn add(
 
 #[derive(Deserialize)]
 pub struct Change {
-    /// The old one stays where there is none; an empty one removes it.
+    /// `None` keeps the old one; an empty one removes it.
     password: Option<Secret>,
     #[serde(flatten)]
     settings: CameraSettings,
 }
 
-/// Changes a camera of the page.
+/// Changes a camera that was added on the page.
 pub async fn change(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -135,7 +135,7 @@ pub async fn change(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a camera of the page.
+/// Removes a camera that was added on the page.
 pub async fn remove(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -155,7 +155,7 @@ pub struct Allow {
     allow: Option<Vec<Subject>>,
 }
 
-/// Sets who may watch a camera, unless the file says it.
+/// Sets who may watch a camera, unless the configuration file does.
 pub async fn allow(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -167,7 +167,7 @@ pub async fn allow(
     let entry = entries.iter().find(|entry| entry.config.id == id);
     let entry = entry.ok_or_else(|| ApiError::not_found("camera"))?;
     if entry.config.allow.is_some() {
-        let text = "the configuration file says who may watch this camera";
+        let text = "who may watch this camera is set in the configuration file";
         return Err(ApiError::new(StatusCode::CONFLICT, "set_by_file", text));
     }
     let detail = match &allow.allow {
@@ -189,7 +189,7 @@ pub struct Probe {
     settings: CameraSettings,
 }
 
-/// Looks at a camera for some seconds and says what a browser would make of it.
+/// Tests a camera for some seconds and reports whether a browser could play it.
 pub async fn probe(State(app): State<App>, Body(probe): Body<Probe>) -> Result<Response, ApiError> {
     let mut settings = probe.settings;
     let inside = settings.check()?;

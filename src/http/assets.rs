@@ -1,4 +1,4 @@
-//! The pages and their scripts, embedded in the program.
+//! The pages and their scripts, embedded in the binary.
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use super::error::ApiError;
 #[folder = "web/"]
 struct Web;
 
-/// Addresses of pages.
+/// Paths of the pages and their files.
 const PAGES: [(&str, &str); 6] = [
     ("", "index.html"),
     ("login", "login.html"),
@@ -23,7 +23,7 @@ const PAGES: [(&str, &str); 6] = [
 /// Serves a file of `web/`; `/` is the camera wall.
 pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if !matches!(method, Method::GET | Method::HEAD) {
-        return ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET is answered here")
+        return ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET is allowed here")
             .into_response();
     }
     let path = uri.path().trim_start_matches('/');
@@ -42,7 +42,7 @@ pub fn file(path: &str, headers: &HeaderMap) -> Response {
     } else {
         ([(header::CONTENT_TYPE, content_type(path))], file.data).into_response()
     };
-    // Asked for anew each time, and cheap to answer: a new version is there with the next load of the page.
+    // Revalidated on each load, which is cheap: a new version takes effect with the next page load.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -1,4 +1,4 @@
-//! `/api/calls`: the history of one's own calls.
+//! `/api/calls`: the caller's own call history.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -22,7 +22,7 @@ pub struct Wanted {
     before: Option<i64>,
 }
 
-/// One's calls, the latest first; `before` of the next page is the id of the last one.
+/// The caller's calls, newest first; `before` of the next page is the id of the last one.
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -35,7 +35,7 @@ pub async fn list(
     Ok(Json(json!({ "calls": calls, "page": PAGE, "missed": missed })).into_response())
 }
 
-/// One has looked at what was missed.
+/// Marks missed calls as seen.
 pub async fn seen(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,

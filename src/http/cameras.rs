@@ -1,5 +1,5 @@
-//! `GET /api/cameras` and `GET /api/cameras/{id}`: what is there and how it is. Never an address or a password, and
-//! only what the caller may watch.
+//! `GET /api/cameras` and `GET /api/cameras/{id}`: the cameras that the caller may watch, with their status. Never an
+//! address or a password.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -16,7 +16,7 @@ pub struct CameraList {
     cameras: Vec<CameraView>,
 }
 
-/// The cameras that the caller may watch, in their order. Without a login: the public ones, if there are any.
+/// The cameras that the caller may watch, in their configured order. Without a login: the public ones, if any.
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,

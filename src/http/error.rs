@@ -1,5 +1,5 @@
-//! Errors as clients get them: a status, a stable code, words for people who read logs. And what reads bodies and
-//! queries, so that those errors have the same form.
+//! Errors as clients receive them: a status, a stable code, and a message for people who read logs. Also the
+//! extractors for bodies and queries, so that their errors have the same form. Start at [`ApiError`].
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::accounts::AccountError;
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -23,24 +23,24 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// With a code that stays the same for ever.
+    /// With a code that clients may rely on: it never changes.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
     }
 
-    /// Trying again after so many seconds may help.
+    /// Adds a `Retry-After` header.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// The answer to whoever has to log in first.
+    /// The response for callers that must authenticate first.
     pub fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     /// There is no such camera, stream or session.
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))
     }
 }
 
@@ -64,9 +64,9 @@ impl From<AccountError> for ApiError {
             }
             AccountError::NotFound(_) => StatusCode::NOT_FOUND,
             AccountError::Internal(_) => {
-                // Paths and SQL are for the log alone.
+                // Paths and SQL belong only in the log.
                 error!("{account}");
-                let text = "something went wrong; the server's log says what";
+                let text = "internal error; see the server's log";
                 return Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, text);
             }
         };
@@ -105,16 +105,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(JsonRejection::BytesRejection(_)) => {
                 Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"))
             }
-            // The library's words would repeat what was sent, which may be a password.
+            // The library's message would quote the body, which may contain a password.
             Err(_) => {
-                let text = "the body is not the JSON that is wanted here";
+                let text = "the body is not the JSON that this route expects";
                 Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "body", text))
             }
         }
     }
 }
 
-/// What stands behind the `?`.
+/// The query string.
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -123,7 +123,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let read = axum::extract::Query::from_request_parts(parts, state).await;
         read.map(|axum::extract::Query(value)| Self(value)).map_err(|_: QueryRejection| {
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "query", "the query is not what is wanted here")
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "query", "the query string is invalid")
         })
     }
 }

@@ -1,5 +1,6 @@
-//! What every request passes first: where it comes from, how many there are, how long it takes; plain HTTP of other
-//! machines is sent to HTTPS. And last: the headers that make browsers careful. It knows no routes and no logins.
+//! The outermost layer of every request: client address, rate limit, timeout, and the redirect from plain HTTP to
+//! HTTPS for other machines. It also adds the security headers to responses. It knows no routes and no logins.
+//! Start at [`front`].
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -22,13 +23,13 @@ use crate::accounts::throttle::network_of;
 use crate::compartment;
 use crate::config::TlsMode;
 
-/// From a request's head to its answer. A viewer may have to wait for a camera to start.
+/// From a request's head to its response. A viewer may have to wait for a camera to start.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// The path and query of a request.
+/// Longest path and query of a request, in bytes.
 const MAX_URI: usize = 2048;
-/// A burst is so many times what is allowed per second.
+/// The burst size, as a multiple of the requests allowed per second.
 const BURST: u32 = 10;
-/// How often addresses that ask for nothing are forgotten.
+/// How often the limiter drops idle addresses.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 type Limiter = RateLimiter<IpAddr, DashMapStateStore<IpAddr>, DefaultClock>;
@@ -41,7 +42,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// With the limits of the configuration.
+    /// With the configured limits.
     pub fn new(app: App) -> Self {
         let rate = NonZeroU32::new(app.settings.limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(rate)
@@ -146,7 +147,7 @@ fn is_this_machine(connection: Connection, headers: &HeaderMap) -> bool {
     local && !forwarded && host(headers).is_some_and(|host| is_localhost(&host))
 }
 
-/// What other machines get without TLS.
+/// The response to other machines without TLS.
 fn plain(app: &App, request: &Request) -> Response {
     if app.tls.mode() == TlsMode::LocalCa
         && let Some(response) = onboarding::plain(app, request)
@@ -161,13 +162,13 @@ fn plain(app: &App, request: &Request) -> Response {
     }
 }
 
-/// The address of the client: behind proxies that are trusted, the last that none of them is.
+/// The client's address: behind trusted proxies, the last hop that is not one of them.
 fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
     let trusted = |ip: IpAddr| is_trusted(app, ip);
     let mut ip = connection.peer.ip().to_canonical();
     let mut secure = connection.secure;
     if trusted(ip) {
-        // Bytes, not text: one odd byte from the client must not hide what the proxy has added behind it.
+        // Bytes, not text: a non-ASCII byte from the client must not hide what the proxy has appended.
         let values = headers.get_all("x-forwarded-for").iter();
         let chain: Vec<&[u8]> =
             values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
@@ -207,7 +208,7 @@ fn careful(app: &App, may_be_framed: bool, headers: &mut HeaderMap) {
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    // What is answered to one caller is nobody else's: only the pages' files say otherwise.
+    // Responses may be private to the caller: only the pages' files set another policy.
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

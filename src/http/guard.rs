@@ -1,6 +1,6 @@
-//! Who makes a request, and whether the route is for them: cookies and tokens become a [`Caller`], and whoever
-//! may not have the route does not get to its handler. What a caller may do with one camera or person is decided
-//! by the handler, with [`crate::accounts::permissions`].
+//! Authentication and route access: turns cookies and tokens into a [`Caller`], and rejects callers that may not use
+//! the route before its handler runs. What a caller may do with one camera or person is decided by the handler,
+//! with [`crate::accounts::permissions`]. Start at [`guard`].
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -16,7 +16,7 @@ use super::{App, Client};
 use crate::accounts::credentials::{Caller, Credential};
 use crate::accounts::permissions::Action;
 
-/// Puts the guard before a route.
+/// Wraps a route with the access check.
 pub fn guard(handler: MethodRouter<App>, access: Access, app: &App) -> MethodRouter<App> {
     handler.layer(middleware::from_fn_with_state((app.clone(), access), check))
 }
@@ -25,7 +25,7 @@ async fn check(State((app, access)): State<(App, Access)>, mut request: Request,
     let result = admit(&app, access, &mut request).await;
     match result {
         Ok(()) => next.run(request).await,
-        // Preflight requests have no proof and learn nothing: the handlers of other pages' routes answer them.
+        // Preflight requests carry no credentials and reveal nothing: the handlers of cross-origin routes answer them.
         Err(_) if request.method() == Method::OPTIONS && access == Access::Handler => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -36,15 +36,15 @@ async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), A
     let proof = proof(app, client, request.headers());
     check_origin(request, client, proof.as_ref(), access)?;
     let caller = match &proof {
-        // Open routes do not look at who it is: a wrong cookie is no hindrance there.
+        // Open routes ignore the caller, so an invalid cookie must not be rejected there.
         _ if access == Access::Open => Caller::Nobody,
         None => Caller::Nobody,
         Some(proof) => match (app.accounts.identify(proof.token()).await?, proof) {
             (Some(caller), _) => caller,
-            // An old cookie is like none; a program is told that its token is no longer valid.
+            // An expired cookie counts as none; a program is told that its token is not valid.
             (None, Proof::Cookie(_)) => Caller::Nobody,
             (None, Proof::Bearer(_)) => {
-                return Err(ApiError::unauthorized("the token is not valid (any more)"));
+                return Err(ApiError::unauthorized("the token is invalid or has expired"));
             }
         },
     };
@@ -54,7 +54,7 @@ async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), A
 }
 
 fn unknown_client() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the client's address is not known")
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the client's address is unknown")
 }
 
 fn forbidden(message: &str) -> ApiError {
@@ -73,13 +73,13 @@ fn permit(app: &App, access: Access, caller: &Caller) -> Result<(), ApiError> {
     }
     let Some(identity) = caller.identity() else {
         return Err(match caller {
-            Caller::Ticket { .. } => forbidden("a ticket is for its camera alone"),
+            Caller::Ticket { .. } => forbidden("a ticket is only valid for its camera"),
             _ => ApiError::unauthorized("log in first"),
         });
     };
     let by_login = matches!(identity.credential, Credential::Login(_));
     if matches!(access, Access::Login | Access::SettledLogin | Access::AdminLogin) && !by_login {
-        return Err(forbidden("only for those who are logged in, not for tokens"));
+        return Err(forbidden("requires a login, tokens are not accepted"));
     }
     if identity.must_change && access != Access::Login {
         return Err(must_change());
@@ -107,7 +107,7 @@ impl Proof {
     }
 }
 
-/// A token comes before a cookie.
+/// The credential of a request. A token takes precedence over a cookie.
 fn proof(app: &App, client: Client, headers: &HeaderMap) -> Option<Proof> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ').unwrap_or_default();
@@ -121,9 +121,9 @@ fn proof(app: &App, client: Client, headers: &HeaderMap) -> Option<Proof> {
     found.map(|cookie| Proof::Cookie(cookie.value().to_owned()))
 }
 
-/// The cookie's name. Cookies know no ports: its own keeps two servers on one host apart. `__Host-` keeps other
-/// hosts of the domain from setting it; browsers want TLS for that, and `Secure` too, which Safari refuses on
-/// plain `localhost`.
+/// The cookie's name. Cookies are not separated by port, so the name includes it, for two servers on one host.
+/// `__Host-` prevents other hosts of the domain from setting it; browsers require TLS and `Secure` for that, and
+/// Safari refuses `Secure` on plain `localhost`.
 pub fn cookie_name(app: &App, client: Client) -> String {
     let prefix = if client.secure { "__Host-" } else { "" };
     format!("{prefix}gatehouse-{}", app.settings.port)
@@ -133,8 +133,8 @@ fn from_https(headers: &HeaderMap) -> bool {
     headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
 }
 
-/// Other people's pages must not act in the name of whoever is logged in here. A token is proof enough, and pages
-/// of others may watch public cameras.
+/// CSRF check: other sites must not act on behalf of a logged-in user. A token is sufficient, and other sites may
+/// show public cameras.
 fn check_origin(
     request: &Request,
     client: Client,
@@ -148,7 +148,7 @@ fn check_origin(
     let fine = match proof {
         _ if safe && !upgrade => true,
         Some(Proof::Bearer(_)) => true,
-        // Over TLS, a page of ours came over TLS as well: another may stand at the plain address.
+        // If the client uses TLS, our own pages were loaded over TLS too: the plain HTTP origin may be another site.
         Some(Proof::Cookie(_)) if client.secure && !from_https(request.headers()) => {
             for_others && access == Access::Open
         }
@@ -158,5 +158,5 @@ fn check_origin(
     if fine {
         return Ok(());
     }
-    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", "the request comes from another page"))
+    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", "the request comes from another origin"))
 }

@@ -1,4 +1,4 @@
-//! `/api/admin/log`: who did what, page by page, and as CSV.
+//! `/api/admin/log`: the audit log, paged and as CSV.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -39,13 +39,13 @@ impl Wanted {
     }
 }
 
-/// A page of the log, the latest first; `before` of the next page is the id of the last entry.
+/// A page of the log, newest first; `before` of the next page is the id of the last entry.
 pub async fn list(State(app): State<App>, Query(wanted): Query<Wanted>) -> Result<Response, ApiError> {
     let entries = app.accounts.log(wanted.filter(), PAGE).await?;
     Ok(Json(json!({ "entries": entries, "page": PAGE })).into_response())
 }
 
-/// The same as a file.
+/// The same as a CSV file.
 pub async fn csv(
     State(app): State<App>,
     Extension(client): Extension<Client>,

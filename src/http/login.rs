@@ -15,7 +15,7 @@ use crate::accounts::AccountError;
 use crate::accounts::credentials::{Caller, Credential};
 use crate::secret::Secret;
 
-/// As long as the longest password could be in UTF-8, and more than any name.
+/// Longest name or password in bytes: 256 characters of UTF-8.
 const MAX_TEXT: usize = 1024;
 
 #[derive(Deserialize)]
@@ -38,10 +38,10 @@ pub async fn log_in(
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let made = match app.accounts.log_in(&login.name, &login.password, client.ip(), agent).await {
         Ok(made) => made,
-        // Refused before anything was tried: not worth an entry, or strangers could fill the disk.
+        // Refused before a password was compared: not logged, so that strangers cannot fill the disk.
         Err(error @ (AccountError::TooManyAttempts(_) | AccountError::Busy)) => return Err(error.into()),
         Err(error) => {
-            // What was typed as a name may be a password: only what could be a name is kept.
+            // People sometimes type a password into the name field: log only what could be a name.
             let name = if crate::ids::is_name(&login.name) { login.name.as_str() } else { "" };
             app.note(&Caller::Nobody, client, "login.failed", name, error.code().to_owned()).await;
             return Err(error.into());
@@ -59,7 +59,7 @@ pub async fn log_in(
     Ok(response)
 }
 
-/// Ends the login with all that runs on it.
+/// Ends the login with all of its sessions.
 pub async fn log_out(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -82,7 +82,7 @@ pub async fn log_out(
 
 fn set_cookie(response: &mut Response, cookie: &Cookie<'_>) -> Result<(), ApiError> {
     let value = HeaderValue::from_str(&cookie.to_string());
-    let value = value.map_err(|_| AccountError::Internal("a cookie cannot be made".into()))?;
+    let value = value.map_err(|_| AccountError::Internal("cannot create a cookie".into()))?;
     response.headers_mut().append(header::SET_COOKIE, value);
     Ok(())
 }

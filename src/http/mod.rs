@@ -1,6 +1,6 @@
-//! HTTP: what its handlers share, and the layers around them. `routes` is the table of all there is and who may
-//! have it, `guard` enforces that, `front` is what every request passes first, `serve` accepts connections.
-//! `whip_whep` is the protocol of players; `login`, `account`, `users`, `admin_cameras`, `permissions`, `log` and
+//! HTTP: what its handlers share, and the layers around them. `routes` is the table of all routes and who may use
+//! them, `guard` enforces that, `front` is the outermost layer of every request, `serve` accepts connections.
+//! `whip_whep` is the media signaling; `login`, `account`, `users`, `admin_cameras`, `permissions`, `log` and
 //! `tickets` are the API; `assets`, `onboarding` and `embed` the pages. No media passes through here.
 
 pub mod access;
@@ -45,52 +45,52 @@ use crate::sessions::revocation::Revocation;
 use crate::signaling::driver::Switchboard;
 use crate::tls::Tls;
 
-/// Larger bodies are refused: an SDP offer is the largest there is.
+/// Largest accepted body: SDP offers are the largest ones.
 const MAX_BODY: usize = 64 * 1024;
-/// Cameras that are examined at once.
+/// Concurrent camera tests.
 const PROBES: usize = 2;
 
-/// What handlers work with. Cheap to clone.
+/// The state shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
-    /// Who is who.
+    /// The accounts.
     pub accounts: Accounts,
     /// The cameras.
     pub cameras: Cameras,
     /// Who may watch and publish what.
     pub gate: Gate,
-    /// Where viewers are served.
+    /// The media engine.
     pub engine: Engine,
-    /// What is running.
+    /// Running sessions.
     pub sessions: Revocation,
     /// The certificates.
     pub tls: Arc<Tls>,
-    /// Where people are connected.
+    /// The signaling connections.
     pub switchboard: Switchboard,
-    /// Cameras that are being examined.
+    /// Limits concurrent camera tests.
     probes: Arc<Semaphore>,
     settings: Arc<Settings>,
 }
 
-/// What handlers work with, as it is put together.
+/// The components that an [`App`] is built from.
 pub struct Parts {
-    /// Who is who.
+    /// The accounts.
     pub accounts: Accounts,
     /// The cameras.
     pub cameras: Cameras,
     /// Who may watch and publish what.
     pub gate: Gate,
-    /// Where viewers are served.
+    /// The media engine.
     pub engine: Engine,
-    /// What is running.
+    /// Running sessions.
     pub sessions: Revocation,
     /// The certificates.
     pub tls: Arc<Tls>,
-    /// Where people are connected.
+    /// The signaling connections.
     pub switchboard: Switchboard,
 }
 
-/// What does not change.
+/// Settings that do not change while the server runs.
 struct Settings {
     port: u16,
     ice_servers: Vec<IceServer>,
@@ -117,7 +117,7 @@ impl App {
         Self { accounts, cameras, gate, engine, sessions, tls, switchboard, probes, settings }
     }
 
-    /// Writes to the log who has done what. That it cannot be written stops nobody, and is reported.
+    /// Writes an entry to the audit log. A failure is reported but does not fail the request.
     async fn note(
         &self,
         caller: &Caller,
@@ -129,7 +129,7 @@ impl App {
         let address = address_text(Some(client.ip()));
         let event = Event { actor: caller.actor(), address, action, target: target.to_owned(), detail };
         if let Err(error) = self.accounts.note(event).await {
-            tracing::error!(action, "not written to the log: {error}");
+            tracing::error!(action, "cannot write to the audit log: {error}");
         }
     }
 }
@@ -147,17 +147,17 @@ fn known_hosts(config: &Config) -> Vec<String> {
 /// A TCP connection as it was accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
-    /// The other end.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub secure: bool,
 }
 
-/// Who sent a request, as far as proxies are believed.
+/// Who sent a request, taking trusted proxies into account.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     ip: IpAddr,
-    /// Whether nobody can listen on the way: TLS here or at the proxy.
+    /// Whether the client's connection is encrypted, by TLS here or at the proxy.
     pub secure: bool,
 }
 
@@ -173,7 +173,7 @@ impl Client {
     }
 }
 
-/// All routes, with everything around them.
+/// All routes with their layers.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
     for route in routes::all() {

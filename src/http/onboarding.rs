@@ -1,5 +1,5 @@
-//! How other machines come to trust the local authority: its certificate for download, and the page that explains
-//! it, which is all that they get without TLS.
+//! Installing the local certificate authority on other machines: the download of its certificate, and the page that
+//! explains how, which is all that is served to them without TLS.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::{App, assets};
 use crate::tls::Authority;
 
-/// What the page is made of.
+/// The files that the page needs.
 const FILES: [&str; 13] = [
     "favicon.svg",
     "css/tokens.css",
@@ -36,7 +36,7 @@ fn authority(app: &App) -> Result<&Authority, ApiError> {
     app.tls.authority().ok_or_else(|| ApiError::not_found("certificate authority"))
 }
 
-/// Without TLS: the page, what it is made of, the downloads. `None` for everything else.
+/// Without TLS: the page, its files, and the downloads. `None` for everything else.
 pub fn plain(app: &App, request: &Request) -> Option<Response> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
@@ -55,7 +55,7 @@ pub fn plain(app: &App, request: &Request) -> Option<Response> {
     Some(assets::file(file, request.headers()))
 }
 
-/// `/ca.crt`, for everything but Apple's.
+/// `/ca.crt`, for everything except Apple devices.
 pub async fn certificate(State(app): State<App>) -> Result<Response, ApiError> {
     download(&app, pem)
 }
@@ -65,7 +65,7 @@ pub async fn profile(State(app): State<App>) -> Result<Response, ApiError> {
     download(&app, mobileconfig)
 }
 
-/// What the page tells: the fingerprint.
+/// The data for the page: the fingerprint.
 pub async fn facts(State(app): State<App>) -> Result<Response, ApiError> {
     facts_of(&app)
 }
@@ -91,10 +91,10 @@ fn pem(authority: &Authority) -> (HeaderMap, String) {
     (headers, authority.cert.clone())
 }
 
-/// Apple's "configuration profile" with one root certificate in it.
+/// Apple's "configuration profile", containing one root certificate.
 fn mobileconfig(authority: &Authority) -> (HeaderMap, String) {
     let body: String = authority.cert.lines().filter(|line| !line.starts_with("-----")).collect();
-    // Read and written again: nothing but base64 can get into the XML.
+    // Decoded and encoded again, so that nothing but base64 can get into the XML.
     let data = STANDARD.encode(STANDARD.decode(body).unwrap_or_default());
     let id = uuid(&authority.fingerprint, 0);
     let inner = uuid(&authority.fingerprint, 8);

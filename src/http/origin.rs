@@ -1,13 +1,13 @@
-//! Where a request comes from and where it thinks it goes: `Host` and `Origin`, read strictly. Pure.
+//! Strict parsing of the `Host` and `Origin` headers. Pure; what follows from them is decided by `guard` and `front`.
 
 use axum::http::{HeaderMap, header};
 
-/// A host name or address without its port, in lower case; `None` where the header is missing or odd.
+/// The host name or address without its port, in lower case; `None` if the header is missing or malformed.
 pub fn host(headers: &HeaderMap) -> Option<String> {
     authority(headers).map(|authority| without_port(&authority).to_owned())
 }
 
-/// Host and port as the client names them, in lower case.
+/// Host and port as sent by the client, in lower case.
 pub fn authority(headers: &HeaderMap) -> Option<String> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next()?.to_str().ok()?;
@@ -23,25 +23,25 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Whether a host name means the machine that asks.
+/// Whether a host name refers to the client's own machine.
 pub fn is_localhost(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let is_loopback = bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     is_loopback || host == "localhost" || host.ends_with(".localhost")
 }
 
-/// What `Origin` says about a request.
+/// Where a request comes from, according to `Origin`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// It comes from a page of ours.
+    /// From our own page.
     Own,
-    /// It comes from somebody else's page.
+    /// From another site's page.
     Foreign,
-    /// No browser sent it, or it is a simple navigation.
+    /// No `Origin`: not sent by a browser, or a plain navigation.
     Unsaid,
 }
 
-/// Compares `Origin` with `Host`. The scheme may differ: a proxy may have taken the TLS off.
+/// Compares `Origin` with `Host`. The scheme may differ: a proxy may have terminated TLS.
 pub fn origin(headers: &HeaderMap) -> Origin {
     let Some(origin) = headers.get(header::ORIGIN) else { return Origin::Unsaid };
     let own = || {

@@ -1,5 +1,5 @@
-//! Every route there is, and who may have it. A test goes through this table as each kind of caller; what is not in
-//! it is not served, but for the files of the pages.
+//! The table of all routes and who may use them. A test requests each of them as each kind of caller. Apart from the
+//! pages' files, nothing else is served.
 
 use axum::http::Method;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
@@ -10,15 +10,15 @@ use super::{
     users, whip_whep,
 };
 
-/// A path and what is there.
+/// One route.
 pub struct Route {
-    /// As axum writes it.
+    /// The path in axum's syntax.
     pub path: &'static str,
-    /// Methods that it takes.
+    /// The methods that it accepts.
     pub methods: &'static [Method],
-    /// Who may have it.
+    /// Who may use it.
     pub access: Access,
-    /// What does it.
+    /// What handles it.
     pub handler: MethodRouter<App>,
 }
 

@@ -1,5 +1,6 @@
-//! The one TCP port: looks at a connection's first bytes and hands it to HTTP or to the media engine. Slow and
-//! silent connections are cut off; their number is bounded. It knows no routes.
+//! The one TCP port: detects a connection's protocol by its first bytes and hands it to HTTP or to the media engine.
+//! Slow and silent connections time out; the number of connections is bounded. It knows no routes. Start at
+//! [`serve`].
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,9 +28,9 @@ use crate::tls::Tls;
 const FIRST_BYTES: Duration = Duration::from_secs(5);
 /// For a request's headers.
 const HEADERS: Duration = Duration::from_secs(10);
-/// For a TLS handshake.
+/// Timeout for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A request's line and headers.
+/// Largest request line with headers, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Connections of one address that have not sent a request yet.
@@ -39,7 +40,7 @@ const UNPROVEN_ICE_PER_ADDRESS: usize = 64;
 /// Between two words about connections that are refused.
 const REFUSAL_WARNING: Duration = Duration::from_secs(60);
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Protocol {
     Http,
@@ -48,7 +49,7 @@ enum Protocol {
     Unknown,
 }
 
-/// Tells by the first bytes; nothing while there are too few of them.
+/// Detects the protocol by the first bytes; `None` while there are too few of them.
 fn recognise(first: &[u8]) -> Option<Protocol> {
     match first {
         [0x16, 0x03, ..] => Some(Protocol::Tls),
@@ -107,7 +108,7 @@ impl Drop for Place {
     }
 }
 
-/// What connections are served with.
+/// What serving a connection requires.
 #[derive(Clone)]
 struct Service {
     router: Router,
@@ -128,7 +129,7 @@ struct Accepted {
     unproven: Place,
 }
 
-/// Serves until `stop`. How many connections one address may have does not bind `proxies`.
+/// Serves until `stop`. The limit per address does not apply to `proxies`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -152,7 +153,7 @@ pub async fn serve(
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!("accepting a connection: {error}");
+                warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -163,7 +164,7 @@ pub async fn serve(
         let Some((place, unproven)) = places else {
             refused += 1;
             if warned.is_none_or(|at| at.elapsed() > REFUSAL_WARNING) {
-                warn!(%remote, refused, "too many connections, see [limits]: refused");
+                warn!(%remote, refused, "connection refused: too many connections, see [limits]");
                 (warned, refused) = (Some(Instant::now()), 0);
             }
             continue;
@@ -215,7 +216,7 @@ async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
         if count == 0 {
             return None;
         }
-        // `peek` returns at once as long as there is a byte: wait for more without spinning.
+        // `peek` returns immediately while any byte is buffered: sleep instead of spinning.
         if count == seen {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

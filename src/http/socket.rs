@@ -1,5 +1,5 @@
-//! `/api/ws`: the page's line to the server, for signaling. It carries frames between a socket and the switchboard,
-//! keeps it alive, and closes it when its login has ended. What frames mean is `signaling`'s.
+//! `/api/ws`: the page's signaling WebSocket. It carries frames between the socket and the switchboard, keeps the
+//! connection alive, and closes it when its login ends. The frames themselves are handled in `signaling`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,24 +19,24 @@ use crate::sessions::registry::SocketGuard;
 use crate::signaling::CLOSE_LOGIN_ENDED;
 use crate::signaling::driver::{Outgoing, Switchboard};
 
-/// The protocol's name.
+/// The WebSocket subprotocol.
 const PROTOCOL: &str = "gatehouse.v1";
-/// A client's frame.
+/// Largest frame from a client, in bytes.
 const MAX_FRAME: usize = 64 * 1024;
-/// What a socket keeps for as long as it is open. An offer's frame fits.
+/// Read buffer of each open socket, in bytes. A frame with an offer fits.
 const READ_BUFFER: usize = 2048;
-/// More than this is written at once.
+/// Buffered output beyond this size is written immediately.
 const WRITE_BUFFER: usize = 2048;
 /// Frames that are written before the socket is read again.
 const BATCH: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// Without a sign of life for this long the other side is gone.
+/// After this long without any frame the peer is considered gone.
 const DEAD: Duration = Duration::from_secs(45);
-/// RFC 6455 §7.4.1: data of a kind that is not taken.
+/// RFC 6455 §7.4.1: unsupported data type.
 const CLOSE_NOT_TEXT: u16 = 1003;
 /// The client does not read.
 const CLOSE_TOO_SLOW: u16 = 4413;
-/// For a frame to be taken by the system.
+/// Timeout for writing a frame.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 
 /// Opens the socket.
@@ -47,11 +47,11 @@ pub async fn open(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
-        .map_err(|_| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket", "this is a WebSocket"))?;
+        .map_err(|_| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket", "WebSocket required"))?;
     let credential = caller.credential().ok_or_else(|| ApiError::unauthorized("log in first"))?;
     let name = caller.actor();
     let guard = app.sessions.registry().socket(credential, name.clone());
-    // It may have been ended between the check and the list.
+    // The login may have ended between the guard's check and this registration.
     if app.accounts.behind(credential).await?.is_none() {
         return Err(ApiError::unauthorized("log in first"));
     }
@@ -94,7 +94,7 @@ async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard
                     Ok(Some((code, word))) => return close(&mut socket, code, word).await,
                     Err(_) => return,
                 },
-                // It did not keep up: what it missed it gets when it resumes.
+                // The client was too slow: it receives what it missed when it resumes.
                 None => return close(&mut socket, CLOSE_TOO_SLOW, "too_slow").await,
             },
             _ = ping.tick() => {
@@ -110,7 +110,7 @@ async fn run(mut socket: WebSocket, guard: SocketGuard, switchboard: Switchboard
     }
 }
 
-/// Writes what waits, in as few writes as may be. Returns how the socket is to be closed, if it is.
+/// Writes the queued frames in as few writes as possible. Returns code and reason if the socket is to be closed.
 async fn deliver(
     socket: &mut WebSocket,
     first: Outgoing,
@@ -134,13 +134,13 @@ async fn deliver(
     Ok(None)
 }
 
-/// Writes a frame, or keeps it until it is written with others.
+/// Writes a frame, or buffers it to be written together with others.
 async fn feed(socket: &mut WebSocket, text: &str) -> Result<(), axum::Error> {
     let feeding = socket.feed(Message::Text(text.into()));
     tokio::time::timeout(SEND_LIMIT, feeding).await.map_err(axum::Error::new)?
 }
 
-/// Whether it could be sent in time.
+/// Sends a message; `false` on an error or timeout.
 async fn send(socket: &mut WebSocket, message: Message) -> bool {
     matches!(tokio::time::timeout(SEND_LIMIT, socket.send(message)).await, Ok(Ok(())))
 }

@@ -1,5 +1,5 @@
-//! `POST /api/tickets`: a ticket shows one camera on somebody's page, for a time. Listing and ending them is
-//! `account`'s and `users`'.
+//! `POST /api/tickets`: a ticket lets another site show one camera for a limited time. Listing and revoking them is
+//! in `account` and `users`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{App, Client};
 use crate::accounts::credentials::{Caller, MAX_TICKET_LIFE};
 use crate::accounts::permissions::Action;
 
-/// If nothing is said.
+/// The default lifetime.
 const LIFE: Duration = Duration::from_secs(3600);
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ pub struct Wanted {
     seconds: Option<u64>,
 }
 
-/// Makes a ticket.
+/// Creates a ticket.
 pub async fn make(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -45,7 +45,7 @@ pub async fn make(
         wanted.seconds.map_or(LIFE, |seconds| Duration::from_secs(seconds.max(1))).min(MAX_TICKET_LIFE);
     let (token, expires_at) = app.accounts.add_ticket(identity, &wanted.camera, life).await?;
     app.note(&caller, client, "camera.shared", &wanted.camera, format!("{} s", life.as_secs())).await;
-    // In the fragment: browsers keep it to themselves, so it gets into no log and no Referer.
+    // In the fragment: browsers do not send it, so it appears in no log and no Referer.
     let path = format!("/embed/camera/{}#token={}", wanted.camera, token.expose());
     let body = json!({ "token": token.expose(), "path": path, "expires_at": expires_at });
     Ok((StatusCode::CREATED, Json(body)).into_response())

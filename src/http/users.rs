@@ -1,4 +1,4 @@
-//! `/api/admin/users` and `/api/admin/groups`.
+//! `/api/admin/users` and `/api/admin/groups`: managing other people's accounts. One's own is in `account`.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -29,7 +29,7 @@ pub struct New {
     role: Role,
     #[serde(default)]
     groups: Vec<String>,
-    /// A random one is made where there is none, and returned this once.
+    /// Without one, a random password is generated; only this response contains it.
     #[serde(default)]
     password: Option<Secret>,
 }
@@ -128,12 +128,12 @@ pub async fn reset_password(
     Ok(Json(json!({ "password": made.as_ref().map(Secret::expose) })).into_response())
 }
 
-/// Somebody's logins.
+/// A user's logins.
 pub async fn logins(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
     Ok(Json(json!({ "logins": app.accounts.logins(&name).await? })).into_response())
 }
 
-/// Ends one of somebody's logins.
+/// Ends one of a user's logins.
 pub async fn end_login(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -145,12 +145,12 @@ pub async fn end_login(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Somebody's tokens.
+/// A user's tokens.
 pub async fn tokens(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
     Ok(Json(json!({ "tokens": app.accounts.tokens(&name).await? })).into_response())
 }
 
-/// Ends one of somebody's tokens.
+/// Revokes one of a user's tokens.
 pub async fn end_token(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -162,12 +162,12 @@ pub async fn end_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Somebody's tickets.
+/// A user's tickets.
 pub async fn tickets(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
     Ok(Json(json!({ "tickets": app.accounts.tickets(&name).await? })).into_response())
 }
 
-/// Ends one of somebody's tickets.
+/// Revokes one of a user's tickets.
 pub async fn end_ticket(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -179,7 +179,7 @@ pub async fn end_ticket(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends all logins, tokens and tickets of somebody.
+/// Ends all logins, tokens and tickets of a user.
 pub async fn end_everything(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -202,7 +202,7 @@ pub struct Members {
     members: Vec<String>,
 }
 
-/// Makes a group, or sets who is in it.
+/// Creates a group, or sets its members.
 pub async fn set_group(
     State(app): State<App>,
     Extension(client): Extension<Client>,

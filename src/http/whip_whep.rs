@@ -1,5 +1,6 @@
-//! WHEP (draft-ietf-wish-whep) for players and WHIP (RFC 9725) for publishers, ours and others'. The status codes are those that public players
-//! handle well: 400 and 406 make some of them switch their mode, so they are not used for offers.
+//! WHEP (draft-ietf-wish-whep) for players and WHIP (RFC 9725) for publishers, our own and third-party ones. The
+//! status codes are those that public players handle well: 400 and 406 make some of them switch modes, so they are
+//! not used for offers. Negotiation itself is in `media`.
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
@@ -22,7 +23,7 @@ use crate::streams::StreamHandle;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-/// Players that are told to wait longer would not notice that somebody has mended the camera.
+/// Upper limit on `Retry-After`, in seconds: with a longer one players notice too late that a camera works again.
 const MAX_RETRY_AFTER: u64 = 30;
 
 /// `/whep/{stream}`.
@@ -51,7 +52,7 @@ pub async fn publish(
     endpoint(Direction::Publish, state, client, caller, path, method, headers, body).await
 }
 
-// All that a request consists of.
+// All of these are parts of the request.
 #[allow(clippy::too_many_arguments)]
 async fn endpoint(
     direction: Direction,
@@ -78,8 +79,8 @@ async fn endpoint(
     cors(result.unwrap_or_else(IntoResponse::into_response))
 }
 
-/// The stream, if the caller may watch or publish it. Who may not even know of it gets the same answer as for one
-/// that is not there.
+/// The stream, if the caller may watch or publish it. Otherwise the response is the same as for a stream that does
+/// not exist.
 fn find(app: &App, caller: &Caller, stream: &str, direction: Direction) -> Result<StreamHandle, ApiError> {
     let id = StreamName::parse(stream).filter(|id| app.gate.allows(caller, id, direction));
     let found = id.and_then(|id| app.gate.stream(&id));
@@ -103,14 +104,14 @@ fn options(app: &App, caller: &Caller) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert("accept-post", HeaderValue::from_static(SDP));
-    // They may have a password in them.
+    // The links may contain a TURN password.
     if !matches!(caller, Caller::Nobody) {
         add_links(headers, &app.settings.ice_servers);
     }
     response
 }
 
-/// A POST.
+/// A POST request.
 struct Request<'a> {
     app: &'a App,
     client: Client,
@@ -137,19 +138,15 @@ impl Request<'_> {
     }
 }
 
-/// A limit of `[limits]` has been reached, or the stream has a publisher.
+/// A limit from `[limits]` has been reached, or the stream already has a publisher.
 fn not_admitted(refusal: Refusal) -> ApiError {
     let full = |code, text: &str| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, text).retry_after(10);
     match refusal {
-        Refusal::Total => full("too_many_viewers", "the server has as many viewers as it may have"),
-        Refusal::Account => {
-            full("too_many_of_account", "this account has as many pictures open as one may have")
-        }
-        Refusal::Address => {
-            full("too_many_of_address", "this address has as many pictures open as one may have")
-        }
+        Refusal::Total => full("too_many_viewers", "the server has reached its viewer limit"),
+        Refusal::Account => full("too_many_of_account", "this account has reached its limit of open streams"),
+        Refusal::Address => full("too_many_of_address", "this address has reached its limit of open streams"),
         Refusal::Published => {
-            let text = "somebody else publishes this stream";
+            let text = "this stream already has a publisher";
             ApiError::new(StatusCode::CONFLICT, "already_published", text).retry_after(5)
         }
     }
@@ -158,7 +155,7 @@ fn not_admitted(refusal: Refusal) -> ApiError {
 fn created(watching: &Begun, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
     let value = |text: &str| {
         let internal =
-            |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a header cannot be made");
+            |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "cannot create a header");
         HeaderValue::from_str(text).map_err(internal)
     };
     let mut response = (StatusCode::CREATED, watching.answer.clone()).into_response();
@@ -195,7 +192,7 @@ fn refuse(error: WatchError) -> ApiError {
     }
 }
 
-/// `/session/{id}`: knowing the id is the right to change or end it.
+/// `/session/{id}`: knowing the id grants the right to change or end the session.
 pub async fn session(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -243,7 +240,7 @@ async fn patch(
                 .into_response())
         }
         PatchOutcome::WrongTag => {
-            let text = "If-Match names another state of the session";
+            let text = "If-Match does not match the session's current ETag";
             Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "if_match_wrong", text))
         }
         PatchOutcome::Gone => Err(ApiError::not_found("session")),
@@ -265,10 +262,10 @@ fn unreadable(message: &str) -> ApiError {
 }
 
 fn wrong_method(allowed: &str) -> ApiError {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("allowed are {allowed}"))
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("allowed methods: {allowed}"))
 }
 
-/// RFC 9725 §4.6: one `Link` a server.
+/// RFC 9725 §4.6: one `Link` per server URL.
 fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
     let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
     for server in servers {
@@ -287,7 +284,7 @@ fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
     }
 }
 
-/// Players on other pages may use this: nothing here depends on cookies.
+/// Players on other sites may use these routes: nothing here depends on cookies.
 fn cors(mut response: Response) -> Response {
     const HEADERS: [(HeaderName, &str); 5] = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),

@@ -1,5 +1,5 @@
-//! The first words with a camera: OPTIONS for the round trip, DESCRIBE without a login for the login's scheme.
-//! By hand, because retina tells neither.
+//! The first RTSP requests to a camera: OPTIONS to measure the round trip, DESCRIBE without credentials to learn the
+//! authentication scheme. Handwritten, because retina exposes neither. Start at [`greet`].
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::streams::source::SourceError;
 const LIMIT: Duration = Duration::from_secs(5);
 const MAX_REPLY: usize = 64 * 1024;
 
-/// What a camera says before anybody has logged in.
+/// What a camera reveals without authentication.
 pub struct Greeting {
-    /// From OPTIONS to its answer.
+    /// From OPTIONS to its response.
     pub round_trip: Duration,
     /// `none`, `basic`, `digest`, or both.
     pub login: String,
@@ -22,15 +22,15 @@ pub struct Greeting {
     pub server: Option<String>,
 }
 
-/// Connects, greets, and leaves.
+/// Connects, sends both requests, and disconnects.
 pub async fn greet(url: &Url) -> Result<Greeting, SourceError> {
-    let late = |step: &str| SourceError::soon("camera_timeout", format!("no answer to {step} within 5 s"));
+    let late = |step: &str| SourceError::soon("camera_timeout", format!("no response to {step} within 5 s"));
     let address = (url.host_str().unwrap_or_default().trim_matches(['[', ']']), url.port().unwrap_or(554));
     let connected = tokio::time::timeout(LIMIT, TcpStream::connect(address)).await;
     let mut stream = connected.map_err(|_| late("the connection"))?.map_err(|error| {
         SourceError::soon(
             "camera_unreachable",
-            format!("no connection to {}:{}: {error}", address.0, address.1),
+            format!("cannot connect to {}:{}: {error}", address.0, address.1),
         )
     })?;
     let start = Instant::now();
@@ -38,7 +38,7 @@ pub async fn greet(url: &Url) -> Result<Greeting, SourceError> {
     let options = options.map_err(|_| late("OPTIONS"))??;
     let round_trip = start.elapsed();
     let describe = tokio::time::timeout(LIMIT, ask(&mut stream, "DESCRIBE", url, 2)).await;
-    // Some cameras close the connection here: then the scheme stays unknown.
+    // Some cameras close the connection here; then the scheme stays unknown.
     let describe = describe.ok().and_then(Result::ok).unwrap_or_default();
     Ok(Greeting {
         round_trip,
@@ -55,12 +55,12 @@ async fn ask(stream: &mut TcpStream, method: &str, url: &Url, cseq: u32) -> Resu
     while !reply.windows(4).any(|window| window == b"\r\n\r\n") {
         let read = stream.read_buf(&mut reply).await.map_err(broken)?;
         if read == 0 || reply.len() > MAX_REPLY {
-            return Err(SourceError::soon("camera_protocol", format!("{method}: the answer is no RTSP")));
+            return Err(SourceError::soon("camera_protocol", format!("{method}: the response is not RTSP")));
         }
     }
     let text = String::from_utf8_lossy(&reply).into_owned();
     if !text.starts_with("RTSP/1.0") {
-        return Err(SourceError::slowly("camera_protocol", format!("{method}: the answer is no RTSP")));
+        return Err(SourceError::slowly("camera_protocol", format!("{method}: the response is not RTSP")));
     }
     Ok(text)
 }

@@ -1,5 +1,5 @@
-//! `gatehouse probe`: connects to a camera, looks at its stream for some seconds, and says what a browser would
-//! make of it. `greet` measures the round trip and the login scheme, `report` puts the findings into words.
+//! `gatehouse probe`: connects to a camera, analyses its stream for some seconds, and reports whether a browser can
+//! play it. `greet` finds the round trip and the login scheme, `report` formats the findings. Start at [`run`].
 
 mod greet;
 mod report;
@@ -16,9 +16,9 @@ use crate::streams::rtsp::Described;
 use crate::streams::source::{Arrival, SourceError, Transport};
 pub use report::{Advice, Report, Severity, Stream};
 
-/// Two key frames are enough to know the GOP; a little more to measure the rates.
+/// Minimum duration: two key frames are enough to know the GOP, but measuring the rates takes longer.
 const ENOUGH: Duration = Duration::from_secs(3);
-/// A camera without a packet for this long is silent.
+/// A camera that sends no packet for this long is considered silent.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Examines a camera for at most `limit`. `password` comes before one in the address. What fails is part of the
@@ -43,7 +43,7 @@ pub async fn run(address: &str, password: Option<Secret>, udp: bool, limit: Dura
     examine_camera(url, credentials, udp, limit).await
 }
 
-/// The same, with credentials beside the address.
+/// The same, with the credentials given separately.
 pub async fn examine_camera(
     url: Url,
     credentials: Option<(String, Secret)>,
@@ -95,7 +95,7 @@ async fn examine(
             Ok(Ok(Arrival::Clock { .. })) => {}
             Ok(Err(error)) => break Err(error),
             Err(_) if observation.packets == 0 => {
-                break Err(SourceError::soon("camera_silent", "the camera plays but sends nothing"));
+                break Err(SourceError::soon("camera_silent", "the camera accepted PLAY but sends nothing"));
             }
             Err(_) => {}
         }
@@ -104,7 +104,7 @@ async fn examine(
     result
 }
 
-/// What is seen of the video track.
+/// What is observed of the video track.
 struct Observation {
     started: Instant,
     first_packet: Option<Instant>,

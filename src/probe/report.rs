@@ -1,4 +1,4 @@
-//! What the probe found, what follows from it, and how to say it. Pure.
+//! The probe's findings, the advice that follows from them, and their text form. Pure. Start at [`Report`].
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::streams::rtsp::ListedTrack;
 use crate::streams::source::SourceError;
 use crate::streams::status::Reason;
 
-/// How much an advice matters.
+/// How much a piece of advice matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -26,18 +26,18 @@ pub enum Severity {
 pub struct Advice {
     /// How much it matters.
     pub severity: Severity,
-    /// Stable.
+    /// A stable code.
     pub code: &'static str,
-    /// In words.
+    /// The message.
     pub text: String,
 }
 
-/// What was seen of the video.
+/// What was observed of the video.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Stream {
     /// From the SPS.
     pub info: Option<VideoInfo>,
-    /// Pictures are sent in another order than shown.
+    /// Frames are sent in another order than they are displayed.
     pub b_frames: bool,
     /// Frames per second, measured.
     pub fps: f64,
@@ -47,21 +47,21 @@ pub struct Stream {
     pub gop_frames: Option<u32>,
     /// Milliseconds from key frame to key frame.
     pub gop_ms: Option<u32>,
-    /// Key frames that were seen.
+    /// Received key frames.
     pub key_frames: u32,
-    /// Packets that were seen.
+    /// Received packets.
     pub packets: u64,
-    /// Packets that were missing.
+    /// Missing packets.
     pub lost: u64,
-    /// Bytes of RTP payload.
+    /// Largest RTP payload, in bytes.
     pub largest_payload: usize,
-    /// Bytes of RTP payload.
+    /// Smallest RTP payload, in bytes.
     pub smallest_payload: usize,
     /// From PLAY to the first packet.
     pub first_packet_ms: Option<f64>,
     /// From PLAY to the first key frame.
     pub first_key_ms: Option<f64>,
-    /// Packets of sound.
+    /// Received audio packets.
     pub audio_packets: u64,
 }
 
@@ -72,11 +72,11 @@ pub struct Report {
     pub url: String,
     /// `tcp` or `udp`.
     pub transport: &'static str,
-    /// Of one request on the connection.
+    /// Round trip of one request on the connection.
     pub round_trip_ms: Option<f64>,
-    /// The scheme that the camera asks for.
+    /// The authentication scheme that the camera requires.
     pub login: String,
-    /// How the camera names itself.
+    /// The camera's `Server` header.
     pub server: Option<String>,
     /// Its tracks.
     pub tracks: Vec<ListedTrack>,
@@ -84,17 +84,17 @@ pub struct Report {
     pub stream: Option<Stream>,
     /// What ended the examination early.
     pub error: Option<Reason>,
-    /// What follows.
+    /// The resulting advice.
     pub advice: Vec<Advice>,
 }
 
 impl Report {
-    /// Notes what went wrong.
+    /// Records a failure.
     pub fn fail(&mut self, error: &SourceError) {
         self.error = Some(error.reason());
     }
 
-    /// 0: a browser shows it. 2: it does not, or badly. 3: the camera cannot be reached or refuses.
+    /// 0: a browser can play it. 2: it cannot. 3: the camera is unreachable or refuses access.
     pub fn exit_status(&self) -> u8 {
         let problem = self.advice.iter().any(|advice| advice.severity == Severity::Problem);
         match (&self.error, problem) {
@@ -105,13 +105,13 @@ impl Report {
         }
     }
 
-    /// Draws the conclusions.
+    /// Derives the advice from the findings.
     pub fn advise(&mut self) {
         let mut advice = Vec::new();
         let mut add = |severity, code, text: String| advice.push(Advice { severity, code, text });
         if self.error.as_ref().is_some_and(|error| error.code == "camera_codec") {
             let text =
-                "Set the camera's video codec to H.264; many have a second stream that can be set apart.";
+                "Set the camera's video codec to H.264; many have a second stream with its own settings.";
             add(Severity::Problem, "codec", text.into());
         }
         if let Some(stream) = &self.stream {
@@ -120,20 +120,20 @@ impl Report {
         let audio = self.tracks.iter().find(|track| track.media == "audio");
         if let Some(track) = audio.filter(|track| !matches!(track.codec.as_str(), "PCMU" | "PCMA")) {
             let text = format!(
-                "The sound is {}: browsers take G.711 (PCMU or PCMA); set the camera to it.",
+                "The audio codec is {}: set the camera to G.711 (PCMU or PCMA), which browsers support.",
                 track.codec
             );
             add(Severity::Hint, "audio_codec", text);
         }
         if self.login == "none" {
-            let text = "The camera asks for no password: everybody in its network can watch.";
+            let text = "The camera requires no password: everybody on its network can watch.";
             add(Severity::Hint, "no_login", text.into());
         }
         advice.sort_by_key(|advice| std::cmp::Reverse(advice.severity));
         self.advice = advice;
     }
 
-    /// For a terminal.
+    /// Text for a terminal.
     pub fn in_words(&self) -> String {
         let mut out = String::new();
         let mut line = |name: &str, value: String| {
@@ -174,25 +174,25 @@ impl Report {
 impl Stream {
     fn advise(&self, add: &mut impl FnMut(Severity, &'static str, String)) {
         if self.b_frames {
-            let text = "The camera sends B-frames, which WebRTC cannot show: set the H.264 profile to Baseline, or B-frames to 0.";
+            let text = "The camera sends B-frames, which WebRTC does not support: set the H.264 profile to Baseline, or B-frames to 0.";
             add(Severity::Problem, "b_frames", text.into());
         }
         if self.packets > 0 && self.key_frames == 0 {
             let text =
-                "No key frame was seen: set the key frame interval (GOP, I-frame interval) to 2 seconds.";
+                "No key frame received: set the key frame interval (GOP, I-frame interval) to 2 seconds.";
             add(Severity::Problem, "no_key_frame", text.into());
         }
         if let Some(info) = &self.info {
             if matches!(info.profile, "High 10" | "High 4:2:2" | "High 4:4:4" | "Extended" | "other") {
                 let text = format!(
-                    "Browsers do not decode the profile {}: set it to Main or Baseline.",
+                    "Browsers cannot decode the profile {}: set it to Main or Baseline.",
                     info.profile
                 );
                 add(Severity::Problem, "profile", text);
             }
             if info.width * info.height > 3840 * 2160 {
                 let text = format!(
-                    "{} × {} is more than most devices decode: use a smaller size.",
+                    "{} × {} is more than most devices can decode: use a lower resolution.",
                     info.width, info.height
                 );
                 add(Severity::Warning, "size", text);
@@ -200,17 +200,17 @@ impl Stream {
         }
         if let Some(ms) = self.gop_ms.filter(|ms| *ms > 4500) {
             let seconds = f64::from(ms) / 1000.0;
-            let text = format!("A key frame comes every {seconds:.1} s: 2 s lets pictures recover sooner.");
+            let text = format!("The key frame interval is {seconds:.1} s: 2 s lets video recover sooner.");
             add(Severity::Hint, "long_gop", text);
         }
         if self.lost > 0 {
             let text =
-                format!("{} packets were lost on the way here: use TCP, or mend the network.", self.lost);
+                format!("{} packets were lost on the way here: use TCP, or fix the network.", self.lost);
             add(Severity::Warning, "loss", text);
         }
         if self.bitrate > 12_000_000 {
             let mbit = self.bitrate as f64 / 1e6;
-            let text = format!("{mbit:.1} Mbit/s is much for viewers over Wi-Fi: 2 to 6 is usual.");
+            let text = format!("{mbit:.1} Mbit/s is a lot for viewers on Wi-Fi: 2 to 6 is usual.");
             add(Severity::Warning, "bitrate", text);
         }
     }
@@ -232,7 +232,7 @@ impl Stream {
             (Some(frames), Some(ms)) => {
                 line("Key frames", format!("every {frames} frames, {:.1} s", f64::from(ms) / 1000.0));
             }
-            _ => line("Key frames", format!("{} seen", self.key_frames)),
+            _ => line("Key frames", format!("{} received", self.key_frames)),
         }
         line(
             "Packets",

@@ -1,6 +1,6 @@
-//! What runs on a right: pictures to viewers, pictures from publishers, open sockets. `registry` knows all of them and
-//! admits new ones within the limits; `revocation` ends them when their right ends. What the rights are is decided by
-//! [`crate::gate`].
+//! Running sessions that depend on permissions: media sessions of viewers and publishers, and open sockets. `registry`
+//! lists all of them and admits new ones within the limits; `revocation` terminates them when their permission ends.
+//! The permissions themselves are decided by [`crate::gate`].
 
 pub mod registry;
 pub mod revocation;

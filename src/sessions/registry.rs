@@ -1,6 +1,6 @@
-//! The list of what is running: sessions of viewers and publishers, and sockets. It admits a new one within the limits
-//! of accounts and addresses, and forgets what has ended. It decides no rights and ends nothing by itself; that is
-//! `revocation`. Start at [`Registry::admit`].
+//! The list of running sessions of viewers and publishers, and of sockets. It admits new sessions within the limits of
+//! accounts and addresses, and removes those that have ended. It decides no permissions and terminates nothing itself;
+//! that is `revocation`. Start at [`Registry::admit`].
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,52 +15,52 @@ use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::signaling::grants::Direction;
 
-/// How many sessions there may be. Dispatchers and administrators are bound by the total alone.
+/// Limits on concurrent sessions. For dispatchers and administrators only the total applies.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// In all.
     pub total: usize,
-    /// Of one account.
+    /// Per account.
     pub per_account: usize,
-    /// Of one address (IPv6: of one /64).
+    /// Per address (IPv6: per /64).
     pub per_address: usize,
-    /// Of one address, without an account.
+    /// Per address, without an account.
     pub public_per_address: usize,
 }
 
 impl SessionLimits {
-    /// What only dispatchers and administrators get.
+    /// Sessions reserved for dispatchers and administrators.
     fn reserve(&self) -> usize {
         self.total / 10
     }
 
-    /// What those without an account get, all together: strangers must not shut out those who are logged in.
+    /// Total for callers without an account, so that strangers cannot lock out logged-in users.
     fn public(&self) -> usize {
         self.total * 3 / 4
     }
 }
 
-/// Why nobody more is admitted.
+/// Why a session is not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// As many as there may be in all.
+    /// The total limit is reached.
     Total,
-    /// As many as one account may have.
+    /// The account's limit is reached.
     Account,
-    /// As many as one address may have.
+    /// The address's limit is reached.
     Address,
-    /// Somebody else publishes the stream.
+    /// The stream already has a publisher.
     Published,
 }
 
 /// A session of a viewer or publisher, from its admission to its end.
 #[derive(Clone)]
 pub struct Running {
-    /// Who it belongs to.
+    /// Whose session it is.
     pub caller: Caller,
-    /// What is watched or published.
+    /// The stream that is watched or published.
     pub stream: StreamName,
-    /// Which of the two.
+    /// Watching or publishing.
     pub direction: Direction,
     network: IpAddr,
     /// The entry of the audit log, once it is written.
@@ -80,14 +80,14 @@ fn is_privileged(caller: &Caller) -> bool {
 /// An open socket.
 pub(super) struct Socket {
     pub credential: Credential,
-    /// The login name: rows of the database may be used again for others.
+    /// The login name: the database may reuse row numbers for other users.
     pub user: String,
     pub end: CancellationToken,
 }
 
 #[derive(Default)]
 pub(super) struct Live {
-    /// Admitted, and not connected to a session yet.
+    /// Admitted, but without a session yet.
     pending: HashMap<u64, Running>,
     pub sessions: HashMap<SessionId, Running>,
     pub sockets: HashMap<u64, Socket>,
@@ -127,10 +127,10 @@ impl Live {
         }
     }
 
-    /// The session that publishes a stream. The same credential may take its own place.
+    /// The session that publishes a stream, if the new one may replace it: that requires the same credential.
     fn publisher(&self, new: &Running) -> Result<Option<SessionId>, Refusal> {
         let publishes = |other: &Running| other.direction == Direction::Publish && other.stream == new.stream;
-        // Whoever is about to publish is not replaced: it has not been answered yet.
+        // A pending publisher is not replaced: its request has not been answered yet.
         if self.pending.values().any(publishes) {
             return Err(Refusal::Published);
         }
@@ -150,11 +150,11 @@ pub struct Registry {
     limits: SessionLimits,
 }
 
-/// A place that is kept for a session until it begins. Dropping it gives the place back.
+/// A slot reserved for a session until it begins. Dropping it releases the slot.
 pub struct Admission {
     registry: Registry,
     number: u64,
-    /// The publisher whose place is taken: to be closed once the new one is connected.
+    /// The publisher that is replaced: to be closed once the new session has begun.
     pub replaces: Option<SessionId>,
 }
 
@@ -164,7 +164,7 @@ impl Drop for Admission {
     }
 }
 
-/// A socket that is closed when its right ends; dropping it takes it off the list.
+/// A registered socket; dropping the guard removes it from the registry.
 pub struct SocketGuard {
     registry: Registry,
     number: u64,
@@ -179,7 +179,7 @@ impl Drop for SocketGuard {
 }
 
 impl Registry {
-    /// Nothing is running.
+    /// An empty registry.
     pub fn new(limits: SessionLimits) -> Self {
         Self { live: Arc::default(), limits }
     }
@@ -188,10 +188,10 @@ impl Registry {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a place for a session of `caller`, who has the right to it.
+    /// Reserves a slot for a session of `caller`, whose permission has been checked.
     ///
     /// # Errors
-    /// The limit that has been reached, or somebody else publishes the stream.
+    /// The limit that is reached, or the stream already has a publisher.
     pub fn admit(
         &self,
         caller: &Caller,
@@ -219,30 +219,30 @@ impl Registry {
         Ok(Admission { registry: self.clone(), number, replaces })
     }
 
-    /// The session of an admission has begun.
+    /// Turns an admission into a running session.
     pub(super) fn begin(&self, admission: Admission, session: SessionId) -> Option<Running> {
         let mut live = self.lock();
         let running = live.pending.remove(&admission.number)?;
         live.sessions.insert(session, running.clone());
         drop(live);
-        // Its place is the session's now; dropping it finds nothing.
+        // The session has taken over the slot; dropping the admission removes nothing.
         drop(admission);
         Some(running)
     }
 
-    /// Remembers the entry of the audit log; `false` if the session has ended in the meantime.
+    /// Stores the number of the audit log entry; `false` if the session has ended in the meantime.
     pub(super) fn set_entry(&self, session: SessionId, entry: i64) -> bool {
         let mut live = self.lock();
         let running = live.sessions.get_mut(&session);
         running.map(|running| running.entry = Some(entry)).is_some()
     }
 
-    /// A session has ended.
+    /// Removes a session that has ended.
     pub(super) fn remove(&self, session: SessionId) -> Option<Running> {
         self.lock().sessions.remove(&session)
     }
 
-    /// A socket of `user` is open.
+    /// Registers an open socket of `user`.
     pub fn socket(&self, credential: Credential, user: String) -> SocketGuard {
         let end = CancellationToken::new();
         let mut live = self.lock();
@@ -251,7 +251,7 @@ impl Registry {
         SocketGuard { registry: self.clone(), number, end }
     }
 
-    /// The streams that somebody watches or publishes, or is about to.
+    /// The streams with running or pending sessions.
     pub(super) fn streams(&self) -> HashSet<StreamName> {
         self.lock().all().map(|running| running.stream.clone()).collect()
     }
@@ -309,7 +309,7 @@ mod tests {
         fill(&person("max", Role::Member, 4), 6, 0, Refusal::Total);
         fill(&person("dora", Role::Dispatcher, 5), 1, 2, Refusal::Total);
         drop(kept);
-        assert!(admit(&registry, &person("gus", Role::Guest, 1), 1).is_ok(), "places come back");
+        assert!(admit(&registry, &person("gus", Role::Guest, 1), 1).is_ok(), "slots are released");
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! Ends what somebody is doing when their right to it ends: pictures and sockets that run on after a logout, a
-//! changed password, a disabled account, a withdrawn permission, the end of a token's time. Also writes to the audit
-//! log who watched and published what from when to when. What is running is `registry`'s, what the rights are is
-//! decided by the `gate`.
+//! Terminates sessions and sockets whose permission has ended: after a logout, a changed password, a disabled account,
+//! a withdrawn permission, or the expiry of a token. Also writes to the audit log who watched and published what from
+//! when to when. The list of sessions is kept by `registry`, the permissions are decided by the `gate`.
 //!
 //! Start at [`Revocation::began`] and [`Revocation::review`].
 
@@ -25,13 +24,13 @@ use crate::names::StreamName;
 use crate::signaling::driver::Switchboard;
 use crate::signaling::grants::Direction;
 
-/// How often tokens and tickets are checked for the end of their time.
+/// How often tokens and tickets are checked for expiry.
 const TICK: Duration = Duration::from_secs(1);
 
-/// After so many ticks everything is reviewed, whether or not a change was noticed.
+/// After this many ticks everything is reviewed, even without a change.
 const FULL_REVIEW: u64 = 30;
 
-/// A published stream of people that nobody publishes or watches is forgotten after this time.
+/// A user's or call's stream without publisher and viewers is removed after this time.
 const FORGOTTEN: Duration = Duration::from_secs(15);
 
 /// See the module. Cheap to clone.
@@ -44,13 +43,13 @@ pub struct Revocation {
     switchboard: Switchboard,
 }
 
-/// Who stands behind a credential now, if it is still the same one: only they may go on.
+/// The current caller for a credential if it is still the same user, else [`Caller::Nobody`].
 fn same_or_nobody(was: &Caller, now: Option<Caller>) -> Caller {
     now.filter(|now| now.actor() == was.actor()).unwrap_or(Caller::Nobody)
 }
 
 impl Revocation {
-    /// Over these.
+    /// Creates it from its dependencies.
     pub fn new(
         registry: Registry,
         accounts: Accounts,
@@ -61,12 +60,12 @@ impl Revocation {
         Self { registry, accounts, gate, engine, switchboard }
     }
 
-    /// What is running.
+    /// The running sessions.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The session of an admission has begun.
+    /// Registers the session of an admission, closes the one that it replaces, and writes the audit entry.
     pub async fn began(&self, admission: Admission, session: SessionId, address: IpAddr) {
         let replaced = admission.replaces;
         let Some(running) = self.registry.begin(admission, session) else { return };
@@ -85,10 +84,10 @@ impl Revocation {
             match self.accounts.note(event).await {
                 Ok(entry) if self.registry.set_entry(session, entry) => {}
                 Ok(entry) => self.note_end(entry).await,
-                Err(error) => error!(stream = %running.stream, "audit entry not written: {error}"),
+                Err(error) => error!(stream = %running.stream, "cannot write an audit entry: {error}"),
             }
         }
-        // It may have ended, or lost its right, while its camera was starting and it was on no list.
+        // It may have ended or lost its permission before it was registered, while its camera was starting.
         if !self.engine.has_session(&session) {
             self.ended(session).await;
         } else if !self.is_still_allowed(&running).await {
@@ -96,7 +95,7 @@ impl Revocation {
         }
     }
 
-    /// Signaling needs to know whether those who watch a person still do.
+    /// Tells signaling when somebody starts or stops watching a user's camera.
     async fn tell_picture(&self, running: &Running, began: bool) {
         if let (Direction::Watch, StreamName::UserCamera(_)) = (running.direction, &running.stream) {
             self.switchboard.picture(&running.caller.actor(), &running.stream, began).await;
@@ -121,12 +120,12 @@ impl Revocation {
 
     async fn note_end(&self, entry: i64) {
         if let Err(error) = self.accounts.note_end(entry).await {
-            error!("the end of an audit entry is not written: {error}");
+            error!("cannot write the end of an audit entry: {error}");
         }
     }
 
-    /// Follows what ends and what changes, until `stop`. Three tasks: a long review of accounts delays neither the
-    /// withdrawal of a consent nor the bookkeeping of sessions that end.
+    /// Handles ended sessions and changed permissions until `stop`. Three tasks, so that a long review of accounts
+    /// delays neither the withdrawal of a consent nor the bookkeeping of ended sessions.
     pub fn run(&self, endings: UnboundedReceiver<SessionId>, stop: &CancellationToken) {
         tokio::spawn(self.clone().follow_endings(endings, stop.clone()));
         tokio::spawn(self.clone().follow_grants(stop.clone()));
@@ -160,7 +159,7 @@ impl Revocation {
         let mut changes = self.accounts.changes();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Set until a review of everything has succeeded: an error must not let anybody go on.
+        // Set until a full review has succeeded: an error must not keep revoked sessions alive.
         let mut due = false;
         let mut ticks = 0u64;
         loop {
@@ -171,7 +170,7 @@ impl Revocation {
                         return;
                     }
                     if let Err(error) = self.gate.cameras().refresh().await {
-                        error!("cameras not reloaded: {error}");
+                        error!("cannot reload the cameras: {error}");
                     }
                     true
                 }
@@ -193,10 +192,11 @@ impl Revocation {
         }
     }
 
-    /// Terminates revoked sessions and sockets; where not `everything`, only those that can expire by themselves.
+    /// Terminates revoked sessions and sockets. Unless `everything`, only those whose credential is a token or ticket,
+    /// which can expire.
     ///
     /// # Errors
-    /// The database's.
+    /// Database errors.
     pub async fn review(&self, everything: bool) -> Result<(), AccountError> {
         let concerned = |credential: &Credential| everything || !matches!(credential, Credential::Login(_));
         let credentials: HashSet<Credential> = {
@@ -204,14 +204,14 @@ impl Revocation {
             let sessions = live.sessions.values().filter_map(|running| running.caller.credential());
             sessions.chain(live.sockets.values().map(|socket| socket.credential)).filter(concerned).collect()
         };
-        // One look at the database, however many there are.
+        // One database request, however many there are.
         let now = if credentials.is_empty() {
             HashMap::new()
         } else {
             self.accounts.behind_all(credentials.iter().copied().collect()).await?
         };
         for session in self.revoked_sessions(everything, &credentials, &now) {
-            info!(?session, "right revoked: session closed");
+            info!(?session, "permission revoked: session closed");
             self.engine.close(session);
         }
         for socket in self.registry.lock().sockets.values() {
@@ -245,7 +245,7 @@ impl Revocation {
         live.sessions.iter().filter(|(_, running)| revoked(running)).map(|(id, _)| *id).collect()
     }
 
-    /// Closes what signaling has withdrawn.
+    /// Closes sessions whose grant signaling has withdrawn.
     fn review_grants(&self) {
         let revoked: Vec<SessionId> = {
             let live = self.registry.lock();
@@ -259,7 +259,7 @@ impl Revocation {
         }
     }
 
-    /// Streams of people exist as long as somebody publishes or watches them.
+    /// Removes streams of users and calls that have been unused for [`FORGOTTEN`].
     fn forget_streams(&self, idle: &mut HashMap<StreamName, Instant>, now: Instant) {
         let in_use = self.registry.streams();
         let streams = self.gate.streams();
@@ -277,7 +277,7 @@ impl Revocation {
     }
 }
 
-/// As the audit log names a stream: cameras by their id. Calls have a history of their own.
+/// The target in the audit log: the id for cameras. Calls are not logged here: they have their own history.
 fn audit_target(stream: &StreamName) -> Option<String> {
     match stream {
         StreamName::Camera(id) => Some(id.to_string()),

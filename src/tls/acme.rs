@@ -1,5 +1,5 @@
-//! Certificates from an authority that speaks ACME (RFC 8555), proven by TLS-ALPN-01 (RFC 8737) on the port itself,
-//! which the authority reaches as 443.
+//! Certificates from an ACME server (RFC 8555), validated with TLS-ALPN-01 (RFC 8737) on the one port, which the ACME
+//! server must be able to reach as 443.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{Tls, TlsError};
 use crate::config::TlsConfig;
 
 impl Tls {
-    /// Orders a certificate, and goes on renewing it in the background.
+    /// Orders a certificate, and keeps it renewed in the background.
     pub(super) fn start_acme(&mut self, config: &TlsConfig) -> Result<(), TlsError> {
         let acme = match &config.directory_ca {
             None => AcmeConfig::new_with_provider(config.domains.clone(), self.provider.clone()),
@@ -34,7 +34,7 @@ impl Tls {
                 AcmeConfig::new_with_client_config(config.domains.clone(), Arc::new(client))
             }
         };
-        // Its files are made with the system's mode: nobody else may get to them.
+        // The library creates its files with the default mode, so the folder must be private.
         let cache = self.folder.join("acme");
         super::files::private_folder(&self.folder)?;
         super::files::private_folder(&cache)?;
@@ -52,7 +52,7 @@ impl Tls {
             while let Some(event) = state.next().await {
                 match event {
                     Ok(event) => info!("certificate: {event:?}"),
-                    Err(error) => error!("no certificate from the authority yet: {error}"),
+                    Err(error) => error!("cannot get a certificate, will be retried: {error}"),
                 }
             }
         });

@@ -1,4 +1,4 @@
-//! Certificates and keys as files: ours in the data folder with mode 0600, and those that somebody else renews.
+//! Certificate and key files: our own in the data folder with mode 0600, and those that another program renews.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::TlsError;
 use super::local_ca::Pair;
 
-/// Larger files are no certificates.
+/// Largest accepted file.
 const MOST: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<String, TlsError> {
@@ -20,7 +20,7 @@ fn read(path: &Path) -> Result<String, TlsError> {
     fs::read_to_string(path).map_err(fail)
 }
 
-/// A pair of our own, if it is there.
+/// Loads one of our own pairs, if it exists.
 pub fn load(folder: &Path, name: &str) -> Result<Option<Pair>, TlsError> {
     let (cert, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
     if !cert.exists() || !key.exists() {
@@ -29,14 +29,14 @@ pub fn load(folder: &Path, name: &str) -> Result<Option<Pair>, TlsError> {
     Ok(Some(Pair { cert: read(&cert)?, key: read(&key)? }))
 }
 
-/// Makes a folder that is its owner's alone, also where it was there before.
+/// Creates a folder that only its owner can access; an existing one gets that mode too.
 pub fn private_folder(folder: &Path) -> Result<(), TlsError> {
     let fail = |error| TlsError::File(folder.to_owned(), error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(fail)
 }
 
-/// Writes a pair of our own: each file as a whole or not at all.
+/// Stores one of our own pairs, each file atomically.
 pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
     private_folder(folder)?;
     for (ending, text) in [("key", &pair.key), ("crt", &pair.cert)] {
@@ -52,7 +52,7 @@ pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// Files that somebody else renews.
+/// Files that another program renews.
 pub struct Files {
     cert: PathBuf,
     key: PathBuf,
@@ -65,7 +65,7 @@ impl Files {
         Self { cert: cert.to_owned(), key: key.to_owned(), last: Mutex::new(None) }
     }
 
-    /// What is in them, if it is not what was taken last.
+    /// Their contents, if they differ from those last in use.
     pub fn changed(&self) -> Result<Option<Pair>, TlsError> {
         let pair = Pair { cert: read(&self.cert)?, key: read(&self.key)? };
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl Files {
         Ok((!same).then_some(pair))
     }
 
-    /// They fit together and are in use.
+    /// Records that these contents are now in use.
     pub fn taken(&self, pair: &Pair) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(pair.clone());
     }

@@ -1,6 +1,6 @@
-//! The certificate authority that a Gatehouse makes for itself, so that HTTPS works in a network without any
-//! domain. Its name constraints keep whoever steals its key from posing as a bank: it can vouch for private
-//! addresses, `.local` and the configured names alone. Takes the time as an argument; touches no files.
+//! Gatehouse's own certificate authority, so that HTTPS works on a network without a domain. Its name constraints
+//! limit the damage of a stolen key: it can only certify private addresses, `.local` and the configured names. Takes
+//! the time as an argument; does no file I/O. Start at [`make_authority`] and [`issue`].
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -18,12 +18,12 @@ use super::TlsError;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
-/// Apple and Chromium refuse server certificates that are valid for more than 398 days; one is for wrong clocks.
+/// Apple and Chromium reject server certificates that are valid for more than 398 days; one day is for wrong clocks.
 const LEAF_LIFE: Duration = Duration::from_secs(396 * 86_400);
-/// A certificate with less left is replaced.
+/// A certificate is replaced when its remaining validity is shorter than this.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Networks that nobody owns in public.
+/// Networks that are not publicly routable.
 const PRIVATE: [&str; 9] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -41,21 +41,21 @@ const PRIVATE: [&str; 9] = [
 pub struct Pair {
     /// The certificate.
     pub cert: String,
-    /// The key: a secret.
+    /// The private key.
     pub key: String,
 }
 
-/// What a server is called.
+/// A name or address of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Name {
-    /// In DNS or mDNS.
+    /// A DNS or mDNS name.
     Dns(String),
-    /// An address.
+    /// An IP address.
     Ip(IpAddr),
 }
 
 impl Name {
-    /// An address if it is one.
+    /// An IP address if it parses as one, else a DNS name.
     pub fn from_text(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Dns(text.to_ascii_lowercase()), Self::Ip)
     }
@@ -65,10 +65,10 @@ fn private_networks() -> Vec<IpNet> {
     PRIVATE.iter().filter_map(|network| network.parse().ok()).collect()
 }
 
-/// Makes an authority for `host` that may vouch for private addresses, `.local`, `localhost`, `host`, and `names`.
+/// Creates an authority for `host` that may certify private addresses, `.local`, `localhost`, `host`, and `names`.
 ///
 /// # Errors
-/// The system has no randomness.
+/// Generating the key or signing fails.
 pub fn make_authority(host: &str, names: &[Name], now: SystemTime) -> Result<Pair, TlsError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -107,7 +107,7 @@ fn subnet(net: IpNet) -> CidrSubnet {
     CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len())
 }
 
-/// Issues a server's certificate.
+/// Issues a server certificate.
 ///
 /// # Errors
 /// The authority's files are broken.
@@ -134,10 +134,10 @@ pub fn issue(authority: &Pair, names: &[Name], now: SystemTime) -> Result<Pair, 
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
 }
 
-/// Those of `names` that an authority may vouch for, and the others.
+/// Splits `names` into those that an authority may certify and the others.
 ///
 /// # Errors
-/// It is no certificate.
+/// It is not a certificate.
 pub fn within_constraints(authority: &str, names: Vec<Name>) -> Result<(Vec<Name>, Vec<Name>), TlsError> {
     let der = super::first_certificate(authority)?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(TlsError::parse)?;
@@ -170,10 +170,10 @@ fn in_subnet(bytes: &[u8], ip: IpAddr) -> bool {
     ip.iter().zip(net).zip(mask).all(|((ip, net), mask)| ip & mask == net & mask)
 }
 
-/// Whether a certificate has to be replaced: it lacks a name, or is near its end.
+/// Whether a certificate has to be replaced: it lacks a name or expires soon.
 ///
 /// # Errors
-/// It is no certificate.
+/// It is not a certificate.
 pub fn needs_renewal(leaf: &str, names: &[Name], now: SystemTime) -> Result<bool, TlsError> {
     let der = super::first_certificate(leaf)?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(TlsError::parse)?;
@@ -245,7 +245,7 @@ mod tests {
         assert!(!needs_renewal(&leaf.cert, &wanted, now).unwrap());
         assert!(
             !needs_renewal(&leaf.cert, &wanted[..1], now).unwrap(),
-            "an address that went away is no harm"
+            "an address that is gone does no harm"
         );
         assert!(needs_renewal(&leaf.cert, &names(&["shop", "192.168.1.6"]), now).unwrap());
         assert!(!needs_renewal(&leaf.cert, &wanted, now + DAY * 365).unwrap());

@@ -1,6 +1,6 @@
-//! HTTPS on the one port: which certificate is shown, and that it is a current one. `local_ca` makes certificates
-//! without a domain, `files` are read again when they change, `acme` gets them from a public authority. A new
-//! certificate is shown to the next connection; those that are there go on.
+//! HTTPS on the one port: selects the certificate and keeps it current. `local_ca` creates certificates without a
+//! domain, `files` are reloaded when they change, `acme` gets them from a public authority. A new certificate applies
+//! to new connections; existing ones are unaffected.
 //!
 //! Start at [`Tls::start`] and [`Tls::accept`].
 
@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use crate::config::{TlsConfig, TlsMode};
 use local_ca::{Name, Pair};
 
-/// Certificates of the local authority, in the data folder.
+/// The folder for certificates inside the data folder.
 const FOLDER: &str = "tls";
 
 /// Why there is no certificate.
@@ -39,7 +39,7 @@ pub enum TlsError {
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
-    /// A certificate or key cannot be made or understood.
+    /// A certificate or key cannot be created or parsed.
     #[error("{0}")]
     Certificate(String),
 }
@@ -62,7 +62,7 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
-/// The certificate that the next connection is shown.
+/// The certificate for new connections.
 #[derive(Debug, Default)]
 struct Current(ArcSwapOption<CertifiedKey>);
 
@@ -72,10 +72,10 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// The local authority as people need it to trust it.
+/// The local authority, with what other machines need to trust it.
 #[derive(Clone, Debug)]
 pub struct Authority {
-    /// PEM, to be downloaded.
+    /// PEM, for download.
     pub cert: String,
     /// Its SHA-256 fingerprint, as browsers show it.
     pub fingerprint: String,
@@ -95,7 +95,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Loads or makes what is needed. `public_hosts` are names by which viewers reach this machine.
+    /// Loads or creates the certificate. `public_hosts` are names by which viewers reach this machine.
     ///
     /// # Errors
     /// There is no certificate.
@@ -152,10 +152,10 @@ impl Tls {
         self.authority.as_ref()
     }
 
-    /// Speaks TLS on a connection. `None` for one that was only an authority's challenge.
+    /// Performs the TLS handshake on a connection. `None` if it was only an ACME challenge.
     ///
     /// # Errors
-    /// The other side does not speak TLS, or not one of ours.
+    /// The handshake fails, or TLS is off.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
         let refused = || io::Error::new(io::ErrorKind::Unsupported, "TLS is off");
         let server = self.server.clone().ok_or_else(refused)?;
@@ -170,7 +170,7 @@ impl Tls {
         handshake.into_stream(server).await.map(Some)
     }
 
-    /// Renews what has to be renewed: called now and then, with this machine's addresses.
+    /// Renews the certificate if necessary: called periodically, with this machine's addresses.
     pub fn refresh(&self, now: SystemTime, addresses: &[IpAddr]) {
         let result = match self.mode {
             TlsMode::LocalCa => self.renew(now, addresses),
@@ -178,7 +178,7 @@ impl Tls {
             TlsMode::Acme | TlsMode::Off => Ok(()),
         };
         if let Err(error) = result {
-            error!("the certificate is not renewed, the one before stays in use: {error}");
+            error!("cannot renew the certificate, the previous one stays in use: {error}");
         }
     }
 
@@ -187,7 +187,7 @@ impl Tls {
         let Some(pair) = files.changed()? else { return Ok(()) };
         self.show(&pair)?;
         files.taken(&pair);
-        info!("certificate read");
+        info!("certificate loaded");
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl Tls {
             None => {
                 let pair = local_ca::make_authority(&host_name(), &self.names, SystemTime::now())?;
                 files::store(&self.folder, "ca", &pair)?;
-                info!(folder = %self.folder.display(), "a local certificate authority was made");
+                info!(folder = %self.folder.display(), "local certificate authority created");
                 pair
             }
         };
@@ -217,7 +217,7 @@ impl Tls {
     }
 
     fn renew(&self, now: SystemTime, addresses: &[IpAddr]) -> Result<(), TlsError> {
-        let broken = || TlsError::Certificate("the local authority is gone from the data folder".into());
+        let broken = || TlsError::Certificate("the local authority is missing from the data folder".into());
         let authority = files::load(&self.folder, "ca")?.ok_or_else(broken)?;
         let mut names = self.names.clone();
         for address in addresses.iter().copied().map(Name::Ip) {
@@ -227,7 +227,7 @@ impl Tls {
         }
         let (names, others) = local_ca::within_constraints(&authority.cert, names)?;
         let stored = files::load(&self.folder, "server")?;
-        // A broken file is replaced like an old one.
+        // A broken file is replaced like an expired one.
         let good =
             stored.filter(|pair| matches!(local_ca::needs_renewal(&pair.cert, &names, now), Ok(false)));
         if let Some(pair) = good {
@@ -239,14 +239,14 @@ impl Tls {
         if !others.is_empty() {
             warn!(
                 names = ?others,
-                "the local authority may not vouch for these: remove {}/ca.* and let all devices trust the new one",
+                "the local authority may not certify these names: remove {}/ca.* and install the new one on all devices",
                 self.folder.display()
             );
         }
         let pair = local_ca::issue(&authority, &names, now)?;
         files::store(&self.folder, "server", &pair)?;
         self.show(&pair)?;
-        info!(?names, "a new certificate is in use");
+        info!(?names, "new certificate in use");
         Ok(())
     }
 }
@@ -266,7 +266,7 @@ fn fingerprint(der: &[u8]) -> String {
     text
 }
 
-/// This machine's name, fit for a certificate.
+/// This machine's name, or a fallback if it is not valid in a certificate.
 fn host_name() -> String {
     let name = gethostname::gethostname().to_string_lossy().to_ascii_lowercase();
     if rustls_pki_types::DnsName::try_from(name.as_str()).is_ok() { name } else { "gatehouse".into() }
