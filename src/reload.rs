@@ -22,8 +22,14 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Watches a file until the program ends.
-pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, cameras: Cameras) {
+/// Watches a file until the program ends. After each reload `on_reload` is called with whether it took effect.
+pub async fn follow(
+    path: PathBuf,
+    overrides: Overrides,
+    started_with: Config,
+    cameras: Cameras,
+    mut on_reload: impl FnMut(bool) + Send,
+) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
         Err(error) => return error!("cannot listen for SIGHUP, changes are not picked up: {error}"),
@@ -40,7 +46,9 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
             continue;
         }
         seen = now;
-        match Config::load(Some(&path), &overrides) {
+        let loaded = Config::load(Some(&path), &overrides);
+        let valid = loaded.is_ok();
+        match loaded {
             Ok(config) => {
                 info!(file = %path.display(), "configuration reloaded");
                 warn_of_restart(&current, &config);
@@ -56,6 +64,7 @@ pub async fn follow(path: PathBuf, overrides: Overrides, started_with: Config, c
                 error!("the configuration is invalid: the previous one stays in effect");
             }
         }
+        on_reload(valid);
     }
 }
 
@@ -68,9 +77,9 @@ fn warn_of_restart(old: &Config, new: &Config) {
             config.hosts.clone(),
             config.keep_log,
         );
-        (server, web, config.tls.clone(), config.limits.clone())
+        (server, web, config.tls.clone(), config.limits.clone(), config.calls)
     };
     if fixed(old) != fixed(new) {
-        warn!("changes in [server], [tls], [limits] and [media] take effect after a restart");
+        warn!("changes in [server], [tls], [limits], [media] and [calls] take effect after a restart");
     }
 }

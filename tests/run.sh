@@ -9,23 +9,24 @@ step() { printf '\n=== %s ===\n' "$*"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # Chromium for the pages, NSS tools to add certificates to its store, a font with Chinese, iproute2 for the network
-# namespaces of the roaming test, and GStreamer's RTSP server as an independent camera implementation.
+# namespaces of the roaming test, and GStreamer's RTSP server as an independent camera implementation; g++ builds libFuzzer.
 install_packages() {
   local wanted=(chromium libnss3-tools fonts-noto-cjk fonts-dejavu-core iproute2 python3-gi gir1.2-gst-rtsp-server-1.0
-    gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
+    gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    g++)
   local missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  as_root apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # Another installation may be under way.
+  as_root apt-get -o DPkg::Lock::Timeout=300 update -qq
+  DEBIAN_FRONTEND=noninteractive as_root apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 step "packages"
 install_packages
 (cd tests/browser && npm ci --no-audit --no-fund --silent)
-export GATEHOUSE_TEST_GSTREAMER=1
 export RUST_BACKTRACE=0
 
 step "format"
@@ -38,7 +39,21 @@ step "lints"
 cargo clippy --locked --all-targets -- --deny warnings
 
 step "unit and integration tests"
-cargo test --locked
+# With those that need a package or IPv6: here nothing is skipped.
+cargo test --locked -- --include-ignored
+
+step "documentation"
+RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items --quiet
+
+step "licenses, banned crates and sources"
+if command -v cargo-deny >/dev/null; then
+  cargo deny --offline check licenses bans sources
+else
+  python3 tests/check-crates.py
+fi
+
+step "fuzzing, 5 s for each target"
+fuzz/run.sh 5
 
 step "types of the pages' scripts"
 (cd tests/browser && npm run --silent types)

@@ -1,4 +1,4 @@
-//! H.264 payloads from a hostile camera. `cargo +nightly fuzz run shape`
+//! H.264 payloads of a hostile camera.
 #![no_main]
 
 use bytes::Bytes;

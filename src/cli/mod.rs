@@ -94,7 +94,7 @@ impl ServeArgs {
 
 #[derive(Args)]
 struct ProbeArgs {
-    /// rtsp://[user@]host[:port]/path; the password is asked for, or read from --password-file or
+    /// An address such as rtsp://viewer@192.0.2.7/stream; the password is asked for, or read from --password-file or
     /// GATEHOUSE_PROBE_PASSWORD
     url: String,
     /// A file with the password in its first line; "-" for standard input
@@ -227,7 +227,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
     announce::announce(&gatehouse, &config);
     if let Some(path) = args.config() {
         let cameras = gatehouse.cameras().clone();
-        tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras)));
+        tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras, |_| {})));
     }
     wait_for_end().await;
     gatehouse.stop();

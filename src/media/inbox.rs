@@ -2,6 +2,8 @@
 //! drops; media and datagrams are dropped where a shard is overloaded, each kind by itself: a flood of checks from
 //! strangers displaces neither pictures nor the reports of those who are connected.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ pub struct ShardHandle {
     media: SyncSender<Media>,
     datagrams: SyncSender<Datagram>,
     strangers: SyncSender<Datagram>,
+    dropped: Arc<AtomicU64>,
 }
 
 /// The receiving side, which a shard owns.
@@ -53,7 +56,8 @@ pub fn queues() -> (ShardHandle, Inbox) {
     let (media, medias) = sync_channel(MEDIA);
     let (datagrams, known) = sync_channel(DATAGRAMS);
     let (strangers, unknown) = sync_channel(STRANGERS);
-    let handle = ShardHandle { bell, control, media, datagrams, strangers };
+    let dropped = Arc::default();
+    let handle = ShardHandle { bell, control, media, datagrams, strangers, dropped };
     (handle, Inbox { bell: woken, control: controls, media: medias, datagrams: known, strangers: unknown })
 }
 
@@ -77,7 +81,15 @@ impl ShardHandle {
         let queue = if proven { &self.datagrams } else { &self.strangers };
         let sent = queue.try_send((path, data));
         self.wake();
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
         !matches!(sent, Err(TrySendError::Disconnected(_)))
+    }
+
+    /// Datagrams that found their queue full, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -99,7 +111,6 @@ mod tests {
     use crate::ids::SessionId;
     use crate::media::transport::path::Via;
     use crate::streams::packet::{Batch, Clocks};
-    use std::sync::Arc;
 
     #[test]
     fn a_flood_of_one_kind_displaces_no_other() {
@@ -116,6 +127,7 @@ mod tests {
             assert!(handle.control(Control::Remove(SessionId::random())), "never dropped");
         }
         assert!(inbox.wait(Duration::ZERO));
+        assert_eq!(handle.dropped(), 20_000 - STRANGERS as u64);
         assert_eq!(inbox.strangers.try_iter().count(), STRANGERS);
         assert_eq!(inbox.datagrams.try_iter().map(|(_, data)| data[0]).collect::<Vec<_>>(), [1]);
         assert_eq!(inbox.control.try_iter().count(), 20_000);

@@ -350,6 +350,11 @@ impl Engine {
         self.inner.routes.addresses()
     }
 
+    /// Datagrams that were dropped because a shard was overloaded, since the start.
+    pub fn dropped_datagrams(&self) -> u64 {
+        self.inner.shards.iter().map(ShardHandle::dropped).sum()
+    }
+
     fn shard_of(&self, session: &SessionId) -> Option<&ShardHandle> {
         self.inner.routes.by_session(session).and_then(|shard| self.inner.shards.get(shard))
     }

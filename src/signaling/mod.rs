@@ -331,7 +331,7 @@ impl Core {
                 Ok(json!({}))
             }
             Request::Invite { to, video } => self.invite(now, device, &to, video),
-            Request::Claim(claim) => Ok(self.claim(now, device, claim)?),
+            Request::Claim(claim) => Ok(self.claim(now, device, &claim)?),
             Request::Accept { call, hold } => Ok(self.accept(now, device, call, hold)?),
             Request::Reject { call, message } => {
                 Ok(self.on_call(now, device, call, call::Event::Reject, &json!(message))?)

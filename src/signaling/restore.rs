@@ -34,7 +34,7 @@ impl Core {
         &mut self,
         now: Instant,
         device: &DeviceKey,
-        claim: Claim,
+        claim: &Claim,
     ) -> Result<Value, &'static str> {
         let id = claim.call;
         if self.calls.get(&id).is_some_and(|call| call.has(device)) {
@@ -52,7 +52,7 @@ impl Core {
             if self.restoring.len() >= MAX_WAITING {
                 return Err("call_gone");
             }
-            self.restoring.insert(id, Waiting { device: device.clone(), claim: Claim { peer, ..claim } });
+            self.restoring.insert(id, Waiting { device: device.clone(), claim: Claim { peer, ..*claim } });
             return Ok(json!({ "call": id, "state": "waiting" }));
         };
         if other.device == *device {
@@ -64,7 +64,7 @@ impl Core {
         if !fits {
             return Err("call_gone");
         }
-        self.restored(now, device, &claim);
+        self.restored(now, device, claim);
         Ok(json!({ "call": id, "state": "active" }))
     }
 

@@ -83,7 +83,7 @@ pub enum Input {
     },
     /// Accounts or rules have changed.
     Directory(Arc<Directory>),
-    /// Time has passed: due at [`Core::next_deadline`].
+    /// Time has passed: due at `Core::next_deadline`.
     Tick,
 }
 

@@ -7,6 +7,10 @@ use bytes::Bytes;
 use super::h264::shape::{Findings, Shaped, Shaper};
 use super::packet::VideoCodec;
 
+/// The longest payload that is passed on: what fits an Ethernet frame beside the headers of IPv6, UDP, RTP and SRTP.
+/// GStreamer sends 1,400 bytes; only ICE over TCP could bring more, which no viewer's path takes.
+pub const MAX_PASSED: usize = 1400;
+
 /// See the module.
 pub enum Framer {
     /// H.264.
@@ -51,8 +55,8 @@ pub struct Passer {
 
 impl Passer {
     fn push(&mut self, timestamp: u32, marker: bool, lost: u16, payload: &Bytes) -> Option<Shaped> {
-        self.gap |= lost > 0;
-        if payload.is_empty() {
+        self.gap |= lost > 0 || payload.len() > MAX_PASSED;
+        if payload.is_empty() || payload.len() > MAX_PASSED {
             return None;
         }
         let first = self.frame.replace(timestamp) != Some(timestamp);
@@ -151,6 +155,16 @@ mod tests {
         let flags: Vec<_> = out.iter().map(|shaped| (shaped.key_start, shaped.after_gap)).collect();
         assert_eq!(flags, [(true, false), (false, false), (false, true), (true, true)]);
         assert!(framer.findings().is_none());
+    }
+
+    #[test]
+    fn a_payload_that_fits_no_path_is_a_gap() {
+        let mut framer = Framer::new(VideoCodec::Vp8, &[]);
+        let mut out = Vec::new();
+        framer.push(1, true, 0, &Bytes::from(vec![0x10; MAX_PASSED + 1]), &mut out);
+        assert!(out.is_empty());
+        framer.push(2, true, 0, &Bytes::from(vec![0x10; MAX_PASSED]), &mut out);
+        assert!(out[0].after_gap);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::frames::MAX_PASSED;
 use super::packet::{AudioCodec, Batch, Clock, Clocks, MAX_PAYLOAD, Packet, SharedBatch, Track};
 
 /// A frame is sent on at its end, or once it has this many packets.
@@ -134,6 +135,11 @@ impl Hub {
     pub fn audio(&mut self, now: Instant, codec: AudioCodec, sound: &Sound<'_>) {
         let Sound { timestamp, marker, lost, payload } = *sound;
         self.audio_index += u64::from(lost.min(1));
+        if !codec.is_g711() && payload.len() > MAX_PASSED {
+            // An Opus packet has 1,275 bytes a frame at most (RFC 6716 §3.2.1), and nobody sends several that long.
+            self.audio_index += 1;
+            return;
+        }
         let piece = if codec.is_g711() { MAX_PAYLOAD } else { payload.len().max(1) };
         for (number, start) in (0..payload.len()).step_by(piece).enumerate() {
             self.audio_index += 1;

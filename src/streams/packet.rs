@@ -140,7 +140,7 @@ pub struct Packet {
     pub marker: bool,
     /// First packet of a frame that can be decoded without any before it.
     pub key_start: bool,
-    /// The payload, at most [`MAX_PAYLOAD`] bytes.
+    /// The payload: at most [`MAX_PAYLOAD`] bytes in our own shape, `frames::MAX_PASSED` as a publisher sent it.
     pub payload: Bytes,
 }
 

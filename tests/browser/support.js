@@ -59,7 +59,7 @@ export const command = (args, input = "") => {
 
 /** A simulated camera in its own process. */
 export async function camera(port, ...args) {
-  const running = await start(["demo-camera", "--listen", `127.0.0.1:${port}`, ...args], /plays at/);
+  const running = await start(["demo-camera", "--listen", `127.0.0.1:${port}`, ...args], /camera running at/);
   return { ...running, url: `rtsp://127.0.0.1:${port}/demo` };
 }
 

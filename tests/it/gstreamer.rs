@@ -1,14 +1,12 @@
-//! RTSP against an independent implementation: GStreamer's server instead of ours. Runs only if
-//! `GATEHOUSE_TEST_GSTREAMER` is set, which the test command does after installing it.
+//! RTSP against an independent implementation: GStreamer's server instead of ours. Ignored unless asked for
+//! (`--include-ignored`), which the test command does after installing it.
 
 use crate::support::{camera_toml, clip, is_key_start, server};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 #[tokio::test]
+#[ignore = "needs Debian's GStreamer packages: see tests/run.sh"]
 async fn gstreamers_rtsp_server_is_understood() {
-    if std::env::var_os("GATEHOUSE_TEST_GSTREAMER").is_none() {
-        return;
-    }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cameras/gstreamer_server.py");
     let mut child = tokio::process::Command::new("/usr/bin/python3")
         .arg(script)

@@ -156,20 +156,20 @@ async fn a_long_gop_is_not_replayed() {
         publisher.send(frame * 3000, true, &long).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let mut watching = Box::pin(server.watch("stage"));
-    let mut frame = 500u32;
-    let mut viewer = loop {
-        // This publisher ignores key frame requests (the browser tests count them) and sends one key frame a second.
-        let key = frame.is_multiple_of(100);
-        tokio::select! {
-            viewer = &mut watching => break viewer,
-            () = tokio::time::sleep(Duration::from_millis(10)) => {
-                publisher.send(frame * 3000, true, if key { &[0x10, 0, 3] } else { &long }).await;
-            }
+    // This publisher ignores key frame requests (the browser tests count them) and sends one key frame a second.
+    let sending = async {
+        for frame in 500u32.. {
+            let key = frame.is_multiple_of(100);
+            publisher.send(frame * 3000, true, if key { &[0x10, 0, 3] } else { &long }).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        frame += 1;
     };
-    assert_eq!(viewer.video().await.payload[..], [0x10, 0, 3], "no old frame is sent");
+    let watching = async { server.watch("stage").await.video().await };
+    let first = tokio::select! {
+        first = watching => first,
+        () = sending => unreachable!("it sends for ever"),
+    };
+    assert_eq!(first.payload[..], [0x10, 0, 3], "no old frame is sent");
 }
 
 #[tokio::test]

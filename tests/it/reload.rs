@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{camera, camera_toml, server, until};
+use crate::support::{camera, camera_toml, server, until, within};
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::config::{Config, Overrides};
 use gatehouse::names::StreamName;
@@ -29,13 +29,15 @@ async fn only_what_changed_is_restarted() {
     write(&file, &text);
     let config = Config::load(Some(&file), &Overrides::default()).unwrap();
     let cameras = server.gatehouse.cameras().clone();
-    tokio::spawn(reload::follow(file.clone(), Overrides::default(), config, cameras));
+    let (told, mut reloads) = tokio::sync::mpsc::unbounded_channel();
+    let on_reload = move |valid| told.send(valid).unwrap();
+    tokio::spawn(reload::follow(file.clone(), Overrides::default(), config, cameras, on_reload));
     let mut viewer = server.watch("one").await;
     let (first, second) = (number(&server, "one"), number(&server, "two"));
 
     // A broken file changes nothing.
     write(&file, "[[camera]]\nid = ");
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(within("the file is read again", reloads.recv()).await, Some(false));
     assert_eq!((number(&server, "one"), number(&server, "two")), (first, second));
 
     let changed = two.replace("id = \"two\"", "id = \"two\"\nidle_timeout = \"99s\"");

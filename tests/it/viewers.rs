@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use crate::attacker;
 use crate::support::{camera, camera_toml, is_key_start, server, server_on, until};
 use gatehouse::streams::demo::DemoOptions;
 use gatehouse::streams::status::State;
@@ -77,20 +78,39 @@ async fn plain_stun_is_answered_with_the_own_address() {
     assert_eq!(masked ^ 0x2112, port);
 }
 
-#[tokio::test]
-async fn a_flood_of_rubbish_changes_nothing() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_fills_the_queues_changes_nothing() {
     let server = server("").await;
     let mut viewer = server.watch("demo").await;
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for seed in 0..2000u32 {
-        let length = (seed * 7919 % 300) as usize;
-        let rubbish: Vec<u8> = (0..length).map(|i| (seed.wrapping_mul(i as u32 + 31) >> 3) as u8).collect();
-        let _ = socket.send_to(&rubbish, server.gatehouse.address());
-    }
+    viewer.video().await;
+    let offer = attacker::offer("active", &["AB"; 32].join(":"), "");
+    let session = attacker::post(&server, &server.http(), "camera/demo", offer).await.unwrap();
+    let engine = server.gatehouse.engine().clone();
+    let flood = tokio::task::spawn_blocking(move || {
+        let socket = attacker::socket();
+        let checks: Vec<_> = (0..64).map(|_| session.check(false)).collect();
+        let begun = Instant::now();
+        for seed in 0u32.. {
+            let length = (seed.wrapping_mul(7919) % 300) as usize;
+            let rubbish: Vec<u8> =
+                (0..length).map(|i| (seed.wrapping_mul(i as u32 + 31) >> 3) as u8).collect();
+            let _ = socket.send_to(&rubbish, session.server);
+            for check in &checks {
+                let _ = socket.send_to(check, session.server);
+            }
+            if engine.dropped_datagrams() > 1000 {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{} dropped", engine.dropped_datagrams());
+        }
+    });
     for _ in 0..30 {
-        viewer.video().await;
+        assert_eq!(viewer.video().await.lost, 0);
     }
-    assert_eq!(server.gatehouse.engine().sessions(), 1);
+    flood.await.unwrap();
+    for _ in 0..30 {
+        assert_eq!(viewer.video().await.lost, 0);
+    }
 }
 
 #[tokio::test]
@@ -107,10 +127,8 @@ async fn removing_a_camera_disconnects_its_viewers() {
 }
 
 #[tokio::test]
+#[ignore = "needs IPv6 on the loopback interface"]
 async fn ipv6_works_too() {
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        return;
-    }
     let server = server_on("[::1]:0", "").await;
     let mut viewer = server.watch("demo").await;
     viewer.video_where(|packet| is_key_start(&packet.payload)).await;

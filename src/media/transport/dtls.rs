@@ -127,7 +127,7 @@ impl DtlsTransport {
     ///
     /// # Errors
     /// The handshake has failed, or the datagram is not of this connection; the caller decides by
-    /// [`Self::is_connected`].
+    /// whether the handshake is done.
     pub fn handle(&mut self, now: Instant, data: &[u8]) -> Result<Option<DtlsEvent>, RtcError> {
         if self.client_config.is_some() {
             // Before our ClientHello nothing of the peer's can be an answer to it.

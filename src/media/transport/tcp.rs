@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::media::transport::socket::{TcpOutgoing, TcpSender};
 use crate::media::transport::stun;
 
 /// A viewer sends checks, RTCP and a handshake: nothing near this.
-const MAX_FRAME: usize = 4096;
+pub const MAX_FRAME: usize = 4096;
 /// Consent checks come every few seconds; a connection without is dead.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 /// Until a check with the right password must have come.
@@ -87,7 +87,8 @@ impl Reading {
     }
 }
 
-async fn read_frame(reader: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+/// Reads a frame of RFC 4571. `None` if the connection has ended, or the frame is longer than [`MAX_FRAME`].
+pub async fn read_frame(reader: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = usize::from(reader.read_u16().await.ok()?);
     if length > MAX_FRAME {
         return None;
