@@ -289,10 +289,13 @@ mod tests {
         let payload = Bytes::from(vec![0; 2000]);
         let sound = Sound { timestamp: 0, marker: true, lost: 0, payload: &payload };
         hub.audio(now, AudioCodec::Pcmu, &sound);
+        // Too long for Opus: a gap.
         hub.audio(now, AudioCodec::Opus, &sound);
+        let payload = payload.slice(..1275);
+        hub.audio(now, AudioCodec::Opus, &Sound { payload: &payload, ..sound });
         let batches = sink.0.lock().unwrap();
         let flat: Vec<u64> = batches.iter().flat_map(indexes).collect();
-        assert_eq!(flat, [1, 3, 5, 2, 3, 4]);
+        assert_eq!(flat, [1, 3, 5, 2, 3, 5]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
     writeFileSync(join(folder, "gatehouse.toml"), toml);
     args.push("--config", join(folder, "gatehouse.toml"));
   }
-  const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 is\n.*\n/, first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD });
+  const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 fingerprint is\n.*\n/, first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD });
   const url = `http://${host || "localhost"}:${port}`;
   const data = join(folder, "data");
   const server = {
