@@ -66,7 +66,14 @@ describe("with consent", () => {
     await press(a, "bert", "watch");
     await b.locator("[data-refuse]").click();
     await ended(a, "refused");
-    await a.getByRole("button", { name: "Ask again" }).click();
+    // Not at once: the page says how long to wait.
+    const again = a.getByRole("button", { name: "Ask again" });
+    await again.click();
+    await a.getByText(/You can ask again in \d+ s/).waitFor();
+    await until("it is asked again", async () => {
+      if (await again.isVisible()) await again.click();
+      return b.locator("[data-allow]").isVisible();
+    });
     await b.locator("[data-allow]").click();
     await watching(a);
     // Closing the window stops watching: the camera is released some seconds later.

@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha1::Sha1;
 
-use crate::support::Server;
+use crate::sdp::H264;
 
 pub const UFRAG: &str = "evil";
 pub const PWD: &str = "0123456789012345678901";
@@ -29,21 +29,21 @@ pub struct Session {
 
 /// An offer like Chromium's with these lines in its section.
 pub fn offer(setup: &str, fingerprint: &str, more: &str) -> String {
-    crate::support::offer(crate::support::H264)
+    crate::sdp::offer(H264)
         .replace("abcd", UFRAG)
         .replace("actpass", setup)
         .replace(&["AB"; 32].join(":"), fingerprint)
         + more
 }
 
-/// Posts an offer; the session, or status and code.
+/// Posts an offer to a server at `base`, such as `http://127.0.0.1:8443`; the session, or status and code.
 pub async fn post(
-    server: &Server,
+    base: &str,
     client: &reqwest::Client,
     stream: &str,
     offer: String,
 ) -> Result<Session, (u16, Value)> {
-    let request = client.post(server.url(&format!("/whep/{stream}")));
+    let request = client.post(format!("{base}/whep/{stream}"));
     let response = request.header("content-type", "application/sdp").body(offer).send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.unwrap();
@@ -54,11 +54,11 @@ pub async fn post(
     let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     Ok(Session {
-        server: server.gatehouse.address(),
+        server: base.trim_start_matches("http://").parse().unwrap(),
         ufrag: line("a=ice-ufrag:"),
         pwd: line("a=ice-pwd:"),
         fingerprint: line("a=fingerprint:"),
-        location: server.url(&header("location")),
+        location: format!("{base}{}", header("location")),
         etag: header("etag"),
     })
 }

@@ -18,7 +18,7 @@ use crate::support::{
 /// A stranger's offer, to be answered by us as the DTLS server.
 async fn session(server: &Server, more: &str) -> Session {
     let offer = offer("active", &["AB"; 32].join(":"), more);
-    attacker::post(server, &server.http(), "camera/demo", offer).await.unwrap()
+    attacker::post(&server.url(""), &server.http(), "camera/demo", offer).await.unwrap()
 }
 
 /// A picture goes on for a second, without a gap.
@@ -66,7 +66,7 @@ async fn a_whole_handshake_by_hand_still_works() {
     let server = server("").await;
     let dtls = Dtls::new();
     let offer = offer("active", dtls.fingerprint(), "");
-    let session = attacker::post(&server, &server.http(), "camera/demo", offer).await.unwrap();
+    let session = attacker::post(&server.url(""), &server.http(), "camera/demo", offer).await.unwrap();
     let done = blocking(move || {
         let socket = attacker::socket();
         session.prove(&socket);
@@ -83,7 +83,7 @@ async fn an_address_cannot_be_taken_over_with_a_forged_check() {
     let server = server("").await;
     let dtls = Dtls::new();
     let offer = offer("active", dtls.fingerprint(), "");
-    let victim = attacker::post(&server, &server.http(), "camera/demo", offer).await.unwrap();
+    let victim = attacker::post(&server.url(""), &server.http(), "camera/demo", offer).await.unwrap();
     let thief = session(&server, "").await;
     let engine = server.gatehouse.engine().clone();
     let done = blocking(move || {
@@ -228,7 +228,7 @@ async fn one_guest_does_not_take_all_places() {
     let guest = token("gus").await;
     let post = async |client: &reqwest::Client| {
         let offer = offer("active", &["AB"; 32].join(":"), "");
-        attacker::post(&server, client, "camera/demo", offer).await.map(drop)
+        attacker::post(&server.url(""), client, "camera/demo", offer).await.map(drop)
     };
     for _ in 0..5 {
         post(&guest).await.unwrap();

@@ -16,6 +16,7 @@ mod publish;
 mod publisher;
 mod reload;
 mod routes;
+mod sdp;
 mod secrets;
 mod signaling;
 mod support;

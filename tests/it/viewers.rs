@@ -84,7 +84,7 @@ async fn a_flood_that_fills_the_queues_changes_nothing() {
     let mut viewer = server.watch("demo").await;
     viewer.video().await;
     let offer = attacker::offer("active", &["AB"; 32].join(":"), "");
-    let session = attacker::post(&server, &server.http(), "camera/demo", offer).await.unwrap();
+    let session = attacker::post(&server.url(""), &server.http(), "camera/demo", offer).await.unwrap();
     let engine = server.gatehouse.engine().clone();
     let flood = tokio::task::spawn_blocking(move || {
         let socket = attacker::socket();

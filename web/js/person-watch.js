@@ -57,7 +57,10 @@ export class PersonWatch extends EventTarget {
       else this.#become("asking", "");
     } catch (error) {
       this.seconds = error instanceof Error && "seconds" in error ? Number(error.seconds) : 0;
-      if (this.wanted) this.#end(error instanceof Error && "code" in error ? String(error.code) : "other");
+      if (!this.wanted) return;
+      this.#end(error instanceof Error && "code" in error ? String(error.code) : "other");
+      // The same code may come with another number of seconds.
+      this.dispatchEvent(new Event("change"));
     }
   }
 
