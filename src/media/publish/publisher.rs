@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_ssrc_begins_anew() {
+    fn a_new_ssrc_resets_the_track() {
         let now = Instant::now();
         let (feed, mut session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
         let mut publisher = Publisher::new(Some(track(96, None)), None, feed, now, 1);

@@ -191,7 +191,7 @@ pub(super) mod tests {
             ring.push(packet(index, index == 0));
             assert!(ring.packets.len() <= ANSWERING_PACKETS && ring.bytes <= ANSWERING_BYTES);
         }
-        assert_eq!(ring.gop_start(), None, "whoever joins asks for a key frame");
+        assert_eq!(ring.gop_start(), None, "joining viewers need a new key frame");
         assert!(ring.end() - ring.base() > 300);
     }
 

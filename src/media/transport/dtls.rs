@@ -126,8 +126,8 @@ impl DtlsTransport {
     /// Handles a datagram.
     ///
     /// # Errors
-    /// The handshake has failed, or the datagram does not belong to this connection. The former can only be the case
-    /// before [`DtlsEvent::Connected`].
+    /// The handshake has failed, or the datagram does not belong to this connection. After [`DtlsEvent::Connected`] the
+    /// caller should ignore errors.
     pub fn handle(&mut self, now: Instant, data: &[u8]) -> Result<Option<DtlsEvent>, RtcError> {
         if self.client_config.is_some() {
             // Before our ClientHello is sent, nothing can be a response to it.

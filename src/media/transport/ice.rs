@@ -163,7 +163,7 @@ impl IceAgent {
         self.round_trip
     }
 
-    /// Performs an ICE restart (RFC 8445 §2.4): new credentials; media stays on its path until a new pair is nominated.
+    /// Performs an ICE restart (RFC 8445 §2.4): new credentials; media keeps its path until a new pair is nominated.
     pub fn restart(&mut self, now: Instant, local: Credentials, remote: Credentials) {
         if !self.is_proven() {
             self.selected = None;
@@ -234,8 +234,8 @@ impl IceAgent {
         for (other, pair) in self.pairs.iter_mut().enumerate() {
             pair.nominated = other == index && !proven;
         }
-        // If no proven pair is selected, an unproven one may be: the DTLS handshake can then start a round trip earlier,
-        // with a single datagram.
+        // If no proven pair is selected, an unproven one may be: the DTLS handshake can then start a round trip
+        // earlier, with a single datagram.
         if proven || !self.is_proven() {
             outcome.selected = self.select(self.pairs[index].path);
         }
@@ -269,7 +269,7 @@ impl IceAgent {
                 outgoing.extend(self.check(now, index, shared));
             }
         }
-        // Peers that never connect are removed by `Peer`, which has a time limit for the whole handshake.
+        // Peers that never connect are removed by `Peer`, which limits the time for the whole handshake.
         let Some(selected) = self.selected else { return true };
         if now.saturating_duration_since(self.last_consent) >= CONSENT_INTERVAL {
             self.last_consent = now;
@@ -309,8 +309,8 @@ impl IceAgent {
         self.pairs.iter().position(|pair| pair.path == *path)
     }
 
-    /// Adds a pair for an address from which a check has arrived. If the table is full, the pair that was silent for the
-    /// longest time is evicted: an unproven one, or, if all are proven, a proven one that is not in use. Proven pairs
+    /// Adds a pair for an address from which a check has arrived. If the table is full, the pair that was silent the
+    /// longest is evicted: an unproven one, or, if all are proven, a proven one that is not in use. Proven pairs
     /// are therefore never displaced by more than one unproven pair at a time.
     fn add(&mut self, now: Instant, path: Path, outcome: &mut Outcome) -> Option<usize> {
         if self.pairs.len() >= MAX_PAIRS {
@@ -398,7 +398,7 @@ mod tests {
             self.agent.handle(self.now, check.path, &data, &mut self.shared)
         }
 
-        /// A check of theirs, and their answer to ours.
+        /// Their check, and their response to ours.
         fn prove(&mut self, port: u16, nominate: bool) -> Outcome {
             let outcome = self.check(port, nominate);
             self.answer(&outcome.outgoing[1])
@@ -495,7 +495,7 @@ mod tests {
         let (mut sent, mut ended) = (0, None);
         for second in 0..30 {
             test.now += Duration::from_secs(1);
-            // Their checks renew nothing (RFC 7675 §5.1), whoever sends them.
+            // Incoming checks do not renew consent (RFC 7675 §5.1).
             test.check(1, false);
             let (alive, count) = test.poll(Duration::ZERO);
             sent += count;

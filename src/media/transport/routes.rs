@@ -95,7 +95,7 @@ pub fn new_credentials(shard: usize) -> Credentials {
     Credentials { ufrag: format!("{}{ufrag}", CHARACTERS[shard % MAX_SHARDS] as char), pwd }
 }
 
-/// The shard that a user fragment of ours names.
+/// The shard that one of our user fragments names.
 pub fn shard_of(ufrag: &str) -> Option<usize> {
     let &first = ufrag.as_bytes().first()?;
     CHARACTERS.iter().position(|&character| character == first)
