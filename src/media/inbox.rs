@@ -1,6 +1,6 @@
-//! The queues that lead to a shard. What must not be lost (sessions, answers, revocations) has its own, which never
-//! drops; media and datagrams are dropped where a shard is overloaded, each kind by itself: a flood of checks from
-//! strangers displaces neither pictures nor the reports of those who are connected.
+//! The queues that lead to a shard. Messages that must not be lost (sessions, replies, revocations) have their own,
+//! which never drops. Media and datagrams are dropped if a shard is overloaded, each from its own queue, so that a
+//! flood of checks from unproven addresses displaces neither media nor the reports of connected peers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,24 +11,24 @@ use crate::media::shard::Control;
 use crate::media::transport::path::Path;
 use crate::streams::packet::SharedBatch;
 
-/// Batches of streams: eight seconds of 30 frames a second of 32 cameras.
+/// Batches of streams: about eight seconds of 32 cameras at 30 frames per second.
 const MEDIA: usize = 8192;
-/// Datagrams of proven addresses.
+/// Datagrams from proven addresses.
 const DATAGRAMS: usize = 4096;
-/// Datagrams of addresses that have proven nothing.
+/// Datagrams from unproven addresses.
 const STRANGERS: usize = 512;
 
 /// A datagram and where it came from.
 pub type Datagram = (Path, Vec<u8>);
-/// Packets of a stream, by the number of its generation.
+/// A batch of packets and the number of the stream generation that it belongs to.
 pub type Media = (u64, SharedBatch);
 
 /// The sending side. Cheap to clone.
 #[derive(Clone)]
 pub struct ShardHandle {
-    /// Wakes the shard: it waits for this, whatever queue something is in.
+    /// Wakes the shard: it blocks on this channel only, whichever queue a message is in.
     bell: SyncSender<()>,
-    /// Unbounded, and bounded by those who write to it: each request and each session has a few messages at most.
+    /// Unbounded, but each request and each session sends only a few messages.
     control: Sender<Control>,
     media: SyncSender<Media>,
     datagrams: SyncSender<Datagram>,
@@ -39,13 +39,13 @@ pub struct ShardHandle {
 /// The receiving side, which a shard owns.
 pub struct Inbox {
     bell: Receiver<()>,
-    /// What must not be lost.
+    /// Messages that must not be lost.
     pub control: Receiver<Control>,
     /// Batches of streams.
     pub media: Receiver<Media>,
-    /// Of proven addresses.
+    /// Datagrams from proven addresses.
     pub datagrams: Receiver<Datagram>,
-    /// Of all others.
+    /// Datagrams from all other addresses.
     pub strangers: Receiver<Datagram>,
 }
 
@@ -62,14 +62,14 @@ pub fn queues() -> (ShardHandle, Inbox) {
 }
 
 impl ShardHandle {
-    /// Sends what must arrive. `false` if the shard has ended.
+    /// Sends a message that must arrive. `false` if the shard has ended.
     pub fn control(&self, control: Control) -> bool {
         let sent = self.control.send(control).is_ok();
         self.wake();
         sent
     }
 
-    /// Sends a batch. `false` if there was no room for it.
+    /// Sends a batch. `false` if the queue is full.
     pub fn media(&self, media: Media) -> bool {
         let sent = self.media.try_send(media).is_ok();
         self.wake();
@@ -93,13 +93,13 @@ impl ShardHandle {
     }
 
     fn wake(&self) {
-        // A full bell has rung already.
+        // If the bell is full, the shard has a wake-up pending already.
         let _ = self.bell.try_send(());
     }
 }
 
 impl Inbox {
-    /// Waits until there may be something, or until the time is over. `false` if nobody can send any more.
+    /// Waits until a message may be available or the time has elapsed. `false` if all senders are gone.
     pub fn wait(&self, limit: Duration) -> bool {
         !matches!(self.bell.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
     }

@@ -1,7 +1,7 @@
-//! The media engine: peers that watch streams over WebRTC, and peers that publish them. The only folder that names `rtc`. A few shard threads
-//! own the peers; one UDP socket serves all of them; TCP connections of the HTTP port that turn out to be ICE are
-//! handed in. Start at [`Engine::watch`] for a viewer's arrival, at [`Engine::publish`] for a publisher's, and at
-//! [`shard`] for the packets.
+//! The media engine: WebRTC peers that watch streams and peers that publish them. Apart from `streams::whep`, the
+//! only folder that uses `rtc`. A few shard threads own the peers; one UDP socket serves all of them; TCP connections
+//! to the HTTP port that turn out to be ICE are handed over to it. Start at [`Engine::watch`] for viewers, at
+//! [`Engine::publish`] for publishers, and at [`shard`] for packet handling.
 
 pub mod inbox;
 pub mod peer;
@@ -48,56 +48,56 @@ use transport::routes::{Routes, new_credentials};
 use transport::socket::{Egress, MediaSocket, ReceiveBuffers};
 use transport::{routes, stun, tcp};
 
-/// How long a viewer waits for a source that has to be started.
+/// How long a viewer waits for a source that must be started first.
 const START_LIMIT: Duration = Duration::from_secs(12);
-/// …and for a publisher who has to come.
+/// …and for a publisher that is not connected yet.
 const PUBLISHER_LIMIT: Duration = Duration::from_secs(5);
-/// A source that is tried again within this time is waited for.
+/// If the next retry of the source is due within this time, the viewer waits for it.
 const SOON: Duration = Duration::from_millis(700);
-/// Our addresses are looked up again after this time.
+/// How often our own addresses are looked up.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-/// Addresses that a viewer may name in one message.
+/// Remote candidates accepted from one message.
 const MAX_REMOTES: usize = 8;
 
-/// How the engine is to be run.
+/// Engine configuration.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Threads.
+    /// Number of shard threads.
     pub shards: usize,
-    /// Viewers at once, of all streams.
+    /// Maximum number of concurrent sessions across all streams, publishers included.
     pub max_viewers: usize,
-    /// Addresses and names beside those of the interfaces.
+    /// Addresses and host names to offer in addition to those of the interfaces.
     pub public_hosts: Vec<String>,
 }
 
 /// Why a viewer or publisher cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The offer.
+    /// The offer cannot be answered.
     #[error(transparent)]
     Offer(#[from] OfferError),
-    /// The source is not there; trying again may help after this time.
+    /// The source is not available; retrying after this time may help.
     #[error("{}", .0.message)]
     NotReachable(Reason, Duration),
-    /// The stream is there but cannot be shown in a browser.
+    /// The stream is available, but no browser can play it.
     #[error("{}", .0.message)]
     NotPlayable(Reason),
-    /// As many viewers as are allowed.
-    #[error("{0} viewers are the limit")]
+    /// The session limit is reached.
+    #[error("the limit of {0} sessions is reached")]
     Full(usize),
-    /// A shard is gone: a bug.
-    #[error("the media engine does not answer")]
+    /// A shard has ended: a bug.
+    #[error("the media engine does not respond")]
     Engine,
 }
 
-/// A session has begun.
+/// A session that was started.
 #[derive(Debug)]
 pub struct Begun {
     /// The SDP answer.
     pub answer: String,
-    /// The session's name.
+    /// The session's id.
     pub session: SessionId,
-    /// Its entity tag.
+    /// Its entity tag (ETag).
     pub etag: String,
 }
 
@@ -119,10 +119,10 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts the threads on a socket that is bound. Sessions that end are told to `endings`.
+    /// Starts the threads on a bound socket. The ids of ended sessions are sent to `endings`.
     ///
     /// # Errors
-    /// No thread, no certificate, or no address.
+    /// A thread cannot be spawned, the certificate cannot be generated, or the socket has no local address.
     pub fn start(
         socket: MediaSocket,
         config: &EngineConfig,
@@ -163,27 +163,27 @@ impl Engine {
         Ok(Self { inner })
     }
 
-    /// Looks our addresses up, for those who must not wait for the first round.
+    /// Looks up our addresses, for callers that cannot wait for the first periodic refresh.
     pub async fn refresh_addresses(&self) {
         self.inner.candidates.refresh().await;
     }
 
-    /// Our addresses.
+    /// Our own addresses.
     pub fn addresses(&self) -> Arc<Vec<std::net::IpAddr>> {
         self.inner.candidates.addresses()
     }
 
-    /// How many sessions there may be.
+    /// The maximum number of sessions.
     pub fn max_viewers(&self) -> usize {
         self.inner.max_viewers
     }
 
-    /// How many sessions there are.
+    /// The current number of sessions.
     pub fn sessions(&self) -> usize {
         self.inner.routes.sessions()
     }
 
-    /// A viewer arrives: starts the source if need be, answers the offer, and lets a shard do the rest.
+    /// Adds a viewer: starts the source if necessary, answers the offer, and hands the new peer to a shard.
     ///
     /// # Errors
     /// See [`WatchError`].
@@ -193,7 +193,7 @@ impl Engine {
         offer: &str,
         client: IpAddr,
     ) -> Result<Begun, WatchError> {
-        // What is wrong with the offer alone is told before a camera is woken.
+        // An offer that no stream could satisfy is rejected before a camera is started.
         let any = Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio: None };
         if stream.is_published() {
             negotiate::check(offer)?;
@@ -223,12 +223,13 @@ impl Engine {
         let name = stream.id();
         let begun =
             self.begin(&agreement, session, name, media, client, |new| Control::Watch(new, handle))?;
-        // The shard's subscription keeps the source from here on; it idles for seconds before it stops.
+        // From here on the shard's subscription keeps the source running; the source idles for seconds before it
+        // stops, which covers the time until the shard subscribes.
         drop(interest);
         Ok(begun)
     }
 
-    /// A publisher arrives: takes the place of whoever published the stream before, and answers the offer.
+    /// Adds a publisher: answers the offer and replaces the stream's current publisher, if any.
     ///
     /// # Errors
     /// See [`WatchError`].
@@ -262,7 +263,7 @@ impl Engine {
         if room { Ok(()) } else { Err(WatchError::Full(self.inner.max_viewers)) }
     }
 
-    /// Answers an agreement and hands the new peer to a shard.
+    /// Writes the answer for an agreement and hands the new peer to a shard.
     fn begin<T>(
         &self,
         agreement: &Agreement<T>,
@@ -297,10 +298,10 @@ impl Engine {
         self.inner.routes.by_session(session).is_some()
     }
 
-    /// Takes candidates or an ICE restart in an SDP fragment.
+    /// Applies an SDP fragment with more candidates or an ICE restart.
     ///
     /// # Errors
-    /// The fragment cannot be read, or the shard does not answer.
+    /// The fragment cannot be parsed, or the shard does not respond.
     pub async fn patch(
         &self,
         session: SessionId,
@@ -321,23 +322,23 @@ impl Engine {
         if !shard.control(Control::Patch(patch)) {
             return Err(WatchError::Engine);
         }
-        // Without an answer the shard has dropped the question: it is not the session that is gone.
+        // A missing reply means that the shard dropped the request, not that the session is gone.
         outcome.await.map_err(|_| WatchError::Engine)
     }
 
-    /// Ends a session; `false` if there is none.
+    /// Ends a session; `false` if it does not exist.
     pub fn close(&self, session: SessionId) -> bool {
         self.shard_of(&session).is_some_and(|shard| shard.control(Control::Remove(session)))
     }
 
-    /// A stream has ended: its viewers are disconnected.
+    /// Disconnects the viewers of a stream that has ended.
     pub fn end_stream(&self, number: u64) {
         for shard in &self.inner.shards {
             shard.control(Control::EndStream(number));
         }
     }
 
-    /// The session's peer panics at its next call: for tests of what becomes of its neighbours.
+    /// Makes the session's peer panic at its next call, to test that other peers are not affected.
     #[cfg(debug_assertions)]
     pub fn sink(&self, session: SessionId) {
         if let Some(shard) = self.shard_of(&session) {
@@ -345,7 +346,7 @@ impl Engine {
         }
     }
 
-    /// How many addresses of peers are known.
+    /// The number of proven peer addresses.
     pub fn known_addresses(&self) -> usize {
         self.inner.routes.addresses()
     }
@@ -359,15 +360,15 @@ impl Engine {
         self.inner.routes.by_session(session).and_then(|shard| self.inner.shards.get(shard))
     }
 
-    /// Serves a TCP connection whose first bytes are an ICE check, until it ends. `on_proof` is called once it has
-    /// proven to belong to one of our sessions; without a proof it is closed after five seconds.
+    /// Serves a TCP connection whose first bytes are an ICE check, until it ends. `on_proof` is called once an
+    /// authentic check shows that it belongs to one of our sessions; otherwise it is closed after five seconds.
     pub async fn serve_tcp(&self, connection: TcpStream, on_proof: impl FnOnce() + Send) {
         let id = ConnectionId(self.inner.next_connection.fetch_add(1, Ordering::Relaxed));
         tcp::serve(connection, id, &self.inner.shards, on_proof).await;
     }
 }
 
-/// Asks a publisher for key frames.
+/// Requests key frames from a publisher.
 struct Requests {
     session: SessionId,
     engine: std::sync::Weak<Inner>,
@@ -412,13 +413,13 @@ async fn watchable(stream: &StreamHandle, limit: Duration) -> Result<Arc<StreamS
         Ok(result) => result,
         Err(_) => {
             let known = stream.status().reason.clone();
-            let slow = SourceError::soon("camera_timeout", "the camera takes long to start").reason();
+            let slow = SourceError::soon("camera_timeout", "the camera did not start in time").reason();
             Err(WatchError::NotReachable(known.unwrap_or(slow), SOON))
         }
     }
 }
 
-/// The camera's settings were changed while a viewer waited for it: trying again finds the new generation.
+/// The camera's settings changed while a viewer was waiting for it: a retry finds the new generation of the stream.
 fn removed() -> WatchError {
     let error = SourceError::soon("camera_removed", "the camera was removed or changed");
     WatchError::NotReachable(error.reason(), SOON)
@@ -432,7 +433,7 @@ fn tracks_of(status: &StreamStatus) -> Tracks {
     Tracks { video, audio: status.audio.as_ref().and_then(|audio| audio.passed) }
 }
 
-/// A token without the characters that SDP gives a meaning.
+/// The stream's name without the slash, which is not allowed in an SDP token.
 fn msid(stream: &StreamName) -> String {
     stream.to_string().replace('/', "-")
 }
@@ -464,15 +465,15 @@ async fn receive(socket: Arc<MediaSocket>, inner: Arc<Inner>) {
             received = socket.receive(&mut buffers, |path, data| inner.dispatch(&socket, path, data)) => received,
         };
         if let Err(error) = received {
-            // Linux reports an ICMP error of an earlier datagram here: the socket goes on.
-            warn!("publisher media: {error}");
+            // Linux reports ICMP errors for earlier datagrams here: the socket remains usable.
+            warn!("receiving on the media socket failed: {error}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
 impl Inner {
-    /// Finds the shard of a datagram. Plain STUN is answered on the spot.
+    /// Passes a datagram on to its shard. Plain STUN requests are answered directly.
     fn dispatch(&self, socket: &MediaSocket, path: Path, data: &[u8]) {
         let by_address = self.routes.by_address(&path.remote);
         let named = match data.first() {
@@ -480,7 +481,7 @@ impl Inner {
                 Some(name) => routes::shard_of(name),
                 None => return answer_plain(socket, path, data),
             },
-            // The answer to a check of ours, perhaps from an address that it proves: see `ice::Tag`.
+            // The response to one of our checks, possibly from an address not proven yet: see `ice::Tag`.
             Some(1) => stun::peek_response(data).map(|transaction| usize::from(transaction[0])),
             _ => None,
         };
@@ -493,7 +494,7 @@ impl Inner {
 }
 
 fn answer_plain(socket: &MediaSocket, path: Path, data: &[u8]) {
-    // Anybody can send this, and rtc parses it: a panic must not end the task that receives for everybody.
+    // Unauthenticated input parsed by rtc: a panic must not end the receive task, which all peers share.
     let parsed = compartment::run(|| stun::Incoming::parse(data));
     let Ok(Some(message)) = parsed else { return };
     if message.kind() != stun::Kind::Request {

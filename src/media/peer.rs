@@ -1,5 +1,5 @@
-//! One peer connection: ICE, DTLS and SRTP put together, and what it is for, watching (`subscriber`) or publishing
-//! (`receive`). A shard owns it and calls it with everything that arrives and with the time; it writes to the shard's
+//! One peer connection: ICE, DTLS and SRTP combined with either a subscriber (`subscribe::subscriber`) or a publisher
+//! (`publish::publisher`). A shard owns it, passes it every datagram and polls it regularly; it writes to the shard's
 //! [`Egress`]. Start at [`Peer::input`].
 
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::media::transport::socket::Egress;
 use crate::media::transport::srtp::SrtpContext;
 use crate::streams::packet::{Clocks, Packet};
 
-/// A peer that has no keys by then is given up: whoever only takes places must not keep them.
+/// A peer without SRTP keys by then is removed, so that unfinished handshakes cannot occupy session slots.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// DTLS datagrams to an address that is not proven: our ClientHello, so that the handshake begins a round trip
-/// earlier. A retransmission comes after a second, when a peer that is real has long proven its address.
+/// DTLS datagrams sent to an unproven address: one, our ClientHello, so that the handshake starts a round trip
+/// earlier. It would be retransmitted after a second, by which time a real peer has long proven its address.
 const MAX_UNPROVEN: u32 = 1;
 
-/// What a peer is for.
+/// Whether a peer watches or publishes.
 pub enum Media {
     /// It watches.
     Subscriber(Box<Subscriber>),
@@ -34,21 +34,21 @@ pub enum Media {
     Publisher(Box<Publisher>),
 }
 
-/// Everything that a shard needs to make a peer.
+/// Everything that a shard needs to create a peer.
 pub struct NewPeer {
-    /// The session's name.
+    /// The session's id.
     pub session: SessionId,
-    /// What it is for.
+    /// Whether it watches or publishes.
     pub media: Media,
-    /// Ours.
+    /// Our ICE credentials.
     pub local: Credentials,
-    /// The other side's.
+    /// The remote side's ICE credentials.
     pub remote: Credentials,
-    /// Of the other side's certificate.
+    /// Fingerprints of the remote certificate; one of them must match.
     pub fingerprints: Vec<Fingerprint>,
-    /// Ours in the DTLS handshake.
+    /// Our role in the DTLS handshake.
     pub role: DtlsRole,
-    /// Where the other side says it can be reached.
+    /// The remote side's candidates.
     pub remotes: Vec<Path>,
     /// `mid` of the section with the candidates.
     pub mid: String,
@@ -57,7 +57,7 @@ pub struct NewPeer {
 }
 
 impl NewPeer {
-    /// From an agreement.
+    /// Takes the remote side's parameters from an agreement.
     pub fn new<T>(
         agreement: &Agreement<T>,
         session: SessionId,
@@ -79,31 +79,31 @@ impl NewPeer {
     }
 }
 
-/// A new entity tag, for each state of the session.
+/// A new entity tag; the session gets one for each ICE generation.
 pub fn new_etag() -> String {
     format!("\"{:016x}\"", rand::random::<u64>())
 }
 
-/// What a shard has to do after calling a peer.
+/// What a shard must do after calling a peer.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Effects {
-    /// The datagram was made with the right password.
+    /// The datagram's MESSAGE-INTEGRITY is valid.
     pub authentic: bool,
-    /// Its source address is this peer's: a check of ours was answered from there.
+    /// Its source address is proven to be this peer's: one of our checks was answered from there.
     pub proven: bool,
-    /// An address that was this peer's and is forgotten.
+    /// A proven address of this peer that was evicted.
     pub evicted: Option<Path>,
-    /// It has just been connected: it is due the cached GOP.
+    /// The peer has just connected and should be sent the cached GOP.
     pub connected: bool,
-    /// It is to be removed.
+    /// The peer must be removed.
     pub gone: bool,
-    /// Its stream's source should send a key frame.
+    /// The stream's source should be asked for a key frame.
     pub ask_source: bool,
 }
 
 /// See the module.
 pub struct Peer {
-    /// The session's name.
+    /// The session's id.
     pub session: SessionId,
     /// Changes with every ICE restart.
     pub etag: String,
@@ -117,17 +117,17 @@ pub struct Peer {
     srtp: Option<Box<SrtpContext>>,
     media: Media,
     started: Instant,
-    /// DTLS datagrams that went to an address that was not proven.
+    /// DTLS datagrams that were due for an unproven address.
     unproven: u32,
     #[cfg(debug_assertions)]
     sinks: bool,
 }
 
 impl Peer {
-    /// A peer that waits for the other side's first check.
+    /// A peer that waits for the remote side's first check.
     ///
     /// # Errors
-    /// DTLS cannot be set up, in words.
+    /// DTLS cannot be set up; the error is a message for the log.
     pub fn new(
         new: NewPeer,
         now: Instant,
@@ -157,13 +157,13 @@ impl Peer {
         })
     }
 
-    /// Panics at the next call: for tests.
+    /// Makes the next `poll` panic, for tests.
     #[cfg(debug_assertions)]
     pub fn sink(&mut self) {
         self.sinks = true;
     }
 
-    /// The run of the stream that it watches, if it does.
+    /// The number of the stream generation that it watches, if it is a subscriber.
     pub fn watches(&self) -> Option<u64> {
         match &self.media {
             Media::Subscriber(subscriber) => Some(subscriber.stream),
@@ -171,7 +171,7 @@ impl Peer {
         }
     }
 
-    /// What it publishes, if it does.
+    /// Its publisher, if it publishes.
     pub fn publishes(&mut self) -> Option<&mut Publisher> {
         match &mut self.media {
             Media::Subscriber(_) => None,
@@ -179,22 +179,22 @@ impl Peer {
         }
     }
 
-    /// Whether media flows.
+    /// Whether the DTLS handshake is complete, so that media can flow.
     pub fn is_connected(&self) -> bool {
         self.srtp.is_some()
     }
 
-    /// Whether packets of a replay are held back.
+    /// Whether packets of a replay are being paced.
     pub fn is_paced(&self) -> bool {
         matches!(&self.media, Media::Subscriber(subscriber) if subscriber.is_paced())
     }
 
-    /// The other side's ICE credentials, to recognise a restart.
+    /// The remote side's ICE credentials, to recognise a restart.
     pub fn remote(&self) -> &Credentials {
         &self.remote
     }
 
-    /// ICE restart.
+    /// Performs an ICE restart.
     pub fn restart(&mut self, now: Instant, local: Credentials, remote: Credentials) {
         self.ufrag = local.ufrag.clone();
         self.remote = remote.clone();
@@ -202,12 +202,12 @@ impl Peer {
         self.ice.restart(now, local, remote);
     }
 
-    /// Another address of the other side's.
+    /// Adds another remote candidate.
     pub fn add_remote(&mut self, now: Instant, path: Path) {
         self.ice.add_remote(now, path);
     }
 
-    /// Takes a datagram of any protocol (RFC 7983 tells them apart by the first byte).
+    /// Handles a datagram of any protocol; the first byte tells which (RFC 7983).
     pub fn input(
         &mut self,
         now: Instant,
@@ -220,7 +220,7 @@ impl Peer {
         match data.first() {
             Some(0..=3) => self.stun(now, path, data, egress, shared),
             Some(20..=63) => self.dtls(now, data, egress),
-            // RTCP's packet types stand where RTP has marker and payload type (RFC 5761 §4).
+            // RTCP's packet type is in the byte where RTP has marker and payload type (RFC 5761 §4).
             Some(128..=191) if matches!(data.get(1), Some(192..=223)) => self.rtcp(now, data, ring, egress),
             Some(128..=191) => self.rtp(now, data),
             _ => Effects::default(),
@@ -243,7 +243,7 @@ impl Peer {
         let mut effects = Effects { authentic, proven, evicted, ..Effects::default() };
         if outcome.selected && self.srtp.is_none() {
             if let Err(error) = self.dtls.start(now) {
-                debug!(session = ?self.session, "DTLS does not start: {error}");
+                debug!(session = ?self.session, "cannot start DTLS: {error}");
                 effects.gone = true;
             }
             self.flush_dtls(egress);
@@ -264,7 +264,7 @@ impl Peer {
             Ok(None) => {}
             Err(error) => {
                 debug!(session = ?self.session, "DTLS: {error}");
-                // Once media flows, a stray record must not end it.
+                // Once connected, a stray record must not end the session.
                 effects.gone = self.srtp.is_none();
             }
         }
@@ -286,7 +286,7 @@ impl Peer {
     }
 
     fn rtp(&mut self, now: Instant, data: &[u8]) -> Effects {
-        // A viewer has nothing to say here.
+        // RTP from a viewer is ignored.
         if let (Media::Publisher(publisher), Some(srtp)) = (&mut self.media, &mut self.srtp)
             && let Ok(plain) = srtp.unprotect_rtp(data)
         {
@@ -309,7 +309,7 @@ impl Peer {
         effects
     }
 
-    /// What it watches, and the secure there, if it is connected.
+    /// Its subscriber and secure path, if it watches and is connected.
     fn subscriber(&mut self) -> Option<(&mut Subscriber, SecurePath<'_>)> {
         let path = self.ice.selected()?;
         match (&mut self.media, &mut self.srtp) {
@@ -318,7 +318,7 @@ impl Peer {
         }
     }
 
-    /// Media begins: with the cached GOP if there is one. `true` if the source should send a key frame.
+    /// Starts sending media, with the cached GOP if there is one. `true` if the source should send a key frame.
     pub fn join(&mut self, ring: &Ring, now: Instant) -> bool {
         match &mut self.media {
             Media::Subscriber(subscriber) => subscriber.join(ring, now),
@@ -326,21 +326,21 @@ impl Peer {
         }
     }
 
-    /// Sends the video that is due.
+    /// Sends the video packets that are due.
     pub fn send_video(&mut self, now: Instant, ring: &Ring, egress: &mut Egress, gso: &mut GsoBatch) {
         if let Some((subscriber, secure)) = self.subscriber() {
             subscriber.send_video(now, ring, &secure, egress, gso);
         }
     }
 
-    /// Sends sound as it comes.
+    /// Sends an audio packet without delay.
     pub fn send_audio(&mut self, packet: &Packet, egress: &mut Egress, gso: &mut GsoBatch) {
         if let Some((subscriber, secure)) = self.subscriber() {
             subscriber.send_audio(packet, &secure, egress, gso);
         }
     }
 
-    /// Does what time asks for: checks, retransmissions of the handshake, reports.
+    /// Does timed work: ICE checks, handshake retransmissions, RTCP reports.
     pub fn poll(
         &mut self,
         now: Instant,
@@ -349,14 +349,14 @@ impl Peer {
         shared: &mut Shared,
     ) -> Effects {
         #[cfg(debug_assertions)]
-        assert!(!self.sinks, "a test has asked for this panic");
+        assert!(!self.sinks, "panic requested by a test");
         let mut outgoing = Vec::new();
         let mut gone = !self.ice.poll(now, &mut outgoing, shared);
         for Outgoing { path, data } in &outgoing {
             egress.send(path, data);
         }
         if self.srtp.is_none() {
-            // From the POST to the keys, whatever PATCHes come in between.
+            // Measured from the POST; PATCHes in between do not extend it.
             gone |= now.saturating_duration_since(self.started) >= CONNECT_LIMIT;
             gone |= self.dtls.poll(now).is_err();
             self.flush_dtls(egress);
@@ -378,7 +378,7 @@ impl Peer {
         Effects { gone, ..Effects::default() }
     }
 
-    /// Says goodbye.
+    /// Sends the DTLS close_notify.
     pub fn close(&mut self, now: Instant, egress: &mut Egress) {
         self.dtls.close(now);
         self.flush_dtls(egress);

@@ -1,5 +1,5 @@
-//! One thread of the media engine. It owns its peers and its copies of their streams outright; everybody else
-//! sends it messages. No lock is taken on the way of a packet. Start at [`Shard::run`].
+//! One thread of the media engine. It exclusively owns its peers and its copies of their streams; other threads send
+//! it messages. No lock is taken while packets are forwarded. Start at [`Shard::run`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -28,60 +28,60 @@ use crate::streams::hub::{Sink, SinkId};
 use crate::streams::packet::{Clocks, SharedBatch, Track};
 use crate::streams::stream::Command;
 
-/// Messages of a kind that are taken before the others have their turn and the time is looked at.
+/// Messages taken from one queue before the other queues and the clock get their turn.
 const BURST: usize = 256;
-/// …and datagrams of strangers.
+/// …and datagrams from unproven addresses.
 const STRANGERS_BURST: usize = 32;
-/// How often time passes: for a replay, while somebody connects or publishes, and otherwise.
+/// Tick intervals: during a paced replay, while a peer is connecting or publishing, and otherwise.
 const FAST_TICK: Duration = Duration::from_millis(5);
 const BUSY_TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// A message to a shard that must arrive.
 pub enum Control {
-    /// A TCP connection that speaks ICE.
+    /// An ICE-TCP connection was opened.
     TcpOpened(ConnectionId, TcpSender),
-    /// It is closed.
+    /// It was closed.
     TcpClosed(ConnectionId),
-    /// What a new subscription begins with, where the queue of media is full.
+    /// The replay that a new subscription begins with, if the media queue is full.
     Replay(u64, SharedBatch),
     /// A new viewer of a stream.
     Watch(Box<NewPeer>, StreamHandle),
     /// A new publisher.
     Publish(Box<NewPeer>),
-    /// A publisher is to send a key frame.
+    /// A publisher should be asked for a key frame.
     KeyFrame(SessionId),
     /// A viewer or publisher leaves.
     Remove(SessionId),
-    /// A stream has ended: its viewers with it.
+    /// A stream has ended: its viewers are removed.
     EndStream(u64),
     /// More candidates, or an ICE restart.
     Patch(Patch),
-    /// The session's peer panics at its next call: for tests of what becomes of its neighbours.
+    /// Makes the session's peer panic at its next call, to test that other peers are not affected.
     #[cfg(debug_assertions)]
     Sink(SessionId),
 }
 
-/// What a PATCH asks for.
+/// The contents of a PATCH request.
 pub struct Patch {
-    /// Whose session.
+    /// The session to change.
     pub session: SessionId,
-    /// `If-Match`; `*` matches all.
+    /// `If-Match`; `*` matches any tag.
     pub tag: String,
-    /// New credentials: an ICE restart if they are not those that are known.
+    /// The remote ICE credentials: an ICE restart if they differ from the current ones.
     pub remote: Option<Credentials>,
-    /// More addresses.
+    /// Additional remote candidates.
     pub remotes: Vec<Path>,
-    /// Ours, for the answer to a restart.
+    /// Our candidates, for the answer to a restart.
     pub candidates: Vec<String>,
     /// Where the outcome goes.
     pub reply: oneshot::Sender<PatchOutcome>,
 }
 
-/// What became of it.
+/// The outcome of a PATCH.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PatchOutcome {
-    /// The candidates are taken.
+    /// The candidates were added.
     Trickled,
     /// ICE was restarted.
     Restarted {
@@ -90,9 +90,9 @@ pub enum PatchOutcome {
         /// The session's new entity tag.
         etag: String,
     },
-    /// The entity tag is not the session's.
+    /// The entity tag does not match the session's.
     WrongTag,
-    /// There is no such session any more.
+    /// The session no longer exists.
     Gone,
 }
 
@@ -105,7 +105,7 @@ struct ShardSink {
 impl Sink for ShardSink {
     fn deliver(&self, batch: &SharedBatch) -> bool {
         let sent = self.shard.media((self.stream, batch.clone()));
-        // Viewers wait for the replay: without it they would stay black.
+        // Viewers do not start before the replay arrives, so it must not be dropped.
         sent || (batch.replay && self.shard.control(Control::Replay(self.stream, batch.clone())))
     }
 
@@ -121,7 +121,7 @@ struct Watched {
     ring: Ring,
     clocks: Clocks,
     peers: Vec<u32>,
-    /// Viewers who wait for the replay that a new subscription begins with.
+    /// Whether the replay that a new subscription begins with has arrived; viewers join only then.
     primed: bool,
 }
 
@@ -143,13 +143,13 @@ pub struct Shard {
     gso: GsoBatch,
     connecting: bool,
     ice: Shared,
-    /// The peer that is being called: it is the one to blame for a panic.
+    /// The peer that is being called; a panic is attributed to it.
     current: Option<u32>,
     panics: u64,
 }
 
 impl Shard {
-    /// A shard that is yet to run, one of `shards`. `handle` leads to the inbox that it will run on.
+    /// Shard `number` of `shards`, not running yet. `handle` sends to the inbox that it will run on.
     pub fn new(
         (number, shards): (usize, usize),
         handle: ShardHandle,
@@ -180,7 +180,7 @@ impl Shard {
         }
     }
 
-    /// Runs until nobody can send to it any more, or the engine stops.
+    /// Runs until all senders are gone or the engine stops.
     pub fn run(mut self, inbox: &Inbox, stop: &tokio_util::sync::CancellationToken) {
         let mut next_tick = Instant::now();
         let mut more = false;
@@ -207,7 +207,7 @@ impl Shard {
         }
     }
 
-    /// Takes what waits, at most a burst of each kind. `true` if there may be more.
+    /// Handles all queued control messages and up to a burst from each other queue. `true` if there may be more.
     fn take_burst(&mut self, inbox: &Inbox) -> bool {
         for control in inbox.control.try_iter() {
             self.contained(|shard| shard.control(Instant::now(), control));
@@ -229,7 +229,7 @@ impl Shard {
         more
     }
 
-    /// Does something that may panic: the peer that was being called is ended, and nobody else.
+    /// Runs `work`; if it panics, only the peer that was being called is removed.
     fn contained<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         self.current = None;
         let panicked = match compartment::run(|| work(self)) {
@@ -239,11 +239,11 @@ impl Shard {
         self.panics += 1;
         let peer = self.current.and_then(|key| self.peers.get(&key));
         let (session, panics) = (peer.map(|peer| peer.session), self.panics);
-        error!(code = "internal", ?session, shard = self.number, panics, "a peer is closed: {panicked}");
+        error!(code = "internal", ?session, shard = self.number, panics, "contained a panic: {panicked}");
         if let Some(key) = self.current.take() {
-            // Without a farewell, which might panic again.
+            // Without close_notify, because closing might panic again.
             if let Err(panicked) = compartment::run(|| self.forget(key)) {
-                error!(code = "internal", shard = self.number, "a peer is not forgotten: {panicked}");
+                error!(code = "internal", shard = self.number, "cannot remove the peer: {panicked}");
             }
         }
         None
@@ -287,7 +287,7 @@ impl Shard {
         let peer = match Peer::new(new, now, tag, &self.identity, self.provider.clone()) {
             Ok(peer) => peer,
             Err(error) => {
-                warn!(?session, "peer cannot be made: {error}");
+                warn!(?session, "cannot create a peer: {error}");
                 self.routes.remove_session(&session);
                 return None;
             }
@@ -310,7 +310,7 @@ impl Shard {
         let stream = handle.number();
         let Some(key) = self.add(now, new) else { return };
         if handle.has_ended() {
-            // Its end was told before this viewer came.
+            // `EndStream` arrived before this viewer.
             return self.remove(key, now, "stream ended");
         }
         let watched = self.streams.entry(stream).or_insert_with(|| {
@@ -332,7 +332,7 @@ impl Shard {
         self.forget(key);
     }
 
-    /// Removes a peer and all that leads to it.
+    /// Removes a peer and all references to it.
     fn forget(&mut self, key: u32) {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.by_ufrag.remove(&peer.ufrag);
@@ -360,7 +360,7 @@ impl Shard {
         }
     }
 
-    /// Whose a datagram is: by the name in a check, by the transaction of an answer, else by its address.
+    /// The peer a datagram belongs to: by the user name of a check, the transaction of a response, else the address.
     fn owner(&self, path: &Path, data: &[u8]) -> Option<u32> {
         if let Some(name) = stun::peek_username(data) {
             return self.by_ufrag.get(name.split(':').next()?).copied();
@@ -391,8 +391,8 @@ impl Shard {
         self.apply(key, now, &effects);
     }
 
-    /// An address is this peer's, whoever had it before. A peer has at most as many as its pairs, and those of the time
-    /// before an ICE restart.
+    /// Assigns a proven address to this peer, even if another peer had it. A peer can have one for each of its pairs,
+    /// plus as many from before an ICE restart.
     fn own(&mut self, key: u32, session: SessionId, path: Path) {
         let place = (path.remote, path.via);
         if self.by_path.get(&place) == Some(&key) {
@@ -447,7 +447,7 @@ impl Shard {
         }
         if batch.replay && !watched.primed {
             watched.primed = true;
-            // Whoever connected before the replay came joins now.
+            // Peers that connected before the replay arrived join now.
             for key in &watched.peers {
                 self.current = Some(*key);
                 if let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected())

@@ -1,4 +1,4 @@
-//! A publisher's side: RTP in, ordered and with losses requested again, and the RTCP that it is sent.
+//! Receiving from publishers: RTP is reordered and lost packets are requested again; RTCP reports and feedback go back.
 //! Start at [`publisher::Publisher::rtp`].
 
 pub mod publisher;

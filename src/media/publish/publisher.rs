@@ -1,5 +1,5 @@
-//! What a publisher sends, on its way into a stream: order, retransmissions, reports. `rtp_receiver` is one track of it.
-//! Takes opened packets and the time, returns RTCP in the clear; it has no socket. Start at [`Publisher::rtp`].
+//! Receives a publisher's media and feeds it into a stream: reordering, retransmission, reports. `rtp_receiver` handles
+//! a single track. Takes decrypted packets and returns unencrypted RTCP; it has no socket. Start at [`Publisher::rtp`].
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::streams::packet::Track;
 use crate::streams::published::{Fed, Feed};
 use crate::streams::source::Arrival;
 
-/// Between two receiver reports.
+/// Interval of the receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two transport-wide feedbacks: what libwebrtc does itself at usual rates.
+/// Interval of the transport-wide feedback: the same as libwebrtc's at usual bit rates.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Between two requests for a key frame: a lossy path must not turn into nothing but key frames.
+/// Minimum time between two key frame requests, so that a lossy path does not end up with key frames only.
 const KEY_FRAME_PAUSE: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -28,7 +28,7 @@ pub struct Publisher {
     tracks: Vec<RtpReceiver>,
     twcc: Option<(u8, Twcc)>,
     feed: Feed,
-    /// Ours, in what we report.
+    /// Our SSRC in RTCP.
     sender: u32,
     key_frame_wanted: bool,
     last_key_frame_request: Option<Instant>,
@@ -38,7 +38,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Nothing has come yet. `sender` is our SSRC.
+    /// A publisher that has not sent anything yet. `sender` is our SSRC.
     pub fn new(
         video: Option<ReceiveTrack>,
         audio: Option<ReceiveTrack>,
@@ -62,17 +62,17 @@ impl Publisher {
         }
     }
 
-    /// Whether the stream takes nothing any more.
+    /// Whether the stream no longer accepts packets.
     pub fn has_ended(&self) -> bool {
         self.ended || self.feed.is_closed()
     }
 
-    /// The stream's viewers need a key frame.
+    /// Requests a key frame for the stream's viewers.
     pub fn want_key_frame(&mut self) {
         self.key_frame_wanted = true;
     }
 
-    /// Takes an opened RTP packet.
+    /// Handles a decrypted RTP packet.
     pub fn rtp(&mut self, now: Instant, plain: &Bytes) {
         let transport_id = self.twcc.as_ref().map(|(id, _)| *id);
         let Some(rtp) = Rtp::parse(plain, transport_id) else { return };
@@ -89,7 +89,7 @@ impl Publisher {
         for track in &mut self.tracks {
             for packet in track.ripe(now) {
                 self.key_frame_wanted |= packet.lost > 0 && packet.track == Track::Video;
-                // Where the stream is behind, its numbering shows the gap.
+                // If the stream's queue is full, the gap is passed on with the next packet.
                 match self.feed.send(Arrival::Rtp(packet)) {
                     Fed::Taken => {}
                     Fed::Full => track.dropped(),
@@ -99,7 +99,7 @@ impl Publisher {
         }
     }
 
-    /// Takes an opened RTCP compound. `false` if the publisher says goodbye.
+    /// Handles a decrypted RTCP compound; only its sender reports matter.
     pub fn rtcp(&mut self, now: Instant, plain: &[u8]) {
         for feedback in rtcp::parse(plain) {
             let Feedback::Sender { ssrc, ntp, timestamp } = feedback else { continue };
@@ -113,7 +113,7 @@ impl Publisher {
         }
     }
 
-    /// What is to be sent to the publisher now: an RTCP compound in the clear, reduced in nothing.
+    /// The RTCP that is due: an unencrypted full compound packet, not reduced-size.
     pub fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.deliver(now);
         let mut blocks = Vec::new();
@@ -204,7 +204,7 @@ mod tests {
         assert!(next(&mut session).is_none());
         let asked = publisher.poll(now).unwrap();
         assert_eq!(rtcp::parse(&asked), [Feedback::Nack { ssrc: 7, sequence: 11, mask: 0 }]);
-        // Its retransmission, with the original number in front (RFC 4588 §4), then one that is padding alone.
+        // Its retransmission, prefixed with the original sequence number (RFC 4588 §4), then one with padding only.
         publisher.rtp(now, &packet(97, 900, 9, &[0, 11, b'b']));
         publisher.rtp(now, &packet(97, 901, 9, &[]));
         let found: Vec<_> = std::iter::from_fn(|| next(&mut session)).collect();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_ssrc_begins_anew() {
+    fn a_new_ssrc_resets_the_track() {
         let now = Instant::now();
         let (feed, mut session) = PublishedConnection::new(Some(VideoCodec::Vp8), None, Arc::new(Nobody));
         let mut publisher = Publisher::new(Some(track(96, None)), None, feed, now, 1);

@@ -1,5 +1,5 @@
-//! One track of a publisher: its packets in order, which are missing, what is to be reported (RFC 3550 §6.4 and
-//! its appendix A, RFC 4585, RFC 4588). Pure.
+//! One incoming track of a publisher: reordering, NACKs for missing packets, receiver report statistics (RFC 3550 §6.4
+//! and its appendix A, RFC 4585, RFC 4588). Pure. Start at [`RtpReceiver::push`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::rtp::reorder::{self, Reorder};
 use crate::rtp::rtcp::ReportBlock;
 use crate::streams::packet::{RtpIn, Track};
 
-/// Between two requests for the same packet: a round trip at most.
+/// Time between two NACKs for the same packet: longer than most round trips.
 const NACK_PAUSE: Duration = Duration::from_millis(60);
-/// Requests for one packet.
+/// NACKs sent for one packet.
 const NACK_TRIES: u8 = 4;
-/// Packets that are asked for at once; if more are missing, a key frame is the way.
+/// Packets that are missing at a time; if more are, recovery is left to a key frame.
 const MAX_MISSING: usize = 256;
 
 /// See the module.
@@ -25,11 +25,11 @@ pub struct RtpReceiver {
     ssrc: Option<u32>,
     reorder: Reorder<RtpIn>,
     ready: VecDeque<RtpIn>,
-    /// When to ask again, and how often it was.
+    /// By extended sequence number: when to send the next NACK, and how many were sent.
     missing: BTreeMap<u64, (Instant, u8)>,
     counts: Counts,
     last_sender_report: Option<(u32, Instant)>,
-    /// The next packet follows on one that found no room.
+    /// A packet was dropped downstream, so a gap precedes the next one.
     dropped: bool,
 }
 
@@ -53,7 +53,7 @@ struct Counts {
 }
 
 impl RtpReceiver {
-    /// Nothing has come yet.
+    /// A track without any packets yet.
     pub fn new(kind: Track, settings: ReceiveTrack) -> Self {
         Self {
             kind,
@@ -68,25 +68,25 @@ impl RtpReceiver {
         }
     }
 
-    /// Picture or sound.
+    /// Video or audio.
     pub fn kind(&self) -> Track {
         self.kind
     }
 
-    /// The publisher's, once known.
+    /// The publisher's SSRC, once known.
     pub fn ssrc(&self) -> Option<u32> {
         self.ssrc
     }
 
-    /// Whether a payload type is this track's.
+    /// Whether a payload type belongs to this track.
     pub fn takes(&self, payload_type: u8) -> bool {
         payload_type == self.settings.payload_type || Some(payload_type) == self.settings.rtx_payload_type
     }
 
-    /// Takes a packet, or the retransmission of one.
+    /// Handles a packet or an RTX retransmission.
     pub fn push(&mut self, now: Instant, mut rtp: Rtp) {
         if rtp.payload_type != self.settings.payload_type {
-            // RFC 4588 §4: the original number, then the original payload. Chromium's probes have neither.
+            // RFC 4588 §4: original sequence number, then original payload. Chromium's probing packets have neither.
             let Some(&[high, low]) = rtp.payload.first_chunk::<2>() else { return };
             rtp.sequence = u16::from_be_bytes([high, low]);
             rtp.payload = rtp.payload.slice(2..);
@@ -108,7 +108,7 @@ impl RtpReceiver {
         self.take(now, rtp.sequence, packet);
     }
 
-    /// Another source, the first one, or one that has started over.
+    /// Resets the state for a new SSRC, or for one whose sequence numbers have restarted.
     fn begin(&mut self, ssrc: u32, sequence: u16) {
         self.dropped |= self.ssrc.is_some();
         self.ssrc = Some(ssrc);
@@ -154,12 +154,12 @@ impl RtpReceiver {
     }
 
     fn queue(&mut self, ripe: Vec<(u16, RtpIn)>) {
-        // An empty payload keeps its place in the order and has nothing to show.
+        // An empty payload counts for the order but is not forwarded.
         let full = ripe.into_iter().filter(|(lost, packet)| *lost > 0 || !packet.payload.is_empty());
         self.ready.extend(full.map(|(lost, packet)| RtpIn { lost, ..packet }));
     }
 
-    /// The packets whose turn has come.
+    /// The packets that are ready for delivery, in order.
     pub fn ripe(&mut self, now: Instant) -> Vec<RtpIn> {
         let late = self.reorder.ripe(now);
         self.queue(late);
@@ -172,12 +172,12 @@ impl RtpReceiver {
         ready
     }
 
-    /// A packet found no room behind us.
+    /// Records that a packet was dropped downstream.
     pub fn dropped(&mut self) {
         self.dropped = true;
     }
 
-    /// The sequence numbers that are to be asked for now.
+    /// The sequence numbers to send NACKs for now.
     pub fn nack(&mut self, now: Instant) -> Vec<u16> {
         let mut asked = Vec::new();
         self.missing.retain(|number, (due, tries)| {
@@ -192,12 +192,12 @@ impl RtpReceiver {
         asked
     }
 
-    /// A sender report has come.
+    /// Records a sender report.
     pub fn sender_report(&mut self, now: Instant, ntp: u64) {
         self.last_sender_report = Some((ntp::middle(ntp), now));
     }
 
-    /// What is to be reported, once something has come.
+    /// The report block, once a packet has arrived.
     pub fn report(&mut self, now: Instant) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         let counts = &mut self.counts;

@@ -1,5 +1,5 @@
-//! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): when which packet of a publisher
-//! arrived. From it the publisher's browser finds out how much its network carries. Pure.
+//! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): the arrival time of each packet of a
+//! publisher, from which its browser estimates the available bandwidth. Pure. Start at [`Twcc::feedback`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_micros(250);
 /// Ticks in the unit of the reference time, 64 ms.
 const REFERENCE: i64 = 256;
-/// Packets in one feedback: 50 ms of 40 Mbit/s, and less than a datagram.
+/// Packets per feedback message: 50 ms at 40 Mbit/s, and they fit into one datagram.
 const MAX_PACKETS: i64 = 256;
 
 /// See the module.
 pub struct Twcc {
     start: Instant,
     newest: Option<i64>,
-    /// The first number that the next feedback tells of.
+    /// The first sequence number of the next feedback message.
     next: Option<i64>,
-    /// Arrivals that are not told yet, in ticks since the start.
+    /// Arrivals not reported yet, in ticks since the start.
     arrivals: BTreeMap<i64, i64>,
     count: u8,
 }
 
 impl Twcc {
-    /// Nothing has arrived.
+    /// Starts with no arrivals.
     pub fn new(now: Instant) -> Self {
         Self { start: now, newest: None, next: None, arrivals: BTreeMap::new(), count: 0 }
     }
 
-    /// A packet has arrived.
+    /// Records the arrival of a packet.
     pub fn record(&mut self, now: Instant, sequence: u16) {
         let newest = *self.newest.get_or_insert(i64::from(sequence) + 0x1_0000);
         let number = newest + i64::from(sequence.wrapping_sub(newest as u16) as i16);
         if self.next.is_some_and(|next| number < next) {
-            // It has been told to be missing; that it came after all is of no use any more.
+            // Already reported as missing; reporting its late arrival would be useless.
             return;
         }
         self.newest = Some(newest.max(number));
@@ -44,11 +44,11 @@ impl Twcc {
         }
     }
 
-    /// The next feedback, if there is something to tell.
+    /// The next feedback message, if there is something to report.
     pub fn feedback(&mut self, sender: u32, media: u32) -> Option<Vec<u8>> {
         let (&first, _) = self.arrivals.first_key_value()?;
         let (&last, _) = self.arrivals.last_key_value()?;
-        // What is missing before the first is told, unless so much is that the numbers have jumped.
+        // Packets missing before the first arrival are reported, unless there are so many that the numbers jumped.
         let base = self.next.filter(|next| first - next < MAX_PACKETS).unwrap_or(first);
         let end = (last + 1).min(base + MAX_PACKETS);
         let reference = self.arrivals.range(base..end).next()?.1.div_euclid(REFERENCE);
@@ -71,7 +71,7 @@ impl Twcc {
                             deltas.extend_from_slice(&large.to_be_bytes());
                             2
                         }
-                        // A pause that does not fit: the next feedback begins with this packet.
+                        // The pause does not fit into a delta: the next feedback begins with this packet.
                         _ => break,
                     }
                 }
@@ -110,7 +110,7 @@ fn write(
     out.extend_from_slice(&(symbols.len() as u16).to_be_bytes());
     out.extend_from_slice(&reference.to_be_bytes()[1..]);
     out.push(count);
-    // Status vectors of seven two-bit symbols: never the shortest form, always a right one.
+    // Status vectors of seven two-bit symbols: not the shortest encoding, but always a valid one.
     for chunk in symbols.chunks(7) {
         let bits =
             chunk.iter().enumerate().fold(0xc000, |bits, (place, symbol)| bits | symbol << (12 - 2 * place));
@@ -137,7 +137,7 @@ mod tests {
     };
     use rtc::shared::marshal::Unmarshal;
 
-    /// What a feedback says: the arrived numbers with their times in µs.
+    /// The content of a feedback message: received sequence numbers with their arrival times in µs.
     fn read(data: &[u8]) -> Vec<(u16, i64)> {
         let feedback = TransportLayerCc::unmarshal(&mut &data[..]).unwrap();
         let mut symbols = Vec::new();
@@ -173,13 +173,13 @@ mod tests {
         let feedback = twcc.feedback(1, 2).unwrap();
         let expected = [(65_534, 1_000), (65_535, 1_250), (0, 199_000), (1, 200_000)];
         assert_eq!(read(&feedback), expected);
-        assert_eq!(twcc.feedback(1, 2), None, "all is told");
-        // 2 is lost, and told to be by the base.
+        assert_eq!(twcc.feedback(1, 2), None, "everything is reported");
+        // 2 is lost and reported as such, because the base is 2.
         twcc.record(at(400_000), 3);
         let feedback = twcc.feedback(1, 2).unwrap();
         assert_eq!(u16::from_be_bytes([feedback[12], feedback[13]]), 2);
         assert_eq!(read(&feedback), [(3, 400_000)]);
-        // A pause longer than a delta can say.
+        // A pause too long for a delta.
         twcc.record(at(500_000), 4);
         twcc.record(at(20_000_000), 5);
         assert_eq!(read(&twcc.feedback(1, 2).unwrap()), [(4, 500_000)]);

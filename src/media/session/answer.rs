@@ -1,5 +1,5 @@
-//! The answer to an offer, line by line: one stream, one way, everything bundled on one transport. Pure. What was
-//! agreed on is `negotiate`'s.
+//! Writes the SDP answer for an agreement: one stream, one direction, everything bundled on one transport. Pure. What
+//! is agreed on is decided in `negotiate`. Start at [`answer`].
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::media::session::negotiate::{
 };
 use crate::media::transport::ice::Credentials;
 
-/// Ours, for the answer.
+/// Our side's parameters for the answer.
 pub struct Local<'a> {
     /// ICE credentials.
     pub ice: &'a Credentials,
@@ -16,7 +16,7 @@ pub struct Local<'a> {
     pub fingerprint: &'a str,
     /// `a=candidate` values.
     pub candidates: &'a [String],
-    /// The stream's name, for `a=msid`: picture and sound of one camera belong together.
+    /// The stream's name, for `a=msid`, which groups the video and audio of one camera.
     pub stream: &'a str,
 }
 
@@ -82,8 +82,8 @@ fn candidate_lines(out: &mut String, candidates: &[String]) {
 }
 
 fn rejected(out: &mut String, section: &Section) {
-    // RFC 3264 §6: port 0; a format must be there and means nothing. 0 is one that needs no rtpmap, which strict
-    // readers miss.
+    // RFC 3264 §6: port 0; a format must be present but is ignored. 0 needs no rtpmap; strict parsers reject
+    // other formats without one.
     let is_rtp = section.protocol.contains("RTP/");
     let format = if is_rtp { "0" } else { section.first_format.as_str() };
     line(out, format_args!("m={} 0 {} {format}", section.kind, section.protocol));
@@ -133,7 +133,7 @@ fn section_head(out: &mut String, section: &Section, accepted: &Accepted, local:
         if rtx.is_some() {
             line(out, format_args!("a=ssrc-group:FID {} {}", track.ssrc, track.rtx_ssrc));
         }
-        // Chromium takes the first one for the track's own, whatever the group says.
+        // Chromium uses the first SSRC for the track itself, whatever the group says.
         line(out, format_args!("a=ssrc:{} cname:gatehouse", track.ssrc));
         if rtx.is_some() {
             line(out, format_args!("a=ssrc:{} cname:gatehouse", track.rtx_ssrc));
@@ -150,7 +150,7 @@ fn codec_lines(out: &mut String, accepted: &Accepted, kind: &str) {
         _ => "/1",
     };
     line(out, format_args!("a=rtpmap:{pt} {}/{}{channels}", sdp_name(&codec.name), codec.clock_rate));
-    // What viewers get is not paced by their reports: transport-wide feedback is for publishers.
+    // Sending to viewers uses no congestion control, so transport-wide feedback is negotiated with publishers only.
     let transport_cc = matches!(&accepted.way, AcceptedTrack::Receive(track) if track.transport_cc.is_some());
     for feedback in ["nack", "nack pli", "ccm fir", "transport-cc"] {
         let wanted = feedback != "transport-cc" || transport_cc;
@@ -167,7 +167,7 @@ fn codec_lines(out: &mut String, accepted: &Accepted, kind: &str) {
     }
 }
 
-/// RFC 7587 writes it small, and there are readers that mind.
+/// RFC 7587 uses lower case, and some parsers are case-sensitive.
 fn sdp_name(name: &str) -> &str {
     if name == "OPUS" { "opus" } else { name }
 }

@@ -1,5 +1,6 @@
-//! Our own addresses, as ICE candidates: those of the interfaces, and those that the configuration adds. Looked
-//! up again now and then, because laptops move and names change.
+//! Our own addresses as ICE candidates: those of the interfaces plus those from the configuration. They are looked up
+//! periodically, because laptops move and DNS names change. Also parses remote candidates. Start at
+//! [`Candidates::lines`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-/// Interfaces that lead to containers or virtual machines: nobody else can reach them.
+/// Interface names of containers and virtual machines: their addresses cannot be reached from elsewhere.
 const VIRTUAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc"];
 /// More addresses than this make browsers slow.
 const MAX_ADDRESSES: usize = 12;
@@ -25,13 +26,13 @@ impl Candidates {
         Self { listen, public_hosts, addresses: ArcSwap::from_pointee(Vec::new()) }
     }
 
-    /// Looks everything up again; logs what changed.
+    /// Looks up all addresses again and logs changes.
     pub async fn refresh(&self) {
         let Local { addresses: mut found, reachable } = local_addresses(self.listen.ip());
         for host in &self.public_hosts {
             match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
-                Err(error) => warn!(host, "public host is not resolved and not offered: {error}"),
+                Err(error) => warn!(host, "cannot resolve public host, not offered: {error}"),
             }
         }
         let mut unique: Vec<IpAddr> = Vec::new();
@@ -44,7 +45,7 @@ impl Candidates {
         if **self.addresses.load() == unique {
             return;
         }
-        info!(addresses = ?unique, "addresses offered for media");
+        info!(addresses = ?unique, "addresses offered as ICE candidates");
         if !reachable && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
             warn!(
                 "only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use"
@@ -53,7 +54,7 @@ impl Candidates {
         self.addresses.store(Arc::new(unique));
     }
 
-    /// The addresses as they are known.
+    /// The currently known addresses.
     pub fn addresses(&self) -> Arc<Vec<IpAddr>> {
         self.addresses.load_full()
     }
@@ -78,7 +79,7 @@ impl Candidates {
     }
 }
 
-/// What the interfaces have.
+/// The addresses of the interfaces.
 struct Local {
     addresses: Vec<IpAddr>,
     /// Whether other machines can reach any of them.
@@ -92,7 +93,7 @@ fn local_addresses(listen: IpAddr) -> Local {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let usable = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),
-        // An IPv4 wildcard socket hears no IPv6.
+        // An IPv4 wildcard socket receives no IPv6.
         IpAddr::V6(ip) => listen.is_ipv6() && !ip.is_unicast_link_local(),
     };
     let all = interfaces.iter().filter(|interface| !interface.is_loopback() && usable(&interface.ip()));
@@ -101,7 +102,7 @@ fn local_addresses(listen: IpAddr) -> Local {
     let reachable = !real.is_empty() && !in_container();
     let chosen = if real.is_empty() { virtual_ones } else { real };
     let mut addresses: Vec<IpAddr> = chosen.iter().map(|interface| interface.ip()).collect();
-    // IPv4 first: that is what LANs are checked on first.
+    // IPv4 first: LANs should be checked over IPv4 first.
     addresses.sort_by_key(IpAddr::is_ipv6);
     if addresses.is_empty() {
         addresses.push(IpAddr::from([127, 0, 0, 1]));
@@ -109,13 +110,13 @@ fn local_addresses(listen: IpAddr) -> Local {
     Local { addresses, reachable }
 }
 
-/// Whether this runs in a container: its interfaces look like any other's, but only its host can reach them.
+/// Whether this runs in a container: its interfaces look ordinary, but only the host can reach them.
 fn in_container() -> bool {
     ["/.dockerenv", "/run/.containerenv"].iter().any(|file| std::path::Path::new(file).exists())
 }
 
-/// Reads the `a=candidate` value of a UDP candidate of `client`, if we may send checks there; names (mDNS) and TCP
-/// are left to the client's own checks, which reach us in any case.
+/// Parses an `a=candidate` value of `client`. Returns UDP candidates that we may send checks to; mDNS names and TCP are
+/// left to the client's own checks, which reach us in any case.
 pub fn parse_remote(value: &str, client: IpAddr) -> Option<SocketAddr> {
     let fields: Vec<&str> = value.split_whitespace().take(8).collect();
     match fields[..] {
@@ -129,7 +130,7 @@ pub fn parse_remote(value: &str, client: IpAddr) -> Option<SocketAddr> {
     }
 }
 
-/// Where an address can be reached from, the smallest first.
+/// From where an address can be reached, the narrowest scope first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Scope {
     Loopback,
@@ -138,7 +139,7 @@ enum Scope {
     Global,
 }
 
-/// `None` for addresses of which none is a host's.
+/// `None` for addresses that cannot belong to a host.
 fn scope(address: IpAddr) -> Option<Scope> {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
@@ -147,7 +148,7 @@ fn scope(address: IpAddr) -> Option<Scope> {
                 (0 | 224.., _) => None,
                 _ if ip.is_loopback() => Some(Scope::Loopback),
                 _ if ip.is_link_local() => Some(Scope::Link),
-                // Shared address space of carriers (RFC 6598), too.
+                // Carrier-grade NAT (RFC 6598) counts as private.
                 (100, 64..=127) => Some(Scope::Private),
                 _ if ip.is_private() => Some(Scope::Private),
                 _ => Some(Scope::Global),
@@ -161,7 +162,8 @@ fn scope(address: IpAddr) -> Option<Scope> {
     }
 }
 
-/// Whether a client may have us send checks to an address: nobody reaches into a network that they are not in.
+/// Whether a client may make us send checks to an address: never into a narrower scope than its own, which it may not
+/// be able to reach itself.
 fn may_name(client: IpAddr, address: IpAddr) -> bool {
     match (scope(client), scope(address)) {
         (_, None) | (None, _) => false,
@@ -208,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Nobody has us send packets into networks that they cannot reach themselves.
+    /// A client cannot make us send packets into networks that it cannot reach itself.
     #[test]
     fn addresses_are_of_the_clients_own_kind() {
         let named = [

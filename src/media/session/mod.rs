@@ -1,4 +1,4 @@
-//! What an offer and our answer agree on: SDP, codecs, candidates. Pure, but for the lookup of our own addresses.
+//! Offer/answer negotiation: SDP, codecs, candidates. Pure, except for the lookup of our own addresses.
 //! Start at [`negotiate::watch`] and [`negotiate::publish`].
 
 pub mod answer;

@@ -1,36 +1,36 @@
-//! From an offer to an agreement: which codecs, which payload types, which header extensions. Pure. `answer` writes
-//! it down. Start at [`watch`] for viewers and at [`publish`] for publishers.
+//! Turns an offer into an agreement: codecs, payload types, header extensions. Pure. `answer` renders the agreement as
+//! SDP. Start at [`watch`] for viewers and at [`publish`] for publishers.
 
 use crate::media::session::sdp::{Codec, Media, Sdp, SdpError};
 use crate::media::transport::ice::Credentials;
 use crate::streams::packet::{AudioCodec, VideoCodec};
 
-/// Asks for no playout delay where both bounds are 0.
+/// Header extension that requests rendering without playout delay if both bounds are 0.
 pub(super) const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 
-/// Numbers packets for the feedback from which a sender finds out what its network carries.
+/// Header extension with transport-wide sequence numbers, for the feedback used in bandwidth estimation.
 pub(super) const TRANSPORT_CC: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
-/// What the stream has to offer.
+/// The tracks that a stream has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tracks {
-    /// Its pictures, with `profile-level-id` of their SPS if they are H.264; none if it is sound alone.
+    /// The video codec, with the `profile-level-id` of the SPS for H.264; `None` for an audio-only stream.
     pub video: Option<(VideoCodec, String)>,
-    /// Its sound, if it can be passed on.
+    /// The audio codec, if browsers support it.
     pub audio: Option<AudioCodec>,
 }
 
 /// Why an offer cannot be answered.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OfferError {
-    /// It is not SDP.
+    /// The offer is not valid SDP.
     #[error(transparent)]
     Sdp(#[from] SdpError),
-    /// A part that WebRTC cannot do without.
+    /// A part that WebRTC requires is missing.
     #[error("the offer has no {0}")]
     Missing(&'static str),
-    /// No section for video with a codec that the stream has.
+    /// No section with a codec that the stream has.
     #[error("no common codec: the offer has {offered}, the stream has {ours}")]
     NoCommonCodec {
         /// The offer's video codecs.
@@ -40,16 +40,16 @@ pub enum OfferError {
     },
 }
 
-/// Who connects in the DTLS handshake.
+/// Our role in the DTLS handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DtlsRole {
-    /// We do: one round trip less.
+    /// We send the ClientHello, which saves a round trip.
     Client,
-    /// The other side does.
+    /// The remote side sends it.
     Server,
 }
 
-/// A fingerprint of the other side's certificate: hash name in lower case, bytes.
+/// A fingerprint of the remote certificate: hash name in lower case, digest.
 pub type Fingerprint = (String, Vec<u8>);
 
 /// How a track is sent.
@@ -78,22 +78,22 @@ pub struct ReceiveTrack {
     pub rtx_payload_type: Option<u8>,
     /// Whether NACK was agreed on.
     pub nack: bool,
-    /// Id of the transport-wide numbering.
+    /// Id of the transport-wide sequence number extension.
     pub transport_cc: Option<u8>,
     /// RTP clock, in Hz.
     pub clock: u32,
 }
 
-/// What was agreed on, with a track of `T` for each kind.
+/// The result of the negotiation, with a track of type `T` for each kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agreement<T> {
-    /// The other side's ICE credentials.
+    /// The remote side's ICE credentials.
     pub remote: Credentials,
     /// `a=candidate` values of the offer.
     pub candidates: Vec<String>,
-    /// What the other side's certificate must match, one of them.
+    /// The remote certificate must match one of these.
     pub fingerprints: Vec<Fingerprint>,
-    /// Ours.
+    /// Our DTLS role.
     pub role: DtlsRole,
     /// The video track, if there is one.
     pub video: Option<T>,
@@ -108,7 +108,7 @@ pub(super) struct Section {
     pub kind: String,
     pub protocol: String,
     pub mid: Option<String>,
-    /// Rejected if there is none.
+    /// `None` if the section is rejected.
     pub accepted: Option<Accepted>,
     pub first_format: String,
 }
@@ -139,9 +139,9 @@ impl AcceptedTrack {
 pub struct Publishing {
     /// The tracks.
     pub agreement: Agreement<ReceiveTrack>,
-    /// Its pictures.
+    /// The video codec.
     pub video: Option<VideoCodec>,
-    /// Its sound.
+    /// The audio codec.
     pub audio: Option<AudioCodec>,
 }
 
@@ -154,7 +154,7 @@ struct Choice {
 /// Chooses what to send for an offer. `ssrcs` are four random numbers.
 ///
 /// # Errors
-/// The offer is no SDP, lacks something, or has no codec that the stream has.
+/// The offer is not SDP, lacks a required part, or has no codec in common with the stream.
 pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<SendTrack>, OfferError> {
     let sdp = Sdp::parse(offer)?;
     let (mut video, mut audio) = (None, None);
@@ -185,19 +185,19 @@ pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<
     agreement(&sdp, video, audio, sections)
 }
 
-/// Looks at what is wrong with an offer whatever the stream has.
+/// Checks an offer for errors that do not depend on the stream.
 ///
 /// # Errors
-/// The offer is no SDP, or lacks something.
+/// The offer is not SDP or lacks a required part.
 pub fn check(offer: &str) -> Result<(), OfferError> {
     let sdp = Sdp::parse(offer)?;
     agreement::<()>(&sdp, None, None, Vec::new()).map(drop)
 }
 
-/// Chooses what to receive of an offer: H.264 before the others, since every player has it.
+/// Chooses what to receive from an offer: H.264 is preferred, since every player supports it.
 ///
 /// # Errors
-/// The offer is no SDP, lacks something, or has no codec that can be passed on.
+/// The offer is not SDP, lacks a required part, or has no codec that can be forwarded.
 pub fn publish(offer: &str) -> Result<Publishing, OfferError> {
     let sdp = Sdp::parse(offer)?;
     let (mut video, mut audio) = (None, None);
@@ -272,7 +272,7 @@ fn agreement<T>(
 /// The ICE credentials in a description or a fragment.
 ///
 /// # Errors
-/// There are none, or shorter ones than RFC 8839 §5.4 allows.
+/// They are missing, or not of a length that RFC 8839 §5.4 allows.
 pub fn remote_credentials(sdp: &Sdp) -> Result<Credentials, OfferError> {
     let long_enough = |least: usize| move |text: &&str| (least..=256).contains(&text.len());
     let ufrag = sdp.anywhere("ice-ufrag").filter(long_enough(4)).ok_or(OfferError::Missing("ice-ufrag"))?;
@@ -313,11 +313,11 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
     (bytes.len() == length).then_some((hash, bytes))
 }
 
-/// H.264 with the stream's profile, else constrained baseline, else any: browsers decode more than they offer.
-/// Only `packetization-mode=1` can carry fragments.
+/// H.264 with the stream's profile, else constrained baseline, else any: browsers decode more profiles than they offer.
+/// Only `packetization-mode=1` allows fragments.
 fn choose_video(codecs: &[Codec], wanted: VideoCodec, profile_level_id: &str) -> Option<Choice> {
     let profile = |codec: &Codec| {
-        // RFC 6184 §8.1: baseline, level 1, where it is not said.
+        // RFC 6184 §8.1: baseline, level 1, if not specified.
         codec.parameter("profile-level-id").unwrap_or("42000a").to_ascii_lowercase()
     };
     let ours = profile_level_id.get(..4).unwrap_or("42e0").to_ascii_lowercase();
@@ -334,7 +334,7 @@ fn choose_video(codecs: &[Codec], wanted: VideoCodec, profile_level_id: &str) ->
                 |codec: &&Codec| codec.name == "H264" && codec.parameter("packetization-mode") == Some("1");
             codecs.iter().filter(fit).min_by_key(|codec| rank(codec))?
         }
-        // Of VP9 and AV1 the first profile, 8 bits, which all have.
+        // For VP9 and AV1 profile 0 (8 bits), which every browser supports.
         other => codecs.iter().find(|codec| {
             codec.name == other.name()
                 && ["profile-id", "profile"]
@@ -393,7 +393,7 @@ fn no_common_codec(sdp: &Sdp, tracks: &Tracks) -> OfferError {
     OfferError::NoCommonCodec { offered, ours }
 }
 
-/// The video codecs of an offer, for people.
+/// The video codecs of an offer, for error messages.
 fn names(sdp: &Sdp, fits: fn(&Media) -> bool) -> String {
     let sections = sdp.media.iter().filter(|media| media.kind == "video" && fits(media));
     let mut names: Vec<String> = sections

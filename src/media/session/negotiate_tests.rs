@@ -1,4 +1,4 @@
-//! Tests of the negotiation with offers as browsers and others make them.
+//! Tests of the negotiation with offers as browsers and other clients send them.
 
 use super::*;
 use crate::media::session::answer::{Local, answer};
@@ -72,7 +72,7 @@ fn the_answer_has_a_section_for_each_of_the_offer() {
     assert!(!text.contains("goog-remb"));
     assert_eq!(text.matches("a=end-of-candidates").count(), 1);
     assert!(text.contains("a=setup:active"));
-    // Chromium takes the first SSRC line for the track's own: the other way round there is no picture.
+    // Chromium uses the first SSRC line for the track itself: in the other order no video is shown.
     assert!(text.find("a=ssrc:1 ").unwrap() < text.find("a=ssrc:2 ").unwrap());
 }
 

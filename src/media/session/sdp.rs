@@ -1,19 +1,19 @@
-//! Reads SDP (RFC 8866) as far as WebRTC offers need it: sections and their attributes, without judging them.
-//! What follows from an offer is decided in `negotiate`. Pure and bounded.
+//! Parses SDP (RFC 8866) to the extent that WebRTC offers require: sections and their attributes, without interpreting
+//! them. What follows from an offer is decided in `negotiate`. Pure and bounded. Start at [`Sdp::parse`].
 
 /// An offer larger than this is refused.
 pub const MAX_SDP: usize = 64 * 1024;
-/// Browsers make one section a track; this many nobody needs.
+/// Browsers create one section per track; no real offer has this many.
 const MAX_SECTIONS: usize = 32;
 
-/// Why a text is not SDP.
+/// Why SDP cannot be parsed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SdpError {
     /// Larger than 64 KiB, or with too many sections.
     #[error("the SDP is too large")]
     TooLarge,
-    /// A line that is not `x=…`, or a broken `m=` line.
-    #[error("line {0} of the SDP cannot be read")]
+    /// A line that is not `x=…`, or a malformed `m=` line.
+    #[error("line {0} of the SDP cannot be parsed")]
     Line(usize),
     /// It does not begin with `v=0`.
     #[error("the SDP does not begin with v=0")]
@@ -34,7 +34,7 @@ pub struct Sdp {
 pub struct Attribute {
     /// Before the colon.
     pub name: String,
-    /// Behind it.
+    /// After the colon.
     pub value: String,
 }
 
@@ -47,7 +47,7 @@ pub struct Media {
     pub port: u16,
     /// Such as `UDP/TLS/RTP/SAVPF`.
     pub protocol: String,
-    /// Payload types, as they are written.
+    /// Payload types, as written.
     pub formats: Vec<String>,
     /// Its attributes.
     pub attributes: Vec<Attribute>,
@@ -58,7 +58,7 @@ fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
 }
 
 impl Sdp {
-    /// Reads a description.
+    /// Parses a description.
     ///
     /// # Errors
     /// See [`SdpError`].
@@ -72,7 +72,7 @@ impl Sdp {
         Self::parse_lines(text)
     }
 
-    /// Reads an SDP fragment (RFC 8840 §9): the same without a `v=` line.
+    /// Parses an SDP fragment (RFC 8840 §9): the same without a `v=` line.
     ///
     /// # Errors
     /// See [`SdpError`].
@@ -115,7 +115,7 @@ impl Sdp {
         media.attribute(name).or_else(|| attribute(&self.attributes, name))
     }
 
-    /// An attribute wherever it stands first.
+    /// The first occurrence of an attribute, at session level or in any section.
     pub fn anywhere(&self, name: &str) -> Option<&str> {
         let sections = self.media.iter().find_map(|media| media.attribute(name));
         attribute(&self.attributes, name).or(sections)
@@ -135,7 +135,7 @@ fn section(value: &str) -> Option<Media> {
 pub struct Codec {
     /// Payload type.
     pub payload_type: u8,
-    /// In capitals, such as `H264`.
+    /// In upper case, such as `H264`.
     pub name: String,
     /// In Hz.
     pub clock_rate: u32,
@@ -169,12 +169,12 @@ impl Media {
             .map(|found| found.value.as_str())
     }
 
-    /// Whether the other side is ready to receive here.
+    /// Whether the remote side is willing to receive in this section.
     pub fn wants_media(&self) -> bool {
         self.port != 0 && self.attribute("sendonly").is_none() && self.attribute("inactive").is_none()
     }
 
-    /// Whether the other side is ready to send here.
+    /// Whether the remote side is willing to send in this section.
     pub fn sends_media(&self) -> bool {
         self.port != 0 && self.attribute("recvonly").is_none() && self.attribute("inactive").is_none()
     }
@@ -209,7 +209,7 @@ impl Media {
         Some(Codec { payload_type, name, clock_rate, format, feedback: feedback.collect() })
     }
 
-    /// The id that the other side gives a header extension (RFC 8285 §5), if it fits one-byte headers.
+    /// The id that the remote side assigns to a header extension (RFC 8285 §5), if it fits one-byte headers.
     pub fn extension(&self, uri: &str) -> Option<u8> {
         self.attributes("extmap").find_map(|value| {
             let (id, rest) = value.split_once(' ')?;

@@ -1,5 +1,5 @@
-//! Which packets of a stream's video a viewer is due, and when: joining with the cached GOP, its pacing, waiting
-//! for key frames. Pure: it moves a cursor over the ring and sends nothing. Start at [`Cursor::due`].
+//! Which video packets are due for a viewer, and when: joining with the cached GOP, pacing it, waiting for key frames.
+//! Pure: it moves a cursor over the ring and sends nothing. Start at [`Cursor::due`].
 
 use std::time::{Duration, Instant};
 
@@ -8,46 +8,46 @@ use crate::streams::stream::ANSWERING_GOP_CACHE;
 
 /// The replayed GOP is spread over this time…
 const REPLAY_TIME: Duration = Duration::from_millis(200);
-/// …but not slower than this, in bytes per second: the live stream comes on top of it…
+/// …but not slower than this, in bytes per second, because live packets keep arriving meanwhile…
 const SLOWEST: f64 = 2e6;
-/// …and not faster than this, which is what receivers' socket buffers were seen to take.
+/// …and not faster than this, which receivers' socket buffers were measured to cope with.
 const FASTEST: f64 = 5e6;
 /// A replay that has not caught up by then (a stream above 40 Mbit/s) is sent without pacing.
 const REPLAY_LIMIT: Duration = Duration::from_secs(3);
-/// Between two replays for the same viewer.
+/// Minimum time between two replays for the same viewer.
 const REPLAY_PAUSE: Duration = Duration::from_secs(1);
-/// A GOP larger than this is not sent again for a key frame request.
+/// A GOP larger than this is not replayed in response to a key frame request.
 const REPLAY_MAX_BYTES: usize = 1 << 20;
 
-/// Which GOPs a stream's viewers may be sent once more. Cameras have nothing better to give; whoever sends a key
-/// frame when asked, does so sooner than a long GOP takes.
+/// How large a GOP may be to be replayed to a stream's viewers. For cameras there is no alternative; a source that
+/// answers key frame requests delivers one sooner than a long GOP can be replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replays {
-    /// Bytes that whoever joins may be given.
+    /// Maximum bytes for a viewer that joins.
     pub joining: usize,
-    /// Bytes that whoever asks for a key frame may be given.
+    /// Maximum bytes for a viewer that requests a key frame.
     pub asking: usize,
 }
 
 impl Replays {
-    /// Of a camera.
+    /// For a camera.
     pub const CAMERA: Self = Self { joining: usize::MAX, asking: REPLAY_MAX_BYTES };
 
-    /// Of a source that answers requests: a second or two of picture.
+    /// For a source that answers key frame requests: a second or two of video.
     pub fn of_answering(repeatable: bool) -> Self {
         let joining = ANSWERING_GOP_CACHE;
         Self { joining, asking: if repeatable { joining } else { 0 } }
     }
 }
 
-/// What a viewer who asks for a key frame gets.
+/// The response to a key frame request of a viewer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyFrame {
-    /// The cached GOP, once more.
+    /// The cached GOP is replayed.
     Replayed,
-    /// Only the source can help.
+    /// The source must be asked.
     AskSource,
-    /// It got one a moment ago, or is waiting for one already.
+    /// Nothing to do: a replay or request was made a moment ago, or the source has stopped.
     Pending,
 }
 
@@ -60,7 +60,7 @@ pub struct Cursor {
 }
 
 enum State {
-    /// Nothing until a key frame at or behind this index.
+    /// Sends nothing until a key frame at or after this index.
     WaitingFrom(u64),
     /// The next packet.
     At(u64),
@@ -68,7 +68,7 @@ enum State {
 
 struct Pacing {
     since: Instant,
-    /// Bytes that may have gone by now: `head + rate × time`.
+    /// Bytes that may have been sent by now: `head + rate × time`.
     head: usize,
     rate: f64,
     sent: usize,
@@ -96,27 +96,27 @@ impl Cursor {
         self.last_replay = Some(now);
     }
 
-    /// Whether it has to be asked again soon because packets are held back.
+    /// Whether packets are held back, so that `due` must be called again soon.
     pub fn is_paced(&self) -> bool {
         self.pacing.is_some()
     }
 
-    /// Whether it has nothing to show before the next key frame.
+    /// Whether nothing is sent before the next key frame.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::WaitingFrom(_))
     }
 
-    /// Drops everything up to the next key frame: this viewer cannot keep up.
+    /// Drops everything up to the next key frame, because this viewer cannot keep up.
     pub fn wait_for_key(&mut self, ring: &Ring) {
         self.state = State::WaitingFrom(ring.end());
         self.pacing = None;
     }
 
-    /// A key frame was asked for.
+    /// Handles a key frame request.
     pub fn key_frame_wanted(&mut self, ring: &Ring, now: Instant) -> KeyFrame {
         let just_now = |at: Instant| now.saturating_duration_since(at) < REPLAY_PAUSE;
-        // Chromium asks every few seconds while nothing comes: when the camera has stopped, its past must not be
-        // shown again.
+        // Chromium sends requests every few seconds while nothing arrives: if the camera has stopped, its old GOP must
+        // not be shown again.
         if self.pacing.is_some() || self.last_replay.is_some_and(just_now) || !ring.is_fresh(now) {
             return KeyFrame::Pending;
         }
@@ -132,7 +132,7 @@ impl Cursor {
         }
     }
 
-    /// The packets that may go now, as a range of indexes. They count as sent.
+    /// The packets that may be sent now, as a range of indexes. They count as sent.
     pub fn due(&mut self, ring: &Ring, now: Instant) -> std::ops::Range<u64> {
         let end = ring.end();
         if let State::WaitingFrom(from) = self.state {
@@ -143,7 +143,7 @@ impl Cursor {
         }
         let State::At(mut at) = self.state else { return end..end };
         if at < ring.base() {
-            // Too slow: what was due is gone.
+            // Too slow: the packets that were due have been evicted.
             self.pacing = None;
             match ring.gop_start() {
                 Some(start) => at = start,
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Replayed);
         assert_eq!(cursor.due(&ring, later).start, 0);
         assert_eq!(cursor.key_frame_wanted(&ring, later), KeyFrame::Pending);
-        // A damaged GOP is of no use to anybody.
+        // A damaged GOP is not replayed.
         ring.push(packet(40, false));
         let much_later = later + Duration::from_secs(5);
         cursor.due(&ring, much_later);

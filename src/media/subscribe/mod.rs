@@ -1,5 +1,5 @@
-//! A viewer's side: which packets it is due and when (`cursor`), out of which store (`ring`), with which headers
-//! (`track`). Start at [`subscriber::Subscriber::send_video`].
+//! Sending to viewers: which packets are due and when (`cursor`), where they are stored (`ring`), and which headers
+//! they get (`track`). Start at [`subscriber::Subscriber::send_video`].
 
 pub mod cursor;
 pub mod ring;

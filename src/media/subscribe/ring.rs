@@ -1,5 +1,5 @@
-//! A shard's copy of the newest packets of one stream's video: what joins replay, what NACK is answered from.
-//! Payloads are shared with all other copies. Pure.
+//! A shard's buffer of the newest video packets of one stream: replays for joining viewers and retransmissions for
+//! NACKs are served from it. Payloads are shared with all other copies. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use crate::streams::packet::Packet;
 use crate::streams::stream::ANSWERING_GOP_CACHE;
 
-/// Packets that are kept in any case: some seconds of retransmission at usual rates.
+/// Packets that are always kept: a few seconds for retransmission at usual bit rates.
 const MIN_PACKETS: usize = 1024;
-/// Never more than this, whatever the camera sends.
+/// Upper bound, whatever the camera sends.
 const MAX_PACKETS: usize = 16 * 1024;
-/// …nor more than this: the GOP cache's largest size, twice.
+/// …and in bytes: twice the maximum size of the GOP cache.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A stream without a packet for this long has stopped.
+/// A stream without a packet for this long counts as stopped.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Of a source that sends a key frame when it is asked for one, this is all: browsers make GOPs of minutes, which
-/// nobody is shown.
+/// Upper bounds for a source that sends key frames on request: browsers produce GOPs of minutes, too long to
+/// replay.
 const ANSWERING_PACKETS: usize = 1024;
 const ANSWERING_BYTES: usize = ANSWERING_GOP_CACHE;
 
-/// See the module. Places are packet indexes; `None` is a packet that was lost before us.
+/// See the module. Positions are packet indexes; `None` is a packet that was lost upstream.
 #[derive(Default)]
 pub struct Ring {
-    /// Its source sends a key frame when it is asked for one.
+    /// Whether its source sends key frames on request.
     answering: bool,
     packets: VecDeque<Option<Packet>>,
     base: u64,
@@ -36,26 +36,26 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty one. `answering`: the source sends a key frame when it is asked for one.
+    /// An empty ring. `answering`: whether the source sends key frames on request.
     pub fn new(answering: bool) -> Self {
         Self { answering, ..Self::default() }
     }
 
-    /// Something has arrived from the source.
+    /// Records that a packet has arrived from the source.
     pub fn touch(&mut self, now: Instant) {
         self.last_arrival = Some(now);
     }
 
-    /// Whether the source delivers: what is here is the present, not the past.
+    /// Whether the source is delivering, so that the content of the ring is current.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.last_arrival.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
     }
 
-    /// Appends a packet; a jump of the index is a gap.
+    /// Appends a packet; a jump in the index is a gap.
     pub fn push(&mut self, packet: Packet) {
         let end = self.end();
         if self.packets.is_empty() || packet.index < end || packet.index - end > MIN_PACKETS as u64 {
-            // A fresh start, or so much is missing that nothing before it is of use.
+            // The first packet, a repeated or old one, or a gap so large that everything before it is useless.
             if packet.index < end && !self.packets.is_empty() {
                 return;
             }
@@ -97,12 +97,12 @@ impl Ring {
         }
     }
 
-    /// The index behind the last packet.
+    /// The index after the last packet.
     pub fn end(&self) -> u64 {
         self.base + self.packets.len() as u64
     }
 
-    /// The oldest index that is still here.
+    /// The oldest index that is still stored.
     pub fn base(&self) -> u64 {
         self.base
     }
@@ -113,7 +113,7 @@ impl Ring {
         self.packets.get(usize::try_from(place).ok()?)?.as_ref()
     }
 
-    /// Where the newest key frame begins, if all since then is here.
+    /// Where the newest key frame begins, if it is still stored.
     pub fn gop_start(&self) -> Option<u64> {
         self.gop_start
     }
@@ -128,7 +128,7 @@ impl Ring {
         (index..self.end()).filter_map(|index| self.get(index)).map(|packet| packet.payload.len()).sum()
     }
 
-    /// The index behind the last packet of the frame that begins at `index`.
+    /// The index after the last packet of the frame that begins at `index`.
     pub fn frame_end(&self, index: u64) -> u64 {
         let timestamp = self.get(index).map(|packet| packet.timestamp);
         (index..self.end())
@@ -191,7 +191,7 @@ pub(super) mod tests {
             ring.push(packet(index, index == 0));
             assert!(ring.packets.len() <= ANSWERING_PACKETS && ring.bytes <= ANSWERING_BYTES);
         }
-        assert_eq!(ring.gop_start(), None, "whoever joins asks for a key frame");
+        assert_eq!(ring.gop_start(), None, "joining viewers need a new key frame");
         assert!(ring.end() - ring.base() > 300);
     }
 

@@ -1,5 +1,5 @@
-//! What a viewer is sent: its two tracks, retransmissions, sender reports. Where it goes and with which keys is the
-//! peer's, [`SecurePath`]. Start at [`Subscriber::send_video`].
+//! What a viewer is sent: its two tracks, retransmissions, sender reports. The peer supplies the destination and the
+//! keys as a [`SecurePath`]. Start at [`Subscriber::send_video`].
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,22 +14,22 @@ use crate::rtp::ntp;
 use crate::rtp::rtcp::{self, Feedback};
 use crate::streams::packet::{Clocks, Packet, Track};
 
-/// Between two sender reports.
+/// Interval of the sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Retransmissions for one viewer between two reports: beyond that its path cannot carry the stream anyway.
+/// Retransmissions for one viewer between two reports: if more are lost, its path cannot carry the stream anyway.
 const MAX_RESENDS: u32 = 2_000;
 
-/// A peer's keys and way, once it is connected.
+/// The keys and the selected path of a connected peer.
 pub struct SecurePath<'a> {
     /// The keys.
     pub srtp: &'a mut SrtpContext,
-    /// The way.
+    /// The path.
     pub path: Path,
 }
 
 /// See the module.
 pub struct Subscriber {
-    /// The run of the stream that it watches.
+    /// The number of the stream generation that it watches.
     pub stream: u64,
     video: Option<OutTrack>,
     audio: Option<OutTrack>,
@@ -41,7 +41,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Nothing has been sent.
+    /// A subscriber that has not been sent anything yet.
     pub fn new(
         stream: u64,
         video: Option<SendTrack>,
@@ -62,12 +62,12 @@ impl Subscriber {
         }
     }
 
-    /// Whether packets of a replay are held back.
+    /// Whether packets of a replay are being paced.
     pub fn is_paced(&self) -> bool {
         self.cursor.as_ref().is_some_and(Cursor::is_paced)
     }
 
-    /// Takes an opened RTCP compound. `true` if the source should send a key frame.
+    /// Handles a decrypted RTCP compound. `true` if the source should send a key frame.
     pub fn rtcp(
         &mut self,
         now: Instant,
@@ -107,7 +107,7 @@ impl Subscriber {
         }
     }
 
-    /// Media begins: with the cached GOP if there is a fitting one. `true` if the source should send a key frame.
+    /// Starts sending, with the cached GOP if it is usable. `true` if the source should send a key frame.
     pub fn join(&mut self, ring: &Ring, now: Instant) -> bool {
         let cursor = Cursor::join(ring, now, self.replays);
         let waits = cursor.is_waiting();
@@ -115,7 +115,7 @@ impl Subscriber {
         waits && self.video.is_some()
     }
 
-    /// Sends the video that is due.
+    /// Sends the video packets that are due.
     pub fn send_video(
         &mut self,
         now: Instant,
@@ -144,7 +144,7 @@ impl Subscriber {
         gso.flush(path, egress);
     }
 
-    /// Sends sound as it comes.
+    /// Sends an audio packet without delay.
     pub fn send_audio(
         &mut self,
         packet: &Packet,
@@ -189,21 +189,21 @@ impl Subscriber {
     }
 }
 
-/// Packets for one viewer that leave in one system call: equally long, but for a shorter last one.
+/// Packets for one viewer that are sent with one system call: all of equal length, the last one may be shorter.
 #[derive(Default)]
 pub struct GsoBatch {
     buffer: Vec<u8>,
-    /// Payload and whole length of the first packet: none behind it may be longer.
+    /// Payload length and total length of the first packet: none after it may be longer.
     first: Option<(usize, usize)>,
     count: usize,
     max: usize,
-    /// A shorter packet was the last.
+    /// A shorter packet was added, so none may follow.
     closed: bool,
 }
 
-/// What one call may carry: the largest UDP datagram, less some.
+/// Bytes per call: the largest UDP datagram minus a margin.
 const MAX_RUN: usize = 63_000;
-/// More than headers and tag of any packet.
+/// Upper bound for the headers and the tag of a packet.
 const OVERHEAD: usize = 64;
 
 impl GsoBatch {
@@ -212,8 +212,8 @@ impl GsoBatch {
         (self.first, self.count, self.max, self.closed) = (None, 0, max, false);
     }
 
-    /// Sends what is there if a packet with this payload does not fit behind it. All packets of a track are longer
-    /// than their payload by the same, so payloads compare like packets.
+    /// Sends the batch if a packet with this payload cannot be added to it. The overhead is the same for all packets of
+    /// a track, so comparing payload lengths is enough.
     fn room_for(&mut self, payload: usize, path: &Path, egress: &mut Egress) {
         let Some((first, _)) = self.first else {
             self.first = Some((payload, 0));

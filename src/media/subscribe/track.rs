@@ -1,24 +1,24 @@
-//! One track on its way to one viewer: RTP headers, numbering, retransmission. It seals into the caller's buffer
-//! and sends nothing itself. When which packet goes is decided in `viewer`.
+//! One outgoing track of one viewer: RTP headers, numbering, retransmission. It writes protected packets into the
+//! caller's buffer and sends nothing itself. `cursor` decides when which packet is sent. Start at [`OutTrack::write`].
 
 use crate::media::session::negotiate::SendTrack;
 use crate::media::transport::srtp::{RtpProtector, SrtpError};
 
-/// Packets that can be retransmitted: a power of two.
+/// How many packets back retransmission reaches: a power of two.
 const HISTORY: usize = 1024;
 
-/// How far a replay goes back, in ticks: the longest GOPs that cameras have, ten minutes.
+/// How far back a replay can go, in ticks: ten minutes, the longest GOPs that cameras produce.
 const MAX_REPLAY: i32 = 600 * 90_000;
 
-/// What a sequence number stood for.
+/// What was sent under a sequence number.
 #[derive(Clone, Copy, Default)]
 struct Sent {
-    /// The low bits of the packet's index; 0 for a number that was skipped.
+    /// The low bits of the packet's index; 0 for a skipped sequence number.
     index: u32,
     timestamp: u32,
 }
 
-/// What a retransmission needs to know.
+/// The data needed for a retransmission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resend {
     /// The packet's index in the ring.
@@ -30,22 +30,22 @@ pub struct Resend {
 /// See the module.
 pub struct OutTrack {
     settings: SendTrack,
-    /// Rollover counter and sequence number of the next packet in one.
+    /// Rollover counter and sequence number of the next packet, combined.
     next: u64,
-    /// The same of retransmissions.
+    /// The same for retransmissions.
     next_rtx: u64,
     history: Option<Box<[Sent; HISTORY]>>,
-    /// Of the last packet: its frame's timestamp as it came, and as it went out.
+    /// Of the last packet: the frame's original timestamp and the one that was sent.
     last_timestamp: Option<(u32, u32)>,
     packets: u32,
     octets: u32,
 }
 
 impl OutTrack {
-    /// A track that has sent nothing. `start` numbers its first packet.
+    /// A track that has sent nothing yet. `start` is the sequence number of its first packet.
     pub fn new(settings: SendTrack, start: u16, rtx_start: u16) -> Self {
         let history = settings.nack.then(|| Box::new([Sent::default(); HISTORY]));
-        // Below 2^15: with a rollover before the first report Chromium would guess the counter wrong and drop all.
+        // Below 2^15: after a rollover before the first report, Chromium guesses the ROC wrong and drops everything.
         let (next, next_rtx) = (u64::from(start & 0x7fff), u64::from(rtx_start & 0x7fff));
         Self { settings, next, next_rtx, history, last_timestamp: None, packets: 0, octets: 0 }
     }
@@ -55,26 +55,26 @@ impl OutTrack {
         self.settings.ssrc
     }
 
-    /// Packets and bytes of payload so far, for sender reports.
+    /// Packets and payload bytes sent so far, for sender reports.
     pub fn counts(&self) -> (u32, u32) {
         (self.packets, self.octets)
     }
 
-    /// The timestamp that went out last, and the one of the stream that it stands for.
+    /// The stream's timestamp of the last packet, and the one that was sent in its place.
     pub fn last_timestamp(&self) -> Option<(u32, u32)> {
         self.last_timestamp
     }
 
-    /// Leaves out a sequence number: something was lost before us.
+    /// Skips a sequence number: the packet was lost upstream.
     pub fn skip(&mut self) {
         self.remember(0, 0);
         self.next += 1;
     }
 
-    /// Appends a sealed packet to `buffer`; returns its length.
+    /// Appends a protected packet to `buffer`; returns its length.
     ///
     /// # Errors
-    /// Never for payloads of our shape.
+    /// Never for payloads of normal size.
     pub fn write(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -90,12 +90,12 @@ impl OutTrack {
         self.protect(buffer, protector, (ssrc, pt, packet.marker, sequence, timestamp), &[], &packet.payload)
     }
 
-    /// The stream's timestamp, or one tick more than the last where a replay goes back in time: a receiver takes
-    /// a frame for old, and drops it, when its timestamp is not ahead.
+    /// The stream's timestamp, or one tick more than the last if a replay goes back in time: receivers drop a frame as
+    /// old if its timestamp does not increase.
     fn outgoing_timestamp(&mut self, timestamp: u32) -> u32 {
         let outgoing = match self.last_timestamp {
             Some((input, output)) if input == timestamp => output,
-            // Only as far as a replay can go: beyond that, 32 bits have wrapped around.
+            // Only as far back as a replay can go: beyond that, the 32 bits have wrapped around.
             Some((_, output)) if (-MAX_REPLAY..=0).contains(&(timestamp.wrapping_sub(output) as i32)) => {
                 output.wrapping_add(1)
             }
@@ -111,8 +111,8 @@ impl OutTrack {
         }
     }
 
-    /// What a missing sequence number stood for, if it was sent and is not too long ago. `end` is an index near
-    /// the newest, to complete the stored half.
+    /// What was sent under a sequence number, if it is still in the history. `end` is an index near the newest, from
+    /// which the upper half of the stored index is restored.
     pub fn find(&self, sequence: u16, end: u64) -> Option<Resend> {
         let history = self.history.as_ref()?;
         let back = u64::from((self.next as u16).wrapping_sub(sequence));
@@ -128,10 +128,10 @@ impl OutTrack {
         Some(Resend { index: end.checked_sub(behind)?, sequence, timestamp: sent.timestamp })
     }
 
-    /// Appends a retransmission: by RTX where it was agreed on, else the very same packet again.
+    /// Appends a retransmission: with RTX if negotiated, else the identical packet.
     ///
     /// # Errors
-    /// Never for payloads of our shape.
+    /// Never for payloads of normal size.
     pub fn rewrite(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -141,7 +141,7 @@ impl OutTrack {
     ) -> Result<usize, SrtpError> {
         let (marker, timestamp) = (packet.marker, resend.timestamp);
         let Some(pt) = self.settings.rtx_payload_type else {
-            // Byte for byte what went out before: GCM must never seal two texts under one index.
+            // Must be identical byte for byte: GCM must never encrypt two plaintexts with the same index.
             let (ssrc, pt) = (self.settings.ssrc, self.settings.payload_type);
             let header = (ssrc, pt, marker, resend.sequence, timestamp);
             return self.protect(buffer, protector, header, &[], &packet.payload);
@@ -172,7 +172,7 @@ impl OutTrack {
         let mut length = 12;
         if let Some(id) = self.settings.playout_delay {
             header[0] |= 0x10;
-            // One element of three bytes (RFC 8285 §4.2), both bounds 0: show at once.
+            // One element of three bytes (RFC 8285 §4.2), both bounds 0: render immediately.
             header[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, 0, 0, 0]);
             length = 20;
         }

@@ -1,5 +1,5 @@
-//! The DTLS handshake of one peer, by rtc's dtls, and the SRTP keys that come of it (RFC 5764). Sans-I/O like
-//! the rest: datagrams in, datagrams out. It does not know where they go; that is ICE's.
+//! The DTLS handshake of one peer, using rtc's dtls, and the SRTP keys derived from it (RFC 5764). Sans-I/O like the
+//! rest: datagrams in, datagrams out. ICE decides where they are sent. Start at [`DtlsTransport::handle`].
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::dtls_screen::Screen;
 use crate::media::session::negotiate::{DtlsRole, Fingerprint};
 use crate::media::transport::srtp::{Profile, SrtpContext};
 
-/// DTLS runs over whatever pair ICE selects, so its endpoint knows the peer by a name alone.
+/// Placeholder for the peer's address: DTLS runs over whichever pair ICE selects.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
-/// Our certificate: one for all peers, made at start.
+/// Our certificate: one for all peers, generated at start.
 pub struct Identity {
     certificate: Certificate,
     fingerprint: String,
 }
 
 impl Identity {
-    /// Makes a key and a self-signed certificate.
+    /// Generates a key and a self-signed certificate.
     ///
     /// # Errors
     /// The crypto provider fails.
@@ -43,17 +43,17 @@ impl Identity {
         Ok(Self { certificate, fingerprint })
     }
 
-    /// SHA-256, for the SDP.
+    /// The SHA-256 fingerprint, for the SDP.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 }
 
-/// What happened.
+/// An event of the DTLS connection.
 pub enum DtlsEvent {
-    /// The handshake is done: media may flow.
+    /// The handshake is complete: media may flow.
     Connected(Box<SrtpContext>),
-    /// The other side has ended the connection.
+    /// The remote side has closed the connection.
     Closed,
 }
 
@@ -67,10 +67,10 @@ pub struct DtlsTransport {
 }
 
 impl DtlsTransport {
-    /// Prepares a handshake in which the peer must show a certificate with one of these fingerprints.
+    /// Prepares a handshake in which the peer must present a certificate with one of these fingerprints.
     ///
     /// # Errors
-    /// The configuration is refused.
+    /// The configuration is rejected.
     pub fn new(
         identity: &Identity,
         fingerprints: Vec<Fingerprint>,
@@ -92,10 +92,10 @@ impl DtlsTransport {
                 SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
             ])
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
-            // No authority signs these certificates: the fingerprint in the SDP is what is verified.
+            // These certificates are self-signed: they are verified against the fingerprint in the SDP.
             .with_insecure_skip_verify(true)
             .with_verify_peer_certificate(Some(Arc::new(verify)))
-            // Nobody looks at it: named so that none is guessed.
+            // Not evaluated by anyone; set so that rtc does not derive one.
             .with_server_name("gatehouse".to_owned())
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .build(role == DtlsRole::Client, None)?;
@@ -108,29 +108,29 @@ impl DtlsTransport {
         Ok(Self { provider, endpoint, client_config, role, screen: Screen::default() })
     }
 
-    /// A way to the peer exists: a client begins. Does nothing the second time.
+    /// Starts the handshake if we are the client. Does nothing when called again.
     ///
     /// # Errors
-    /// The handshake cannot begin.
+    /// The handshake cannot be started.
     pub fn start(&mut self, now: Instant) -> Result<(), RtcError> {
         match self.client_config.take() {
             Some(config) => {
                 self.endpoint.connect(now, PEER, config, None)?;
-                // The ClientHello leaves only when the first timer has run.
+                // rtc sends the ClientHello only when its first timer fires.
                 self.endpoint.handle_timeout(PEER, now)
             }
             None => Ok(()),
         }
     }
 
-    /// Takes a datagram.
+    /// Handles a datagram.
     ///
     /// # Errors
     /// The handshake has failed, or the datagram is not of this connection; the caller decides by
     /// whether the handshake is done.
     pub fn handle(&mut self, now: Instant, data: &[u8]) -> Result<Option<DtlsEvent>, RtcError> {
         if self.client_config.is_some() {
-            // Before our ClientHello nothing of the peer's can be an answer to it.
+            // Before our ClientHello is sent, nothing can be a response to it.
             return Ok(None);
         }
         let Some(admitted) = self.screen.admit(data) else { return Ok(None) };
@@ -163,7 +163,7 @@ impl DtlsTransport {
             .map_err(|error| RtcError::Other(error.to_string()))
     }
 
-    /// Retransmits what is due.
+    /// Sends retransmissions that are due.
     ///
     /// # Errors
     /// The handshake has exhausted its retransmissions.
@@ -179,7 +179,7 @@ impl DtlsTransport {
         self.endpoint.poll_transmit().map(|transmit| transmit.message)
     }
 
-    /// Tells the peer that this is the end.
+    /// Queues a close_notify.
     pub fn close(&mut self, now: Instant) {
         let _ = self.endpoint.close(now);
     }

@@ -1,9 +1,10 @@
-//! The ICE side of a peer that answered: a full agent in the controlled role (RFC 8445), with consent freshness
-//! (RFC 7675). Pure: datagrams, the time and random bits go in, datagrams come out. It names no candidates of ours:
-//! one socket serves all addresses. Why not rtc's agent: `docs/decisions/0002-own-ice.md`.
+//! The ICE agent of a peer: a full agent in the controlled role (RFC 8445), with consent freshness (RFC 7675). Pure:
+//! datagrams, the time and random bits go in, datagrams come out. It does not handle our own candidates: one socket
+//! serves all addresses. Why not rtc's agent: `docs/decisions/0002-own-ice.md`. Start at [`IceAgent::handle`].
 //!
-//! An address is *proven* when a check of ours was answered from there: until then it may be anybody's, whose address
-//! the other side has invented or forged. Checks there are few, and no media goes there.
+//! An address is *proven* once one of our checks was answered from there. Until then it may belong to a third party,
+//! because the remote side can invent candidates or forge source addresses. Only a few checks and no media are sent to
+//! unproven addresses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,26 +15,27 @@ use crate::media::transport::path::Path;
 use crate::media::transport::stun::{self, Incoming, Kind, Transaction};
 use crate::token_bucket::TokenBucket;
 
-/// Pairs that are kept; a browser with two networks makes about ten.
+/// Maximum number of pairs; a browser with two networks creates about ten.
 pub const MAX_PAIRS: usize = 24;
-/// Times a check is sent before its pair is given up.
+/// Checks sent on a pair before giving up.
 const MAX_CHECKS: u32 = 4;
-/// From one check of a pair to the next; doubles each time.
+/// Time between two checks of a pair; doubles each time.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two checks of consent on the selected pair (RFC 7675 §5.1 has 5 s).
+/// Interval of the consent checks on the selected pair (RFC 7675 §5.1: 5 s).
 const CONSENT_INTERVAL: Duration = Duration::from_secs(4);
-/// A peer that has answered none of them for so long is gone (RFC 7675 has 30 s).
+/// A peer that has answered no consent check for this long is gone (RFC 7675: 30 s).
 const CONSENT_LIMIT: Duration = Duration::from_secs(20);
-/// Checks of one session to addresses that are not proven: at once, and each minute. Restarts do not refill it.
+/// Checks of one session to unproven addresses: burst size, and rate per minute. Restarts do not refill it.
 const SESSION_CHECKS: u32 = 40;
-/// Checks of all sessions to addresses from which nothing authentic has come: at once, and each second.
+/// Unsolicited checks of all sessions to unproven addresses: burst size, and rate per second. Only the first check
+/// triggered by an authentic incoming check counts as solicited.
 const UNSOLICITED_CHECKS: u32 = 100;
-/// A longer user fragment makes our checks larger than a message that asks for them needs to be: such peers are
-/// checked only where they have checked us, with a name of the same length.
+/// With a longer user fragment, our checks would be larger than the message that causes them (traffic amplification).
+/// Such peers are checked only at addresses from which they sent us a check, whose user name is equally long.
 const MAX_UNSOLICITED_UFRAG: usize = 64;
 
-/// The first bytes of each transaction of an agent: a shard's number and a peer's. An answer from an address that
-/// is not proven yet is found by them; its MESSAGE-INTEGRITY, not the transaction, keeps others from forging it.
+/// The first bytes of each transaction id of an agent: the numbers of the shard and the peer. They route responses from
+/// addresses not proven yet. MESSAGE-INTEGRITY, not the transaction id, protects responses against forgery.
 pub type Tag = [u8; 5];
 
 /// User fragment and password of one side.
@@ -53,11 +55,11 @@ impl std::fmt::Debug for Credentials {
 
 struct Pair {
     path: Path,
-    /// A check of ours was answered.
+    /// One of our checks was answered.
     proven: bool,
-    /// A check of theirs, with the right password, has come from there.
+    /// An authentic check of the remote side has arrived from there.
     heard: bool,
-    /// Nominated before it was proven: selected as soon as it is, unless another was nominated since.
+    /// Nominated before it was proven: selected once it is proven, unless another pair was nominated since.
     nominated: bool,
     checks: u32,
     next_check: Option<Instant>,
@@ -66,38 +68,38 @@ struct Pair {
     last_answer: Instant,
 }
 
-/// Something to be sent.
+/// A datagram to be sent.
 pub struct Outgoing {
-    /// Where to.
+    /// The destination.
     pub path: Path,
     /// The datagram.
     pub data: Vec<u8>,
 }
 
-/// What became of a datagram.
+/// The outcome of handling a datagram.
 #[derive(Default)]
 pub struct Outcome {
-    /// It was made with the right password. Its source address may be forged all the same.
+    /// Its MESSAGE-INTEGRITY is valid. Its source address may still be forged.
     pub authentic: bool,
-    /// The address is the peer's: a check of ours was answered from there.
+    /// The address is proven to be the peer's: one of our checks was answered from there.
     pub proven: bool,
-    /// To be sent now.
+    /// Datagrams to be sent now.
     pub outgoing: Vec<Outgoing>,
-    /// Media goes another way from now on.
+    /// The selected path has changed.
     pub selected: bool,
-    /// A proven pair that had to make room: its address is not this peer's any more.
+    /// A proven pair that was evicted: its address no longer belongs to this peer.
     pub evicted: Option<Path>,
 }
 
-/// What the agents of a process share, and what they cannot make themselves.
+/// State shared by the agents of a shard, including their source of randomness.
 pub struct Shared {
-    /// A limit on checks to addresses that somebody has merely named.
+    /// Rate limit for unsolicited checks.
     unsolicited: TokenBucket,
     random: Box<dyn FnMut() -> Transaction + Send>,
 }
 
 impl Shared {
-    /// For one of `shards` threads. `random` returns random bits.
+    /// The share of one of `shards` threads. `random` returns random bits.
     pub fn new(shards: usize, random: Box<dyn FnMut() -> Transaction + Send>) -> Self {
         let share = (UNSOLICITED_CHECKS / shards.max(1) as u32).max(1);
         Self { unsolicited: TokenBucket::new(share, share, Duration::from_secs(1)), random }
@@ -120,7 +122,7 @@ pub struct IceAgent {
 }
 
 impl IceAgent {
-    /// An agent whose peer may begin at once. `tie_breaker` is random.
+    /// An agent that is ready for the peer's checks. `tie_breaker` is random.
     pub fn new(
         now: Instant,
         local: Credentials,
@@ -144,24 +146,24 @@ impl IceAgent {
         }
     }
 
-    /// Where media goes.
+    /// The selected path, where media is sent.
     pub fn selected(&self) -> Option<Path> {
         self.selected
     }
 
-    /// Whether the selected address is proven: before, hardly anything may go there.
+    /// Whether the selected address is proven: before that, hardly anything may be sent there.
     pub fn is_proven(&self) -> bool {
         let pair = self.selected.and_then(|selected| self.find(&selected));
-        // After a restart the path that was selected before has no pair: it was proven then.
+        // After a restart the previously selected path has no pair; it was proven before.
         pair.map_or(self.selected.is_some(), |index| self.pairs[index].proven)
     }
 
-    /// Of the last answered check.
+    /// The round-trip time of the last answered check.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 
-    /// An ICE restart (RFC 8445 §2.4): new passwords; media stays where it is until a new pair is nominated.
+    /// Performs an ICE restart (RFC 8445 §2.4): new credentials; media keeps its path until a new pair is nominated.
     pub fn restart(&mut self, now: Instant, local: Credentials, remote: Credentials) {
         if !self.is_proven() {
             self.selected = None;
@@ -173,7 +175,7 @@ impl IceAgent {
         self.last_consent = now;
     }
 
-    /// An address that the other side has named; checks go there as well.
+    /// Adds a remote candidate, which is checked as well.
     pub fn add_remote(&mut self, now: Instant, path: Path) {
         let room = self.pairs.len() < MAX_PAIRS / 2 && self.remote.ufrag.len() <= MAX_UNSOLICITED_UFRAG;
         if room && self.find(&path).is_none() {
@@ -184,7 +186,7 @@ impl IceAgent {
         }
     }
 
-    /// Takes a STUN datagram.
+    /// Handles a STUN datagram.
     pub fn handle(&mut self, now: Instant, path: Path, data: &[u8], shared: &mut Shared) -> Outcome {
         let Some(mut message) = Incoming::parse(data) else { return Outcome::default() };
         match message.kind() {
@@ -218,22 +220,22 @@ impl IceAgent {
         if message.use_candidate() {
             self.nominate(index, &mut outcome);
         }
-        // A triggered check (RFC 8445 §7.3.1.4): at once, so that the pair is proven a round trip later.
+        // A triggered check (RFC 8445 §7.3.1.4), sent immediately so that the pair is proven one round trip later.
         if !proven && self.pairs[index].pending.is_none() {
             outcome.outgoing.extend(self.check(now, index, shared));
         }
         outcome
     }
 
-    /// The last pair that the other side nominates is the one (RFC 8445 §8.1.1); a proven one is kept until the new
-    /// one is proven, too.
+    /// The pair nominated last is selected (RFC 8445 §8.1.1), but a proven selected pair is kept until the new one is
+    /// proven, too.
     fn nominate(&mut self, index: usize, outcome: &mut Outcome) {
         let proven = self.pairs[index].proven;
         for (other, pair) in self.pairs.iter_mut().enumerate() {
             pair.nominated = other == index && !proven;
         }
-        // Nothing is lost by selecting an address that is not proven where there is no other: the DTLS handshake may
-        // begin a round trip earlier, with one datagram.
+        // If no proven pair is selected, an unproven one may be: the DTLS handshake can then start a round trip
+        // earlier, with a single datagram.
         if proven || !self.is_proven() {
             outcome.selected = self.select(self.pairs[index].path);
         }
@@ -260,14 +262,14 @@ impl IceAgent {
         outcome
     }
 
-    /// Sends what is due. `false` if the other side has withdrawn its consent: it is gone.
+    /// Sends checks that are due. `false` if the remote side's consent has expired.
     pub fn poll(&mut self, now: Instant, outgoing: &mut Vec<Outgoing>, shared: &mut Shared) -> bool {
         for index in 0..self.pairs.len() {
             if self.pairs[index].next_check.is_some_and(|due| due <= now) {
                 outgoing.extend(self.check(now, index, shared));
             }
         }
-        // Whoever never comes is the business of the peer, which has a limit for the whole handshake.
+        // Peers that never connect are removed by `Peer`, which limits the time for the whole handshake.
         let Some(selected) = self.selected else { return true };
         if now.saturating_duration_since(self.last_consent) >= CONSENT_INTERVAL {
             self.last_consent = now;
@@ -307,9 +309,9 @@ impl IceAgent {
         self.pairs.iter().position(|pair| pair.path == *path)
     }
 
-    /// A pair for an address from which a check has come. Where there is no room, the one that was silent for the
-    /// longest time makes room: an unproven one, else a proven one that is not in use, but never for more than one
-    /// newcomer that is unproven itself.
+    /// Adds a pair for an address from which a check has arrived. If the table is full, the pair that was silent the
+    /// longest is evicted: an unproven one, or, if all are proven, a proven one that is not in use. Proven pairs
+    /// are therefore never displaced by more than one unproven pair at a time.
     fn add(&mut self, now: Instant, path: Path, outcome: &mut Outcome) -> Option<usize> {
         if self.pairs.len() >= MAX_PAIRS {
             let selected = self.selected;
@@ -396,7 +398,7 @@ mod tests {
             self.agent.handle(self.now, check.path, &data, &mut self.shared)
         }
 
-        /// A check of theirs, and their answer to ours.
+        /// Their check, and their response to ours.
         fn prove(&mut self, port: u16, nominate: bool) -> Outcome {
             let outcome = self.check(port, nominate);
             self.answer(&outcome.outgoing[1])
@@ -434,7 +436,7 @@ mod tests {
         test.prove(1, true);
         let outcome = test.check(2, true);
         assert!(!outcome.selected, "a proven pair is not displaced by an unproven one");
-        assert!(test.answer(&outcome.outgoing[1]).selected, "without being nominated twice");
+        assert!(test.answer(&outcome.outgoing[1]).selected, "without a second nomination");
         assert_eq!(test.agent.selected(), Some(path(2)));
         assert!(test.check(1, true).selected, "back to one that is proven: at once");
     }
@@ -445,7 +447,7 @@ mod tests {
         let mut test = Test::new();
         test.prove(1, true);
         test.restart();
-        assert_eq!(test.agent.selected(), Some(path(1)), "media flows on");
+        assert_eq!(test.agent.selected(), Some(path(1)), "media keeps flowing");
         let outcome = test.check(3, true);
         assert!(!outcome.selected && test.agent.selected() == Some(path(1)));
         assert!(test.answer(&outcome.outgoing[1]).selected);
@@ -493,7 +495,7 @@ mod tests {
         let (mut sent, mut ended) = (0, None);
         for second in 0..30 {
             test.now += Duration::from_secs(1);
-            // Their checks renew nothing (RFC 7675 §5.1), whoever sends them.
+            // Incoming checks do not renew consent (RFC 7675 §5.1).
             test.check(1, false);
             let (alive, count) = test.poll(Duration::ZERO);
             sent += count;
@@ -505,7 +507,7 @@ mod tests {
         assert!(sent >= 5);
     }
 
-    /// Somebody names addresses of others, again and again: what they get of us.
+    /// Limits the checks sent to third parties whose addresses a peer keeps naming as candidates.
     #[test]
     fn checks_to_addresses_that_were_merely_named_are_few() {
         let mut test = Test::new();
@@ -553,7 +555,7 @@ mod tests {
         test.prove(2, false);
         for port in 3..u16::MAX {
             let outcome = test.check(port, port % 7 == 0);
-            assert_eq!(outcome.evicted, None, "what is proven stays");
+            assert_eq!(outcome.evicted, None, "proven pairs stay");
         }
         assert!(test.agent.pairs.len() <= MAX_PAIRS);
         assert_eq!(test.agent.selected(), Some(path(1)));

@@ -1,5 +1,5 @@
-//! How datagrams travel between a peer and us: the sockets, whose a datagram is, connectivity (ICE), keys (DTLS) and
-//! encryption (SRTP). It does not know what the media is; that is `publish` and `subscribe`.
+//! How datagrams travel between peers and us: sockets, routing of datagrams to peers, connectivity (ICE), keys (DTLS)
+//! and encryption (SRTP). It knows nothing about media; that is `publish` and `subscribe`. Start at [`ice`].
 
 pub mod dtls;
 pub mod ice;

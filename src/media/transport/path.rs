@@ -1,4 +1,4 @@
-//! The way to a peer's address: over our UDP socket, or over one of our TCP connections.
+//! A network path to a peer: its address, over our UDP socket or one of our TCP connections.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,26 +15,26 @@ pub enum Via {
     Tcp(ConnectionId),
 }
 
-/// Where a datagram came from, and so where an answer goes.
+/// Where a datagram came from and where the response is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// The other side, as the socket gives it (IPv4 may be mapped into IPv6).
+    /// The remote address as reported by the socket (IPv4 may be mapped into IPv6).
     pub remote: SocketAddr,
     /// What carries it.
     pub via: Via,
-    /// Our address that was written to: a host with several must answer from that one.
+    /// Our address that the datagram was sent to: a host with several must respond from the same one.
     pub local: Option<IpAddr>,
 }
 
 impl Path {
-    /// The other side's address as it would name itself.
+    /// The remote address with mapped IPv4 converted to plain IPv4.
     pub fn canonical_remote(&self) -> SocketAddr {
         SocketAddr::new(self.remote.ip().to_canonical(), self.remote.port())
     }
 }
 
 impl PartialEq for Path {
-    /// The same way to the other side; which of our addresses it chose does not matter.
+    /// Compares the remote side only; which of our addresses it uses does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.remote == other.remote && self.via == other.via
     }

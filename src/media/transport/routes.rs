@@ -1,5 +1,5 @@
-//! Which shard a datagram, a session, a stream belongs to: what the threads share, and nothing else is shared.
-//! Written when peers come and go, read for every datagram that arrives.
+//! Which shard an address, a session or a user fragment belongs to: the routing tables shared between the threads.
+//! Written when peers come and go, read for every incoming datagram. Start at [`Routes::by_address`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,22 +12,22 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::ids::SessionId;
 
-/// ICE's characters (RFC 8839 §5.1) without `+` and `/`, so that a user fragment can stand in a log or URL.
+/// ICE's characters (RFC 8839 §5.1) without `+` and `/`, so that a user fragment can be used in logs and URLs.
 const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-/// As many as the first character of a user fragment can tell apart.
+/// As many as the first character of a user fragment can distinguish.
 pub const MAX_SHARDS: usize = CHARACTERS.len();
 
 /// See the module.
 pub struct Routes {
-    /// Proven addresses, and whose they are.
+    /// Proven addresses with the shard and session that own them.
     addresses: RwLock<HashMap<SocketAddr, (usize, SessionId)>>,
     sessions: RwLock<HashMap<SessionId, usize>>,
-    /// At most one message for each session: bounded by their number.
+    /// Unbounded, but each session sends at most one message.
     endings: UnboundedSender<SessionId>,
 }
 
 impl Routes {
-    /// Empty. Sessions that end are told to `endings`.
+    /// Empty tables. The ids of ended sessions are sent to `endings`.
     pub fn new(endings: UnboundedSender<SessionId>) -> Self {
         Self { addresses: RwLock::default(), sessions: RwLock::default(), endings }
     }
@@ -38,13 +38,13 @@ impl Routes {
         addresses.get(address).map(|(shard, _)| *shard)
     }
 
-    /// A session has proven that an address is its own: from now on, whoever's it was before (a program that was
-    /// restarted and uses the same port).
+    /// Assigns an address to the session that has proven it, replacing any previous owner (for example a client that
+    /// was restarted and uses the same port).
     pub fn add_address(&self, address: SocketAddr, shard: usize, owner: SessionId) {
         self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert(address, (shard, owner));
     }
 
-    /// An address is no longer this session's; nothing happens if it is another's by now.
+    /// Removes an address of this session; does nothing if another session owns it by now.
     pub fn remove_address(&self, address: &SocketAddr, owner: SessionId) {
         let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
         if addresses.get(address).is_some_and(|(_, session)| *session == owner) {
@@ -52,7 +52,7 @@ impl Routes {
         }
     }
 
-    /// How many addresses are known.
+    /// The number of known addresses.
     pub fn addresses(&self) -> usize {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -62,12 +62,12 @@ impl Routes {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(session).copied()
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Adds a session to a shard, unless there are `limit` of them already.
+    /// Adds a session to a shard; `false` if there are `limit` sessions already.
     pub fn add_session(&self, session: SessionId, shard: usize, limit: usize) -> bool {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let room = sessions.len() < limit;
@@ -77,7 +77,7 @@ impl Routes {
         room
     }
 
-    /// A session is gone.
+    /// Removes a session and announces its end.
     pub fn remove_session(&self, session: &SessionId) {
         if self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(session).is_some() {
             let _ = self.endings.send(*session);
@@ -85,7 +85,7 @@ impl Routes {
     }
 }
 
-/// Fresh ICE credentials whose user fragment begins with its shard.
+/// New random ICE credentials; the first character of the user fragment names the shard.
 pub fn new_credentials(shard: usize) -> Credentials {
     let mut random = rand::rng();
     let mut text = |length: usize| -> String {
@@ -95,7 +95,7 @@ pub fn new_credentials(shard: usize) -> Credentials {
     Credentials { ufrag: format!("{}{ufrag}", CHARACTERS[shard % MAX_SHARDS] as char), pwd }
 }
 
-/// The shard that a user fragment of ours names.
+/// The shard that one of our user fragments names.
 pub fn shard_of(ufrag: &str) -> Option<usize> {
     let &first = ufrag.as_bytes().first()?;
     CHARACTERS.iter().position(|&character| character == first)
@@ -142,6 +142,6 @@ mod tests {
         routes.remove_session(&one);
         assert!(routes.add_session(two, 3, 1));
         assert_eq!(ended.try_recv(), Ok(one));
-        assert!(ended.try_recv().is_err(), "told once");
+        assert!(ended.try_recv().is_err(), "announced once");
     }
 }

@@ -1,5 +1,5 @@
-//! Where datagrams leave: one UDP socket for all peers, with segmentation offload (GSO) where the kernel has it,
-//! and the TCP connections of peers that cannot do UDP. Sending never waits: what does not fit is dropped.
+//! The sockets: one UDP socket for all peers, with segmentation offload (GSO) if the kernel supports it, and the TCP
+//! connections of peers that cannot use UDP. Sending never blocks: what does not fit is dropped. Start at [`Egress`].
 
 use std::collections::HashMap;
 use std::io;
@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::media::transport::path::{ConnectionId, Path, Via};
 
-/// Bytes that may wait for a peer's TCP connection: a second and a half of 4 Mbit/s.
+/// Bytes that may be queued for a peer's TCP connection: a second and a half at 4 Mbit/s.
 const TCP_BACKLOG: usize = 768 * 1024;
-/// What the kernel may hold for us.
+/// Kernel buffer sizes that are requested for the UDP socket.
 const SEND_BUFFER: usize = 8 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -29,10 +29,10 @@ pub struct MediaSocket {
 }
 
 impl MediaSocket {
-    /// Binds it.
+    /// Binds the socket.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The socket cannot be bound, for example because the port is in use.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
@@ -41,29 +41,29 @@ impl MediaSocket {
         }
         socket.bind(&address.into())?;
         let state = UdpSocketState::new((&socket).into())?;
-        // As much as the system grants; more than its maximum is not an error worth stopping for.
+        // The system may grant less; that is no reason to fail.
         let _ = state.set_send_buffer_size((&socket).into(), SEND_BUFFER);
         let _ = state.set_recv_buffer_size((&socket).into(), RECEIVE_BUFFER);
         Ok(Self { socket: UdpSocket::from_std(socket.into())?, state })
     }
 
-    /// Its address.
+    /// The bound address.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system call fails.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// How many packets one call may carry.
+    /// The maximum number of packets per system call.
     pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments().clamp(1, 64)
     }
 
-    /// Sends packets that lie one behind the other, all of `segment` bytes but for a shorter last one.
+    /// Sends consecutive packets of `segment` bytes each; the last one may be shorter.
     ///
     /// # Errors
-    /// The kernel has no room, or knows no way there.
+    /// The kernel's buffer is full, or the address is unreachable.
     pub fn send(
         &self,
         remote: SocketAddr,
@@ -75,16 +75,16 @@ impl MediaSocket {
         for contents in data.chunks(max) {
             let segment_size = (contents.len() > segment).then_some(segment);
             let transmit = Transmit { destination: remote, ecn: None, contents, segment_size, src_ip: local };
-            // Without `try_io` the runtime need not be asked: the socket is non-blocking, and never waited for.
+            // No `try_io`: the socket is non-blocking, and nothing ever waits for it to become writable.
             self.state.try_send((&self.socket).into(), &transmit)?;
         }
         Ok(())
     }
 
-    /// Waits for datagrams and hands each to `take`, with its sender and the address of ours it was sent to.
+    /// Waits for datagrams and passes each to `take`, with its sender and the local address it was sent to.
     ///
     /// # Errors
-    /// The socket is broken.
+    /// The system call fails; on Linux also after an ICMP error for an earlier datagram.
     pub async fn receive(
         &self,
         buffers: &mut ReceiveBuffers,
@@ -108,7 +108,7 @@ impl MediaSocket {
     }
 }
 
-/// Room for datagrams that arrive together.
+/// Buffers for a batch of received datagrams.
 pub struct ReceiveBuffers {
     data: Vec<Vec<u8>>,
     metas: Vec<RecvMeta>,
@@ -117,7 +117,7 @@ pub struct ReceiveBuffers {
 impl Default for ReceiveBuffers {
     fn default() -> Self {
         let count = quinn_udp::BATCH_SIZE;
-        // GRO puts up to 64 KiB into one.
+        // GRO coalesces up to 64 KiB into one buffer.
         Self { data: vec![vec![0; 65_536]; count], metas: vec![RecvMeta::default(); count] }
     }
 }
@@ -134,7 +134,7 @@ pub struct TcpSender {
 pub struct TcpOutgoing {
     frames: mpsc::UnboundedReceiver<Bytes>,
     backlog: Arc<AtomicUsize>,
-    /// Cancelled once a check with the right password has come.
+    /// Cancelled once an authentic check has arrived.
     pub proven: CancellationToken,
 }
 
@@ -148,12 +148,12 @@ impl TcpSender {
         (Self { frames: sender, backlog, proven }, outgoing)
     }
 
-    /// Whether so much waits that media should be left out.
+    /// Whether so much is queued that media should be skipped.
     pub fn is_congested(&self) -> bool {
         self.backlog.load(Ordering::Relaxed) > TCP_BACKLOG / 2
     }
 
-    /// Queues packets of `segment` bytes (a shorter last one), each in a frame of RFC 4571.
+    /// Queues packets of `segment` bytes each (the last one may be shorter), framed according to RFC 4571.
     fn send(&self, data: &[u8], segment: usize) -> io::Result<()> {
         let count = data.len().div_ceil(segment);
         let size = data.len() + 2 * count;
@@ -176,38 +176,38 @@ impl TcpOutgoing {
         self.frames.recv().await
     }
 
-    /// They are with the kernel.
+    /// Records that these bytes were passed to the kernel.
     pub fn written(&self, bytes: usize) {
         self.backlog.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// All ways out of one shard.
+/// All sending sides of one shard.
 pub struct Egress {
     socket: Arc<MediaSocket>,
     tcp: HashMap<ConnectionId, TcpSender>,
-    /// Runs that the kernel or a TCP backlog had no room for.
+    /// Batches dropped because sending failed or the TCP backlog was full.
     pub dropped: u64,
 }
 
 impl Egress {
-    /// With no TCP connections yet.
+    /// Without TCP connections yet.
     pub fn new(socket: Arc<MediaSocket>) -> Self {
         Self { socket, tcp: HashMap::new(), dropped: 0 }
     }
 
-    /// A TCP connection has come.
+    /// Adds a TCP connection.
     pub fn add_tcp(&mut self, id: ConnectionId, sender: TcpSender) {
         self.tcp.insert(id, sender);
     }
 
-    /// It is gone.
+    /// Removes a TCP connection, which closes it.
     pub fn remove_tcp(&mut self, id: ConnectionId) {
         self.tcp.remove(&id);
     }
 
-    /// What came on a path was made with the right password. A TCP connection's address cannot be forged: it stays
-    /// open as long as its peer exists.
+    /// Marks a TCP connection as proven after an authentic message: its address cannot be forged. It then stays open as
+    /// long as its peer exists.
     pub fn tcp_is_proven(&self, via: Via) {
         if let Via::Tcp(id) = via
             && let Some(tcp) = self.tcp.get(&id)
@@ -216,7 +216,7 @@ impl Egress {
         }
     }
 
-    /// Whether media for this path should be left out for now.
+    /// Whether media for this path should be skipped for now.
     pub fn is_congested(&self, path: &Path) -> bool {
         match path.via {
             Via::Udp => false,
@@ -229,7 +229,7 @@ impl Egress {
         self.send_gso(path, data, data.len());
     }
 
-    /// Sends packets of equal size, but for a shorter last one.
+    /// Sends packets of equal size; the last one may be shorter.
     pub fn send_gso(&mut self, path: &Path, data: &[u8], segment: usize) {
         if data.is_empty() {
             return;
@@ -244,7 +244,7 @@ impl Egress {
         self.dropped += u64::from(result.is_err());
     }
 
-    /// The most packets for one run.
+    /// The maximum number of packets per batch.
     pub fn max_segments(&self) -> usize {
         self.socket.max_segments()
     }

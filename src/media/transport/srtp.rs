@@ -1,5 +1,6 @@
-//! SRTP: sealing of our packets in place (RFC 3711, RFC 7714); opening, and SRTCP both ways, by rtc's context. Every index
-//! has one owner, this file's [`SrtpContext`]: nothing else may encrypt with a peer's keys.
+//! SRTP: our own in-place encryption of outgoing RTP (RFC 3711, RFC 7714); decryption, and SRTCP in both directions,
+//! are done by rtc's context. Only [`SrtpContext`] may encrypt with a peer's keys, so that no packet index is used
+//! twice. Start there.
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
@@ -11,12 +12,12 @@ use rtc::srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc::srtp::protection_profile::ProtectionProfile;
 use sha1::Sha1;
 
-/// What the DTLS handshake agreed on.
+/// The protection profile negotiated in the DTLS handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
     /// RFC 7714.
     Aes128Gcm,
-    /// RFC 3711's default, what Chromium picks.
+    /// RFC 3711's default, and Chromium's choice.
     Aes128CmSha1_80,
 }
 
@@ -28,12 +29,12 @@ impl Profile {
         }
     }
 
-    /// Bytes that the DTLS exporter has to give (RFC 5764 §4.2).
+    /// Bytes required from the DTLS exporter (RFC 5764 §4.2).
     pub fn keying_material_len(self) -> usize {
         2 * (16 + self.salt_len())
     }
 
-    /// Bytes that a protected packet is longer.
+    /// Bytes by which protection makes a packet longer.
     pub fn tag_len(self) -> usize {
         match self {
             Self::Aes128Gcm => 16,
@@ -57,24 +58,24 @@ impl Profile {
     }
 }
 
-/// Why a packet cannot be protected or opened.
+/// Why a packet cannot be encrypted or decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum SrtpError {
-    /// Keys of the wrong length, or a cipher that refuses.
+    /// Keys of the wrong length, or rejected by the cipher.
     #[error("SRTP keys cannot be used: {0}")]
     Keys(String),
-    /// A packet of ours that cannot be protected.
-    #[error("the packet cannot be protected")]
+    /// An outgoing packet cannot be encrypted.
+    #[error("the packet cannot be encrypted")]
     Protect,
-    /// A packet from outside that is forged, damaged or repeated.
-    #[error("the packet cannot be opened")]
+    /// An incoming packet is forged, damaged or repeated.
+    #[error("the packet cannot be decrypted")]
     Unprotect,
 }
 
 type Ctr = StreamCipherCoreWrapper<ctr::CtrCore<Aes128, ctr::flavors::Ctr128BE>>;
 
-/// Seals RTP packets of one direction.
-// One a peer, and boxed with it: the size of the larger variant does not matter.
+/// Encrypts outgoing RTP packets.
+// There is one per peer, boxed with it, so the size of the larger variant does not matter.
 #[allow(clippy::large_enum_variant)]
 pub enum RtpProtector {
     /// AES-128-GCM.
@@ -90,7 +91,7 @@ pub enum RtpProtector {
         cipher: Aes128,
         /// The session salt.
         salt: [u8; 14],
-        /// Keyed, so that a packet costs a copy of its state and no key schedule.
+        /// Already keyed, so that a packet costs a copy of its state instead of a key setup.
         mac: Hmac<Sha1>,
     },
 }
@@ -119,11 +120,11 @@ impl RtpProtector {
         }
     }
 
-    /// Seals the packet that begins at `start` of `buffer`, whose header has `header_len` bytes, and appends the
-    /// tag. `index` is rollover counter and sequence number in one.
+    /// Encrypts in place the packet that begins at `start` of `buffer` with a header of `header_len` bytes, and appends
+    /// the tag. `index` is rollover counter and sequence number combined.
     ///
     /// # Errors
-    /// Never for packets of a sane size.
+    /// Never for packets of normal size.
     pub fn protect(
         &self,
         buffer: &mut Vec<u8>,
@@ -183,27 +184,27 @@ fn derive(master: &Aes128, salt: &[u8], label: u8, out: &mut [u8]) {
     }
 }
 
-/// The keys of one peer, in use.
+/// The SRTP state of one peer, both directions.
 pub struct SrtpContext {
     profile: Profile,
     protector: RtpProtector,
     rtcp_out: Context,
     inbound: Context,
-    /// Of packets that were opened, RTP and RTCP.
+    /// SSRCs of successfully decrypted packets, RTP and RTCP.
     ssrcs: Vec<u32>,
-    /// Packets of other SSRCs that could not be opened: the context keeps a state for each of those, too.
+    /// Packets of unknown SSRCs that could not be decrypted: the context keeps state for those SSRCs, too.
     strangers: usize,
 }
 
-/// Picture, sound, their retransmissions, and as many again after a change.
+/// Video, audio, their retransmissions, and room for changed SSRCs.
 const MAX_SSRCS: usize = 16;
-/// Forged or damaged packets with an SSRC of their own; then no new SSRC is taken any more.
+/// Forged or damaged packets with unknown SSRCs; after that no new SSRC is accepted.
 const MAX_STRANGERS: usize = 64;
-/// Packets that may come late: a second of 10 Mbit/s.
+/// How many packets late a packet may arrive: a second at 10 Mbit/s.
 const REPLAY_WINDOW: usize = 1024;
 
 impl SrtpContext {
-    /// From what the DTLS exporter gave.
+    /// Creates the context from the DTLS exporter's keying material.
     ///
     /// # Errors
     /// The material has the wrong length.
@@ -244,12 +245,12 @@ impl SrtpContext {
         self.profile
     }
 
-    /// For RTP.
+    /// Encrypts outgoing RTP.
     pub fn protector(&self) -> &RtpProtector {
         &self.protector
     }
 
-    /// Seals an RTCP compound.
+    /// Encrypts an RTCP compound.
     ///
     /// # Errors
     /// Never for well-formed RTCP.
@@ -257,10 +258,10 @@ impl SrtpContext {
         self.rtcp_out.encrypt_rtcp(plain).map(|protected| protected.to_vec()).map_err(|_| SrtpError::Protect)
     }
 
-    /// Opens an RTP packet from outside.
+    /// Decrypts an incoming RTP packet.
     ///
     /// # Errors
-    /// It is forged, damaged or repeated, or of one SSRC too many.
+    /// It is forged, damaged or repeated, or has an unknown SSRC after the limits are reached.
     pub fn unprotect_rtp(&mut self, protected: &[u8]) -> Result<bytes::Bytes, SrtpError> {
         let ssrc = crate::rtp::packet::word(protected, 8).ok_or(SrtpError::Unprotect)?;
         let known = self.admit(ssrc)?;
@@ -269,8 +270,8 @@ impl SrtpContext {
         opened.map(bytes::BytesMut::freeze).map_err(|_| SrtpError::Unprotect)
     }
 
-    /// Whether an SSRC is known. The context keeps a state for each that it is asked about, so it is not asked about
-    /// any number of them.
+    /// Whether an SSRC is known; an error if it is not and the limits are reached. rtc's context keeps state for every
+    /// SSRC that it sees, so their number must be limited.
     fn admit(&self, ssrc: u32) -> Result<bool, SrtpError> {
         let known = self.ssrcs.contains(&ssrc);
         if !known && (self.ssrcs.len() >= MAX_SSRCS || self.strangers >= MAX_STRANGERS) {
@@ -287,12 +288,12 @@ impl SrtpContext {
         }
     }
 
-    /// Opens an RTCP compound from outside.
+    /// Decrypts an incoming RTCP compound.
     ///
     /// # Errors
-    /// It is forged, damaged or repeated.
+    /// It is forged, damaged or repeated, or has an unknown SSRC after the limits are reached.
     pub fn unprotect_rtcp(&mut self, protected: &[u8]) -> Result<Vec<u8>, SrtpError> {
-        // Header, sender's SSRC, index and tag at the least.
+        // At least header with the sender's SSRC, index and tag.
         if protected.len() < 8 + 4 + self.profile.tag_len() {
             return Err(SrtpError::Unprotect);
         }
@@ -318,7 +319,7 @@ mod tests {
         packet
     }
 
-    /// Byte for byte what rtc's context makes of it, over a rollover too.
+    /// The output equals that of rtc's context byte for byte, also across rollovers.
     #[test]
     fn protects_like_rtc() {
         let provider = rtc::crypto::default_provider().unwrap();

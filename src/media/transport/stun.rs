@@ -1,4 +1,5 @@
-//! STUN messages of ICE (RFC 8489, RFC 8445 §7): reading and writing, by rtc's stun. No state, no decisions.
+//! STUN messages of ICE (RFC 8489, RFC 8445 §7): parsing and building, using rtc's stun. No state, no decisions; those
+//! are in `ice`. Start at [`Incoming`].
 
 use std::net::SocketAddr;
 
@@ -16,31 +17,31 @@ use rtc::stun::message::{
 use rtc::stun::textattrs::TextAttribute;
 use rtc::stun::xoraddr::XorMappedAddress;
 
-/// Larger messages are not STUN of ICE.
+/// ICE's STUN messages are never larger.
 const MAX_MESSAGE: usize = 1500;
-/// A peer-reflexive candidate's, as RFC 8445 §7.1.1 wants it in checks: type preference 110.
+/// PRIORITY in checks is that of a peer-reflexive candidate (RFC 8445 §7.1.1): type preference 110.
 const CHECK_PRIORITY: u32 = 110 << 24 | 65_535 << 8 | 255;
 
 /// The 96 bits that pair a request with its response.
 pub type Transaction = [u8; 12];
 
-/// What a binding message is.
+/// The kind of a binding message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A check by the other side, or a plain question for its address.
+    /// A check by the remote side, or a plain STUN binding request.
     Request,
-    /// The answer to a check of ours.
+    /// The response to one of our checks.
     Success,
 }
 
-/// A binding message from outside. Nothing in it is to be believed before [`Incoming::is_authentic`].
+/// An incoming binding message. Nothing in it can be trusted before [`Incoming::is_authentic`].
 pub struct Incoming {
     message: Message,
     kind: Kind,
 }
 
 impl Incoming {
-    /// Reads a datagram, or nothing if it is no binding request or success response.
+    /// Parses a datagram; `None` if it is not a binding request or success response.
     pub fn parse(data: &[u8]) -> Option<Self> {
         if data.len() < 20 || data.len() > MAX_MESSAGE || data[0] > 1 {
             return None;
@@ -65,29 +66,29 @@ impl Incoming {
         self.message.transaction_id.0
     }
 
-    /// The user name of a check: `ours:theirs`.
+    /// The user name of a check: `ours:theirs` (user fragments).
     pub fn username(&self) -> Option<String> {
         TextAttribute::get_from_as(&self.message, ATTR_USERNAME).ok().map(|attribute| attribute.text)
     }
 
-    /// Whether the other side nominates this pair (RFC 8445 §8.1.1).
+    /// Whether the remote side nominates this pair (RFC 8445 §8.1.1).
     pub fn use_candidate(&self) -> bool {
         self.message.contains(ATTR_USE_CANDIDATE)
     }
 
-    /// Whether the other side believes to be the controlled one, as we are.
+    /// Whether the remote side claims the controlled role, which is ours.
     pub fn is_controlled(&self) -> bool {
         self.message.contains(ATTR_ICE_CONTROLLED)
     }
 
-    /// Whether MESSAGE-INTEGRITY was made with this password.
+    /// Whether MESSAGE-INTEGRITY is valid for this password.
     pub fn is_authentic(&mut self, password: &str, crypto: &dyn RTCCrypto) -> bool {
         self.message.contains(ATTR_MESSAGE_INTEGRITY)
             && MessageIntegrity::check(&mut self.message, password.as_bytes(), crypto).is_ok()
     }
 }
 
-/// A check of ours. `username` is `theirs:ours`.
+/// Builds one of our checks. `username` is `theirs:ours`.
 pub fn request(
     transaction: Transaction,
     username: String,
@@ -106,7 +107,7 @@ pub fn request(
     ])
 }
 
-/// The answer to a check.
+/// Builds the success response to a check.
 pub fn success(
     transaction: Transaction,
     mapped: SocketAddr,
@@ -122,7 +123,7 @@ pub fn success(
     ])
 }
 
-/// 487: you are the controlling one (RFC 8445 §7.3.1.1).
+/// Builds the 487 error response, which makes the remote side take the controlling role (RFC 8445 §7.3.1.1).
 pub fn role_conflict(transaction: Transaction, password: &str, crypto: &dyn RTCCrypto) -> Option<Vec<u8>> {
     build(&[
         Box::new(BINDING_ERROR),
@@ -133,7 +134,7 @@ pub fn role_conflict(transaction: Transaction, password: &str, crypto: &dyn RTCC
     ])
 }
 
-/// The answer to a plain question for the own address: no user name, no password (RFC 8489 §2).
+/// Builds the response to a plain binding request without user name or password (RFC 8489 §2).
 pub fn plain_answer(transaction: Transaction, mapped: SocketAddr) -> Option<Vec<u8>> {
     build(&[
         Box::new(BINDING_SUCCESS),
@@ -143,7 +144,7 @@ pub fn plain_answer(transaction: Transaction, mapped: SocketAddr) -> Option<Vec<
     ])
 }
 
-/// The transaction of a binding success response, without reading the rest of it.
+/// The transaction of a binding success response, without parsing the rest.
 pub fn peek_response(data: &[u8]) -> Option<Transaction> {
     let header = data.first_chunk::<20>()?;
     // RFC 8489 §5: type, length, magic cookie, transaction.
@@ -151,7 +152,7 @@ pub fn peek_response(data: &[u8]) -> Option<Transaction> {
         .then(|| *header.last_chunk::<12>().unwrap_or(&[0; 12]))
 }
 
-/// The user name of a binding request, without reading the rest of it: enough to find whose it is.
+/// The user name of a binding request, without parsing the rest: enough to find the peer.
 pub fn peek_username(data: &[u8]) -> Option<&str> {
     if data.len() < 20 || data[..2] != [0, 1] {
         return None;

@@ -1,5 +1,5 @@
-//! ICE over TCP (RFC 6544): a connection of the HTTP port whose first bytes were a framed check. Frames of
-//! RFC 4571 go to the shard that the check names; what the shard sends is written back.
+//! ICE over TCP (RFC 6544): a connection to the HTTP port whose first bytes are a framed check. RFC 4571 frames are
+//! forwarded to the shard that the check names; what the shard sends is written back. Start at [`serve`].
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::media::transport::stun;
 pub const MAX_FRAME: usize = 4096;
 /// Consent checks come every few seconds; a connection without is dead.
 const READ_LIMIT: Duration = Duration::from_secs(40);
-/// Until a check with the right password must have come.
+/// Time limit for the first authentic check.
 const PROOF_LIMIT: Duration = Duration::from_secs(5);
-/// The kernel's own queue must be short: what waits in it cannot be taken back.
+/// The kernel's send queue must be short, because data in it can no longer be dropped.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Serves a connection until either side ends it, or its peer is gone. `id` is its own for the life of the program.
-/// `on_proof` is called once it has proven to belong to one of our sessions.
+/// Serves a connection until either side closes it or its peer is removed. `id` is unique for the life of the process.
+/// `on_proof` is called once an authentic check shows that it belongs to one of our sessions.
 pub async fn serve(
     connection: TcpStream,
     id: ConnectionId,
@@ -73,7 +73,7 @@ impl Reading {
                 _ => return,
             };
             if self.shard.is_none() {
-                // The first check with a name of ours decides whose connection this is, for its whole life.
+                // The first check assigns the connection to a shard for good; its user name must be one of ours.
                 let named = stun::peek_username(&frame).and_then(routes::shard_of);
                 let Some(shard) = named.and_then(|number| shards.get(number)) else { return };
                 let Some(sender) = self.sender.take() else { return };
