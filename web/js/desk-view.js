@@ -1,5 +1,5 @@
-// The overlay of calls and watching on every page: incoming calls, the call, watch requests, who is watching. It is drawn
-// on top of the page and does not change it.
+// The overlay of calls and watching on every page: incoming calls, the call, watch requests, who is watching. It is
+// drawn on top of the page and does not change it.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { CallView } from "./call-view.js";
 import * as icons from "./icons.js";

@@ -10,9 +10,9 @@ import { Watched } from "./watched.js";
 /** @typedef {import("./api.js").Me} Me */
 
 /**
- * Events: `people` when presence changes; `watch` for frames about watching others; `fresh` when a new signaling session
- * has started and the server no longer knows this page's state; `missed` when the number of missed calls may have
- * changed; `change` when the overlay must be redrawn.
+ * Events: `people` when presence changes; `watch` for frames about watching others; `fresh` when a new signaling
+ * session has started and the server no longer knows this page's state; `missed` when the number of missed calls may
+ * have changed; `change` when the overlay must be redrawn.
  */
 export class Desk extends EventTarget {
   /** @param {Me} me */

@@ -1,4 +1,4 @@
-// Roaming between networks: connections that die of it do not report an error. Detects a possible change of network, and
+// Roaming between networks: connections that die of it do not report an error. Detects possible network changes, and
 // whether a connection still receives anything.
 
 /**

@@ -74,8 +74,8 @@ export class PeerLink extends EventTarget {
   }
 
   /**
-   * Restarts ICE. Only the side that offers first does so: after an offer collision, Chromium no longer shows any video
-   * on the polite side.
+   * Restarts ICE. Only the side that offers first does so: after an offer collision, Chromium no longer plays anything
+   * on the side that rolled back.
    */
   restart() {
     if (this.closed) return;
