@@ -1,4 +1,4 @@
-// One's own account: name and language, password, logins, tokens for programs.
+// The user's own account: name and language, reachability, password, logins, API tokens, shared cameras.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -35,7 +35,7 @@ class AccountPage {
     this.desk = null;
     /** @type {{ watched: { allow: string[], others: "ask" | "never", sound: boolean }, auto_accept: string[] } | null} */
     this.preferences = null;
-    /** One save after the other. */
+    /** Serializes the saves. */
     this.saving = Promise.resolve();
     /** How many saves have failed. */
     this.unsaved = 0;
@@ -67,7 +67,7 @@ class AccountPage {
   }
 
   /**
-   * Does something and says how it went.
+   * Runs an action and shows its result.
    * @param {string} place
    * @param {string} done
    * @param {() => Promise<unknown>} work
@@ -85,11 +85,11 @@ class AccountPage {
     return this.notices[place]?.good ?? false;
   }
 
-  /** Stores the preferences as the page has them: whoever changes two things quickly means both. */
+  /** Stores the preferences as shown on the page: two changes in quick succession must both be kept. */
   #savePreferences() {
     const [chosen, unsaved] = [structuredClone(this.preferences), this.unsaved];
     this.saving = this.saving.then(async () => {
-      // After a failure the page shows what is stored, without this change.
+      // An earlier save failed, and the page shows the stored preferences again, without this change.
       if (unsaved !== this.unsaved) return;
       try {
         await api("PUT", "/api/me/preferences", chosen);
@@ -142,7 +142,7 @@ class AccountPage {
     location.replace("/login");
   }
 
-  /** For somebody whose device or token is in other hands. */
+  /** For a lost device or a leaked token. */
   async #endEverything() {
     const done = await ask({
       title: t("logins.end_everything"),
@@ -231,7 +231,7 @@ class AccountPage {
     </form>`;
   }
 
-  /** Who may watch, and whose calls are accepted at once: stored with every change. */
+  /** Who may watch, and whose calls are accepted automatically: saved on every change. */
   #reachCard() {
     const chosen = this.preferences;
     if (!chosen) return nothing;
@@ -363,7 +363,7 @@ class AccountPage {
     </section>`;
   }
 
-  /** Only whoever has shared a camera has any. */
+  /** Only shown to users who have shared a camera. */
   #ticketsCard() {
     if (this.tickets.length === 0 && !this.notices["tickets"]) return nothing;
     const end = (/** @type {Ticket} */ ticket) => this.#do("tickets", "tokens.ended", () => api("DELETE", `/api/me/tickets/${ticket.id}`));
@@ -388,7 +388,7 @@ class AccountPage {
   }
 }
 
-/** A browser and a system that people recognise in a User-Agent. @param {string} agent */
+/** Browser and system from a User-Agent, in words people recognise. @param {string} agent */
 function browserOf(agent) {
   const names = [["Edg/", "Edge"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
   const systems = [["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]];

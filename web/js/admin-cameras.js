@@ -1,4 +1,4 @@
-// Administration: cameras. Those of the file are shown, those of the page can be changed; all can be shared.
+// Administration: cameras. Those from the file are only shown, those added here can be edited; all can be shared.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { api } from "./api.js";
 import { ask, redraw, showOnce } from "./dialog.js";

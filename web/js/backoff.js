@@ -1,5 +1,5 @@
-// How long to wait before the next try: twice as long each time, up to a limit, and never quite the same for all pages,
-// so that they do not come back in step after a restart of the server.
+// Exponential back-off with jitter: the delay doubles up to a limit, and the jitter keeps pages from reconnecting in
+// lockstep after a server restart.
 
 export class Backoff {
   /**
@@ -12,14 +12,14 @@ export class Backoff {
     this.failures = 0;
   }
 
-  /** After a failure: how long to wait, in milliseconds. */
+  /** Counts a failure and returns the delay in milliseconds. */
   next() {
     const delay = Math.min(this.first * 2 ** this.failures, this.last) * (0.75 + Math.random() / 4);
     this.failures += 1;
     return delay;
   }
 
-  /** It works: the next failure is the first one. */
+  /** Call after a success: the next failure counts as the first one. */
   reset() {
     this.failures = 0;
   }

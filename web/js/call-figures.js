@@ -1,6 +1,6 @@
-// What a call's connection tells of itself: how loud the other side is, whether anything comes, how good it is.
+// Figures from a call's statistics: how loud the other side is, whether anything arrives, connection quality.
 
-/** How loud a connection's sound is at this moment, 0 to 1, and how many packets of media have come. @param {RTCStatsReport} report */
+/** The current audio level, 0 to 1, and the number of media packets received. @param {RTCStatsReport} report */
 export function heard(report) {
   const found = { level: 0, packets: 0 };
   for (const entry of report.values()) {
@@ -11,14 +11,14 @@ export function heard(report) {
   return found;
 }
 
-/** How good a connection has been since it was last asked, in bars. */
+/** Connection quality since the last measurement, in bars. */
 export class Bars {
   constructor() {
     /** @type {{ lost: number, packets: number } | null} */
     this.counted = null;
   }
 
-  /** 3, 2, 1; nothing the first time. @param {RTCStatsReport} report */
+  /** 1 (poor) to 3 (good); null the first time. @param {RTCStatsReport} report */
   measure(report) {
     let [lost, packets, roundTrip] = [0, 0, 0];
     for (const entry of report.values()) {

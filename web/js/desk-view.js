@@ -1,14 +1,14 @@
-// What people see of each other on every page: who calls, the call, who watches, who wants to. It lies over the page
-// and leaves it alone.
+// The overlay of calls and watching on every page: incoming calls, the call, watch requests, who is watching. It is
+// drawn on top of the page and does not change it.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { CallView } from "./call-view.js";
 import * as icons from "./icons.js";
 import { initial } from "./words.js";
 import { has, t } from "./i18n.js";
 
-/** Words that one may send with a refusal. */
+/** Canned messages for rejecting a call. */
 const WORDS = ["call.reject.later", "call.reject.meeting", "call.reject.where"];
-/** The summary of a call that ended well goes away by itself. */
+/** The summary of a call that ended normally disappears after this time. */
 const SUMMARY = 2_500;
 
 export class DeskView {
@@ -18,18 +18,18 @@ export class DeskView {
     this.root = document.createElement("div");
     this.root.className = "desk";
     this.callView = new CallView(desk, () => this.draw());
-    /** The incoming call that has had the focus. */
+    /** The last incoming call that was given the focus. */
     this.focused = 0;
-    /** The incoming call whose words are shown. */
+    /** The incoming call whose rejection messages are shown. */
     this.wordsOf = 0;
     /** @type {object | null} */
     this.summarized = null;
     document.body.append(this.root);
     desk.addEventListener("change", () => this.draw());
     document.addEventListener("language", () => this.draw());
-    // A dialog that closes is taken off the page: not with what is in it.
+    // A closing dialog is removed from the page: move the overlay out of it first.
     document.addEventListener("close", () => document.body.append(this.root), { capture: true });
-    // Questions run out.
+    // Questions show a countdown.
     setInterval(() => this.desk.watched.questions.length > 0 && this.draw(), 1_000);
     document.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -44,9 +44,9 @@ export class DeskView {
   draw() {
     const { calls, watched } = this.desk;
     this.#summarize();
-    // Before the sentences are there, there is nothing to say.
+    // The texts are not loaded yet.
     if (!has("call.accept")) return;
-    // A modal dialog lets nobody touch what is outside of it: then this is inside.
+    // A modal dialog makes everything outside it inert: the overlay has to be inside.
     const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
     if (this.root.parentNode !== host) host.append(this.root);
     render(
@@ -64,7 +64,7 @@ export class DeskView {
     this.#focus();
   }
 
-  /** Whoever is called can answer by the keyboard at once; a call that is there keeps the focus. */
+  /** Focuses the accept button of an incoming call for keyboard users, but not during another call. */
   #focus() {
     const { calls } = this.desk;
     const ringing = [...calls.incoming.keys()].at(-1) ?? 0;

@@ -1,4 +1,4 @@
-// One camera in somebody's page: /embed/camera/{id}#token=…
+// One camera, for embedding in other pages: /embed/camera/{id}#token=…
 import { html, render } from "../vendor/lit-html/lit-html.js";
 import { ApiError, api } from "./api.js";
 import { CameraTile } from "./camera-tile.js";
@@ -11,7 +11,7 @@ const INTERVAL = 5_000;
 async function run(root) {
   await use(preferred());
   const id = decodeURIComponent(location.pathname.split("/").pop() ?? "");
-  // In the fragment, which no server and no other page gets to see.
+  // In the fragment, which is not sent to servers and not part of the Referer.
   const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
   const tile = new CameraTile();
   tile.token = token;

@@ -1,16 +1,16 @@
-// When a part of the page does not arrive, as while the network changes or the server starts anew: the page is loaded
-// again, and says so if that does not help. A classic script of its own: it must not need what is missing.
+// If part of the page fails to load, for instance during a network change or a server restart: reloads the page, and
+// shows a notice if that does not help. A separate classic script, so that it does not depend on what failed to load.
 (() => {
   const KEY = "gatehouse.loading";
-  /** Loads in a row that are not worth a word. */
+  /** Reloads in a row before the notice is shown. */
   const QUIET_TRIES = 3;
-  /** Afterwards, by itself. */
+  /** Between automatic reloads after that. */
   const PAUSE = 10_000;
-  /** For an error to turn out not to matter. */
+  /** Grace period after an error, in case it does not matter. */
   const GRACE = 1_500;
-  /** Whether it is at it. */
+  /** Whether a failure is being handled. */
   let failed = false;
-  /** The page is there, but not as it should look. */
+  /** The page is there, but a stylesheet is missing. */
   let unstyled = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -23,7 +23,7 @@
     try {
       return Number(sessionStorage.getItem(KEY) ?? 0);
     } catch {
-      // Without storage nothing counts the tries: each one says so.
+      // Without storage the tries cannot be counted: show the notice every time.
       return QUIET_TRIES;
     }
   };
@@ -35,7 +35,7 @@
     }
   };
 
-  /** Loads the page if there is somebody to load it from: the browser's own error page would not try again. */
+  /** Reloads the page if the server is reachable: the browser's own error page would not retry. */
   const again = async () => {
     clearTimeout(timer);
     if (!isEmpty() && !unstyled) return recover();
@@ -50,7 +50,7 @@
     location.reload();
   };
 
-  /** What was missing has come after all. */
+  /** The missing part has arrived after all. */
   const recover = () => {
     failed = false;
     box?.remove();
@@ -65,7 +65,7 @@
     box.className = "loading-failed";
     box.setAttribute("role", "alert");
     const text = document.createElement("p");
-    text.textContent = chinese ? "页面未能完整加载，稍后会自动重试。" : "The page could not be loaded. It is tried again by itself.";
+    text.textContent = chinese ? "页面加载失败，稍后会自动重试。" : "The page could not be loaded. Retrying automatically.";
     const button = document.createElement("button");
     button.textContent = chinese ? "立即重试" : "Try now";
     button.addEventListener("click", again);
@@ -81,14 +81,14 @@
       timer = setTimeout(again, 250 * 2 ** tries);
       return;
     }
-    // A page that is there is not taken away for its looks.
+    // A page that is there is not replaced because of a missing stylesheet.
     if (!isEmpty()) return;
     say();
     timer = setTimeout(again, PAUSE);
     window.addEventListener("online", again);
   };
 
-  // Extensions and proxies put things of their own into pages, and these fail, too.
+  // Extensions and proxies inject elements of their own, which may fail as well.
   const isOurs = (/** @type {string} */ url) => url.startsWith(`${location.origin}/`);
   window.addEventListener(
     "error",
@@ -102,7 +102,7 @@
     },
     true,
   );
-  /** Something went wrong: if nothing is shown after a while, it mattered. */
+  /** An error occurred: it matters if the page is still empty after the grace period. */
   const doubt = () => isEmpty() && setTimeout(() => isEmpty() && fail(), GRACE);
   window.addEventListener("unhandledrejection", doubt);
   const settled = setInterval(() => {

@@ -1,10 +1,10 @@
-// What other machines see without TLS: why the browser warns, and how to make it trust this Gatehouse.
+// The trust page, which other machines get without TLS: why the browser warns, and how to trust this Gatehouse.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { bar } from "./bar.js";
 import { preferred, t, use } from "./i18n.js";
 
 const SYSTEMS = ["windows", "macos", "ios", "android", "linux", "firefox"];
-/** Between two looks whether the certificate is trusted. */
+/** Between two checks whether the certificate is trusted. */
 const INTERVAL = 3_000;
 
 class OnboardingPage {
@@ -12,7 +12,7 @@ class OnboardingPage {
   constructor(root) {
     this.root = root;
     this.fingerprint = "";
-    /** This server has no authority of its own: there is nothing to be trusted. */
+    /** This server has no certificate authority of its own: there is nothing to install. */
     this.none = false;
     this.trusted = false;
     this.secure = `https://${location.host}/`;
@@ -38,7 +38,7 @@ class OnboardingPage {
     }
   }
 
-  /** A browser that does not trust the certificate does not get an answer. */
+  /** The request fails if the browser does not trust the certificate. */
   async #isTrusted() {
     try {
       await fetch(`${this.secure}health`, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(5_000) });

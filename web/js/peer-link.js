@@ -1,20 +1,20 @@
-// One connection from browser to browser: sound, camera and screen both ways, by the perfect-negotiation pattern. It
-// knows no server and no page: what the other side has to know goes out by `send` and comes in by `signal`.
+// One connection between two browsers: sound, camera and screen in both directions, with the perfect-negotiation
+// pattern. It is independent of server and page: messages to the other side go to `send`, its messages to `signal`.
 import { limit } from "./whip-publisher.js";
 
 /** @typedef {"audio" | "camera" | "screen"} Slot */
 /** @typedef {import("./whip-publisher.js").Quality} Quality */
 
-/** One transceiver each, in this order, made by the side that offers first. @type {Slot[]} */
+/** One transceiver each, in this order, created by the side that offers first. @type {Slot[]} */
 export const SLOTS = ["audio", "camera", "screen"];
 
 /**
- * Events: `state` (see `state`), `track` (a track of the other side, with its slot).
+ * Events: `state` (see `state`), `track` (a remote track, with its slot).
  */
 export class PeerLink extends EventTarget {
   /**
    * @param {object} options
-   * @param {boolean} options.first offers first, and does not give way
+   * @param {boolean} options.first makes the first offer, and is the impolite peer
    * @param {RTCConfiguration} options.rtc
    * @param {(payload: object) => void} options.send
    */
@@ -29,7 +29,7 @@ export class PeerLink extends EventTarget {
     this.making = false;
     this.ignoring = false;
     this.closed = false;
-    /** What comes in is taken one after the other. */
+    /** Incoming messages are processed one after the other. */
     this.queue = Promise.resolve();
     const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...rtc });
     this.peer = peer;
@@ -51,7 +51,7 @@ export class PeerLink extends EventTarget {
   }
 
   /**
-   * Sends another track in a slot, or nothing.
+   * Replaces the track of a slot; null sends nothing.
    * @param {Slot} slot
    * @param {MediaStreamTrack | null} track
    */
@@ -74,8 +74,8 @@ export class PeerLink extends EventTarget {
   }
 
   /**
-   * Finds another way to the other side. The one that offers first does so alone: after a collision of offers, Chromium
-   * shows nothing more to the one that gave way.
+   * Restarts ICE. Only the side that offers first does so: after an offer collision, Chromium no longer plays anything
+   * on the side that rolled back.
    */
   restart() {
     if (this.closed) return;
@@ -84,7 +84,7 @@ export class PeerLink extends EventTarget {
   }
 
   #restart() {
-    // An offer that has no answer may be lost, and nothing is offered before it has one.
+    // An unanswered offer may have been lost, and there is no new offer before it is answered: send it again.
     if (this.peer.signalingState === "have-local-offer") this.send({ description: this.peer.localDescription?.toJSON() });
     else this.peer.restartIce();
   }
@@ -95,13 +95,13 @@ export class PeerLink extends EventTarget {
       await this.peer.setLocalDescription();
       if (!this.closed) this.send({ description: this.peer.localDescription?.toJSON() });
     } catch {
-      // Closed in the meantime, or a description came in between: then there will be another occasion.
+      // Closed in the meantime, or a remote description arrived first: then negotiation is triggered again.
     } finally {
       this.making = false;
     }
   }
 
-  /** Something of the other side's. @param {any} payload */
+  /** Takes a message from the other side. @param {any} payload */
   signal(payload) {
     this.queue = this.queue.then(() => this.#take(payload)).catch(() => {});
   }

@@ -1,4 +1,4 @@
-// People: who is there, calling and watching them, and the history of calls.
+// The people page: who is online, calling and watching them, and the call history.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -245,14 +245,14 @@ class PeoplePage {
   }
 }
 
-/** What the open dialog shows has changed. */
+/** Redraws the open dialog. */
 async function redrawDialog() {
   (await import("./dialog.js")).redraw();
 }
 
 /**
- * Whether the devices are such that somebody may be called: looked at before the first call, and whenever the browser
- * has been told to refuse them.
+ * Whether a call can be started with the devices there are: shows the check before the first call, and help whenever
+ * the browser blocks them.
  * @param {boolean} video
  * @param {string} action
  */

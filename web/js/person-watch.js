@@ -1,15 +1,15 @@
-// Watches one person's camera: asks for it, plays it, and knows why there is no picture. No look of its own.
+// Watches one person's camera: asks for permission, plays it, and knows why there is no video. It has no UI.
 import { WhepPlayer } from "./whep-player.js";
 
 /**
  * - `idle`: not started.
- * - `asking`: the person has been asked.
+ * - `asking`: waiting for the person's answer.
  * - `connecting`, `playing`: allowed.
  * - `ended`: see `code`.
  * @typedef {"idle" | "asking" | "connecting" | "playing" | "ended"} WatchState
  */
 
-/** Reasons that pass by themselves: it is tried again when the person's presence changes. */
+/** Transient reasons: retried when the person's presence changes. */
 const WHEN_THERE = ["callee_offline", "lost"];
 
 /** Events: `change`. */
@@ -27,7 +27,7 @@ export class PersonWatch extends EventTarget {
     /** @type {WatchState} */
     this.state = "idle";
     this.code = "";
-    /** After how many seconds asking again helps, where that is the reason. */
+    /** Seconds until asking again is allowed, if the server limits it. */
     this.seconds = 0;
     /** @type {WhepPlayer | null} */
     this.player = null;
@@ -35,7 +35,7 @@ export class PersonWatch extends EventTarget {
     this.listening = new AbortController();
   }
 
-  /** Asks, and watches once it is allowed. */
+  /** Asks for permission, and plays once it is granted. */
   async start() {
     if (this.wanted && this.state !== "ended") return;
     this.wanted = true;
@@ -98,7 +98,7 @@ export class PersonWatch extends EventTarget {
     this.#become("ended", code);
   }
 
-  /** Enough seen. */
+  /** Stops watching. */
   stop() {
     if (!this.wanted) return;
     this.wanted = false;

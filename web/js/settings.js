@@ -1,4 +1,4 @@
-// What the user has chosen, kept in this browser. Works without storage, too: then until the page is left.
+// The user's choices, stored in this browser. Without storage they last until the page is closed.
 
 /** @type {Map<string, string>} */
 const memory = new Map();

@@ -1,5 +1,5 @@
-// The line to the server's signaling: one WebSocket that comes back by itself without losing a frame. It knows no page;
-// what the frames mean is in docs/signaling.md.
+// The signaling connection (the "line") to the server: one WebSocket that reconnects by itself without losing a frame.
+// It is independent of the page; docs/signaling.md explains the frames.
 //
 //   const line = new SignalingClient("wss://gatehouse.example/api/ws", { device: "tab-1", label: "Office PC" });
 //   line.addEventListener("event", ({ detail }) => console.log(detail.type, detail.body));
@@ -10,26 +10,26 @@ import { Backoff } from "./backoff.js";
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
-/** For the answer to a request, over reconnections. */
+/** For the answer to a request, across reconnects. */
 const ANSWER_LIMIT = 20_000;
-/** From opening a socket to the welcome. */
+/** From opening a socket to the `welcome` frame. */
 const WELCOME_LIMIT = 10_000;
-/** A line on which nothing has come for so long is asked whether it is there: a network that is gone does not say so. */
+/** Idle time until a ping: a lost network does not close the socket. */
 const QUIET = 25_000;
-/** For its answer. */
+/** For the answer to that ping… */
 const CHECK_LIMIT = 5_000;
-/** …when something points to another network. */
+/** …and when the network may have changed. */
 const DOUBT_LIMIT = 1_500;
-/** What comes sooner after a question than this may have been on its way before. */
+/** A frame that arrives sooner after a ping than this may already have been in flight. */
 const IN_FLIGHT = 300;
 
-/** Codes by which the server closes for good. */
+/** Close codes after which it does not reconnect. */
 const LOGIN_ENDED = 4401;
 const REPLACED = 4409;
 
 /** @typedef {{ text: string, resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout> }} Waiting */
 
-/** A request that was refused, with the server's code, and after how many seconds trying again helps. */
+/** A refused request, with the server's code and the number of seconds after which to retry. */
 export class SignalingError extends Error {
   /**
    * @param {string} code
@@ -43,8 +43,8 @@ export class SignalingError extends Error {
 }
 
 /**
- * Events: `state` (see `state`), `welcome` (with its body, after a fresh start), `event` (each frame of the server),
- * `end` (with the code, when it does not come back by itself).
+ * Events: `state` (see `state`), `welcome` (with its body, at the start of a new session), `event` (each frame from the
+ * server), `end` (with the close code, when it does not reconnect).
  */
 export class SignalingClient extends EventTarget {
   /**
@@ -65,15 +65,15 @@ export class SignalingClient extends EventTarget {
     this.requests = 0;
     /** @type {Map<string, Waiting>} */
     this.waiting = new Map();
-    /** Until it is tried again. @type {ReturnType<typeof setTimeout> | undefined} */
+    /** Until the next reconnect. @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
-    /** Until the socket is taken for dead. @type {ReturnType<typeof setTimeout> | undefined} */
+    /** Until the socket is considered dead. @type {ReturnType<typeof setTimeout> | undefined} */
     this.patience = undefined;
-    /** When that is; infinite while nothing is asked. */
+    /** When that is; infinite while no answer is pending. */
     this.deadAt = Infinity;
-    /** The id of the question whether it is there, while it has no answer. */
+    /** The id of the unanswered ping, or empty. */
     this.question = "";
-    /** When the socket was opened, or asked. */
+    /** When the socket was opened or pinged. */
     this.askedAt = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.quiet = undefined;
@@ -83,7 +83,7 @@ export class SignalingClient extends EventTarget {
     if (this.state === "idle") this.#connect();
   }
 
-  /** Something points to another network: is the line still there? If not, it is opened anew at once. */
+  /** The network may have changed: checks whether the line is still alive, and reconnects at once if it is not. */
   check() {
     if (this.state === "waiting") {
       clearTimeout(this.timer);
@@ -91,7 +91,7 @@ export class SignalingClient extends EventTarget {
     } else if (this.state === "open") {
       this.#ask(DOUBT_LIMIT);
     } else if (this.state === "connecting" && Date.now() - this.askedAt > DOUBT_LIMIT) {
-      // Over the network that was there before.
+      // This attempt goes over the previous network.
       this.#leave();
       this.#connect();
     }
@@ -99,7 +99,7 @@ export class SignalingClient extends EventTarget {
 
   /** @param {number} limit */
   #ask(limit) {
-    // Asked again, it has no longer than it had.
+    // Another ping does not extend an earlier deadline.
     if (Date.now() + limit >= this.deadAt) return;
     this.requests += 1;
     this.question = `${this.requests}`;
@@ -108,7 +108,7 @@ export class SignalingClient extends EventTarget {
   }
 
   /**
-   * The socket there is has so long to say something.
+   * Gives the current socket this long to receive something.
    * @param {number} limit
    * @param {() => void} otherwise
    */
@@ -129,7 +129,7 @@ export class SignalingClient extends EventTarget {
     this.question = "";
   }
 
-  /** Has nothing more to do with the socket there is. */
+  /** Abandons the current socket. */
   #leave() {
     this.#alive();
     const socket = this.socket;
@@ -149,7 +149,7 @@ export class SignalingClient extends EventTarget {
   }
 
   /**
-   * Asks for something; the answer's body. Sent again after a reconnection: the server does it once.
+   * Sends a request; resolves to the answer's body. It is sent again after a reconnect: the server executes it once.
    * @param {string} type
    * @param {unknown} [body]
    * @returns {Promise<any>}
@@ -180,7 +180,7 @@ export class SignalingClient extends EventTarget {
     socket.onmessage = (event) => {
       if (this.socket !== socket) return;
       const frame = JSON.parse(event.data);
-      // What was on its way already when it was asked says nothing of how it is now.
+      // A frame already in flight when the ping was sent does not prove that the line is alive now.
       const early = this.question !== "" && frame.re !== this.question && Date.now() - this.askedAt < IN_FLIGHT;
       if (!early) this.#alive();
       clearTimeout(this.quiet);

@@ -1,9 +1,9 @@
-// Applies the chosen theme before the first paint. A classic script, so that it runs before the page is shown.
+// Applies the chosen theme before the first paint. A classic script, because modules run too late for that.
 (() => {
   try {
     const theme = localStorage.getItem("gatehouse.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage is blocked: the system's theme it is.
+    // Storage is blocked: use the system's theme.
   }
 })();

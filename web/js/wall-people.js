@@ -1,4 +1,4 @@
-// Whose cameras are on the wall of this browser, beside the cameras of the house.
+// The people whose cameras are on this browser's wall, next to the fixed cameras.
 import { remember, setting } from "./settings.js";
 
 /** Login names in lower case. @returns {string[]} */

@@ -1,5 +1,5 @@
-// Plays one WHEP stream into a <video>, and goes on doing so: it reconnects by itself, says how it is, and cleans
-// up. It knows nothing of this page; take it for yours:
+// Plays one WHEP stream in a <video>: it reconnects by itself, reports its state and cleans up. It is independent of
+// this page and can be used in others:
 //
 //   import { WhepPlayer } from "https://gatehouse.example/js/whep-player.js";
 //   const player = new WhepPlayer(document.querySelector("video"), "https://gatehouse.example/whep/camera/door");
@@ -10,11 +10,11 @@ import { isSilent, onNetworkDoubt } from "./network.js";
 
 /**
  * - `idle`: not started, or stopped.
- * - `connecting`: on the way to the first picture.
- * - `playing`: pictures arrive.
- * - `stalled`: connected, but no new picture for some seconds; it resumes by itself.
- * - `retrying`: failed, tried again at `retryAt`.
- * - `blocked`: failed in a way that trying again does not help: see `code`. `start()` tries once more.
+ * - `connecting`: waiting for the first frame.
+ * - `playing`: frames arrive.
+ * - `stalled`: connected, but no new frame for some seconds; it resumes by itself.
+ * - `retrying`: failed, retries at `retryAt`.
+ * - `blocked`: failed in a way that retrying cannot fix, see `code`; `start()` tries once more.
  * @typedef {"idle" | "connecting" | "playing" | "stalled" | "retrying" | "blocked"} PlayerState
  */
 
@@ -34,17 +34,17 @@ import { isSilent, onNetworkDoubt } from "./network.js";
  * @typedef {object} PlayerOptions
  * @property {string} [token] sent as `Authorization: Bearer`
  * @property {RTCConfiguration} [rtc] for the peer connection
- * @property {HTMLAudioElement} [audio] plays the sound instead: a <video> is silent as long as it has no picture
- * @property {boolean} [calm] a stream whose picture may be off: only the connection says whether it plays
+ * @property {HTMLAudioElement} [audio] plays the sound instead: a <video> is silent until it has a frame
+ * @property {boolean} [calm] for streams whose video may be off: `playing` depends on the connection alone
  */
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 10_000;
-/** From the answer to the first picture. */
+/** From the SDP answer to the first frame. */
 const MEDIA_LIMIT = 10_000;
-/** Without a new picture for this long the stream is stalled. */
+/** Without a new frame for this long the stream is stalled. */
 const STALL = 3_000;
-/** A connection that is only shaky gets this long to recover. */
+/** How long a `disconnected` connection may recover. */
 const DISCONNECTED_LIMIT = 1_500;
 
 export class WhepPlayer extends EventTarget {
@@ -62,7 +62,7 @@ export class WhepPlayer extends EventTarget {
     this.state = "idle";
     /** Why it is not playing: a stable code, or empty. */
     this.code = "";
-    /** When it is tried again, as of `Date.now()`. */
+    /** When it retries, comparable with `Date.now()`. */
     this.retryAt = 0;
     /** @type {Session | null} */
     this.session = null;
@@ -70,11 +70,11 @@ export class WhepPlayer extends EventTarget {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.generation = 0;
-    /** @type {AbortController | null} Ends the listeners of the page's comings and goings. */
+    /** @type {AbortController | null} Removes the listeners for page lifecycle and network. */
     this.listening = null;
   }
 
-  /** Begins to play; does nothing while it is at it. */
+  /** Starts playing, or retries now; does nothing if already running. */
   start() {
     if (this.state !== "idle" && this.state !== "blocked" && this.state !== "retrying") return;
     clearTimeout(this.timer);
@@ -97,7 +97,7 @@ export class WhepPlayer extends EventTarget {
     this.#become("idle", "");
   }
 
-  /** A page that is left lets its stream go, and takes it up again if the browser brings the page back. */
+  /** Releases the stream when the page is left, and resumes if the browser restores the page. */
   #listen() {
     if (this.listening) return;
     this.listening = new AbortController();
@@ -108,7 +108,7 @@ export class WhepPlayer extends EventTarget {
   }
 
   /**
-   * Figures since the last call, or null while there are none.
+   * Statistics since the last call, or null while there are none.
    * @returns {Promise<PlayerStats | null>}
    */
   async stats() {
@@ -159,7 +159,7 @@ export class WhepPlayer extends EventTarget {
     this.timer = setTimeout(() => this.#connect(), delay);
   }
 
-  /** A new connection has its first picture sooner than an old one has found another way. */
+  /** A new connection shows its first frame sooner than an ICE restart of the old one would. */
   async #doubt() {
     const { session } = this;
     const peer = session?.peer;
@@ -192,7 +192,7 @@ export class WhepPlayer extends EventTarget {
 class Failure extends Error {
   /**
    * @param {string} code
-   * @param {boolean} [final] trying again does not help
+   * @param {boolean} [final] retrying does not help
    * @param {number} [retryAfter] milliseconds
    */
   constructor(code, final = false, retryAfter = 0) {
@@ -242,19 +242,19 @@ class Session {
     peer.addTransceiver("video", { direction: "recvonly" });
     peer.addTransceiver("audio", { direction: "recvonly" });
     peer.ontrack = (event) => {
-      // Cameras are watched live: as little buffer as the network allows.
+      // Live video: buffer as little as the network allows.
       event.receiver.jitterBufferTarget = 0;
       (event.track.kind === "audio" ? sound : stream).addTrack(event.track);
     };
     const offer = await peer.createOffer();
     await peer.setLocalDescription(offer);
-    // Without waiting for candidates: the server has a public face, and our checks are enough for it.
+    // No need to gather candidates: the server's are reachable, and it learns ours from the connectivity checks.
     const answer = await this.#post(peer.localDescription?.sdp ?? offer.sdp ?? "");
     if (this.closed) return;
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
     if (this.closed) return;
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
-    // Refused while the page is not visible, and when the element is replaced: autoplay does the rest.
+    // Rejected while the page is hidden or when the element is replaced: autoplay starts it later.
     this.video.play().catch(() => {});
     if (audio) {
       audio.srcObject = sound;
@@ -354,7 +354,7 @@ class Session {
     const peer = this.peer;
     this.peer = null;
     if (peer) peer.ontrack = null;
-    // The server first: when it hears of the end from the connection itself, it knows no such session any more.
+    // The server first: if the connection told it first, the session would be gone and the DELETE would fail.
     this.#delete().then(() => peer?.close());
   }
 
@@ -363,7 +363,7 @@ class Session {
     const location = this.location;
     this.location = "";
     const options = { method: "DELETE", headers: this.#authorization(), signal: AbortSignal.timeout(2_000) };
-    // `keepalive`: it must get through when the page is being left.
+    // `keepalive`: it must be sent even while the page is being left.
     await fetch(location, { ...options, keepalive: true }).catch(() => {});
   }
 }

@@ -1,21 +1,21 @@
-// Words for what the server says by codes, and for times.
+// Texts for the server's error codes, times and durations.
 import { has, language, t } from "./i18n.js";
 
-/** A sentence for an error. @param {unknown} error */
+/** The text of an error. @param {unknown} error */
 export function sorry(error) {
   const code = error instanceof Error && "code" in error ? String(error.code) : "other";
   const wait = error instanceof Error && "retryAfter" in error ? Number(error.retryAfter) : 0;
   return has(`error.${code}`) ? t(`error.${code}`, { seconds: wait }) : t("error.other", { code });
 }
 
-/** A time for people. @param {number | null | undefined} at milliseconds since 1970 */
+/** A readable time. @param {number | null | undefined} at milliseconds since 1970 */
 export function when(at) {
   if (!at) return "–";
   const options = /** @type {const} */ ({ dateStyle: "medium", timeStyle: "medium" });
   return new Date(at).toLocaleString(language() === "zh" ? "zh-CN" : "en-GB", options);
 }
 
-/** A span of time for people. @param {number} ms */
+/** A readable duration. @param {number} ms */
 export function span(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
@@ -23,7 +23,7 @@ export function span(ms) {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-/** The letter that stands for a person without a picture. @param {string} name */
+/** The letter on a person's avatar. @param {string} name */
 export function initial(name) {
   return [...name.trim()][0]?.toUpperCase() ?? "?";
 }
