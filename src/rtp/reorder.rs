@@ -1,15 +1,15 @@
-//! Puts RTP packets from a lossy path back into order and counts what is missing. Pure: time is an argument.
-//! Needed for WHEP sources; retina delivers in order.
+//! Reorders RTP packets from a lossy path and counts missing ones. Pure: time is an argument. Needed for WHEP sources;
+//! retina delivers in order. Start at [`Reorder::push`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long a missing packet is waited for: a retransmission over the usual round trip.
+/// How long to wait for a missing packet: enough for a retransmission at usual round-trip times.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How many packets may wait; a frame of a 4K camera has some hundreds.
+/// Maximum number of waiting packets; a frame of a 4K camera has a few hundred.
 const MAX_WAITING: usize = 1024;
 
-/// See the module. `T` is whatever belongs to a sequence number.
+/// See the module documentation. `T` is whatever belongs to a sequence number.
 pub struct Reorder<T> {
     next: Option<u64>,
     waiting: BTreeMap<u64, (Instant, T)>,
@@ -22,7 +22,7 @@ impl<T> Default for Reorder<T> {
 }
 
 impl<T> Reorder<T> {
-    /// Takes one packet; returns those whose turn has come, each with the number that is missing before it.
+    /// Adds one packet; returns those that are now due, each with the number of packets missing before it.
     pub fn push(&mut self, now: Instant, sequence: u16, item: T) -> Vec<(u16, T)> {
         let next = *self.next.get_or_insert(u64::from(sequence) + 0x1_0000);
         let distance = sequence.wrapping_sub(next as u16) as i16;
@@ -33,7 +33,7 @@ impl<T> Reorder<T> {
         self.ripe(now)
     }
 
-    /// What may go now, because it is in order or has been waited for long enough.
+    /// The packets that are due, because they are in order or the missing ones have been waited for long enough.
     pub fn ripe(&mut self, now: Instant) -> Vec<(u16, T)> {
         let mut out = Vec::new();
         while let (Some(next), Some((first, (since, _)))) = (self.next, self.waiting.first_key_value()) {
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(reorder.push(now, 65_534, 'a'), [(0, 'a')]);
         assert_eq!(reorder.push(now, 0, 'c'), []);
         assert_eq!(reorder.push(now, 65_535, 'b'), [(0, 'b'), (0, 'c')]);
-        // Late and double packets are dropped.
+        // Late and duplicate packets are dropped.
         assert_eq!(reorder.push(now, 65_535, 'b'), []);
         assert_eq!(reorder.push(now, 4, 'g'), []);
         assert_eq!(reorder.push(now + PATIENCE, 5, 'h'), [(3, 'g'), (0, 'h')]);

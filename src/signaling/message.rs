@@ -41,35 +41,35 @@ pub enum Request {
     },
     /// Accepts a call.
     Accept {
-    /// Which call.
+        /// Which call.
         call: u64,
         /// Puts the current call on hold.
         hold: bool,
     },
     /// Rejects a ringing call.
     Reject {
-    /// Which call.
-    call: u64,
-    /// A short message to the caller.
+        /// Which call.
+        call: u64,
+        /// A short message to the caller.
         message: String,
     },
     /// Ends a call, ringing or in progress.
     HangUp {
-    /// Which call.
-    call: u64,
-    /// Whether it ends because media failed.
+        /// Which call.
+        call: u64,
+        /// Whether it ends because media failed.
         failed: bool,
     },
     /// Media has connected.
     Connected {
-    /// Which call.
+        /// Which call.
         call: u64,
     },
     /// Holds or resumes a call.
     Hold {
-    /// Which call.
-    call: u64,
-    /// Whether it is on hold.
+        /// Which call.
+        call: u64,
+        /// Whether it is on hold.
         held: bool,
     },
     /// Starts watching somebody's camera.
@@ -101,9 +101,9 @@ pub enum Request {
     },
     /// SDP, candidates and anything else the two browsers negotiate; relayed unchanged.
     Signal {
-    /// Which call.
-    call: u64,
-    /// Opaque to the server.
+        /// Which call.
+        call: u64,
+        /// Opaque to the server.
         payload: Value,
     },
 }

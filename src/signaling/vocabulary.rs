@@ -67,9 +67,9 @@ pub enum Input {
     },
     /// A socket was closed.
     Disconnected {
-    /// The socket.
-    conn: Conn,
-    /// Its login has ended: the session cannot be resumed.
+        /// The socket.
+        conn: Conn,
+        /// Its login has ended: the session cannot be resumed.
         for_good: bool,
     },
     /// A user's subscription to a stream has begun or ended.
