@@ -1,4 +1,4 @@
-// One's own account: name and language, password, logins, tokens for programs.
+// The user's own account: name and language, password, logins, API tokens.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -32,7 +32,7 @@ class AccountPage {
     this.desk = null;
     /** @type {{ watched: { allow: string[], others: "ask" | "never", sound: boolean }, auto_accept: string[] } | null} */
     this.preferences = null;
-    /** One save after the other. */
+    /** Serializes saves. */
     this.saving = Promise.resolve();
     /** How many saves have failed. */
     this.unsaved = 0;
@@ -63,7 +63,7 @@ class AccountPage {
   }
 
   /**
-   * Does something and says how it went.
+   * Performs an action and shows the result.
    * @param {string} place
    * @param {string} done
    * @param {() => Promise<unknown>} work
@@ -81,11 +81,11 @@ class AccountPage {
     return this.notices[place]?.good ?? false;
   }
 
-  /** Stores the preferences as the page has them: whoever changes two things quickly means both. */
+  /** Saves the preferences as shown on the page, so that two quick changes are both kept. */
   #savePreferences() {
     const [chosen, unsaved] = [structuredClone(this.preferences), this.unsaved];
     this.saving = this.saving.then(async () => {
-      // After a failure the page shows what is stored, without this change.
+      // After a failed save the page shows the stored state, which does not include this change.
       if (unsaved !== this.unsaved) return;
       try {
         await api("PUT", "/api/me/preferences", chosen);
@@ -213,7 +213,7 @@ class AccountPage {
     </form>`;
   }
 
-  /** Who may watch, and whose calls are accepted at once: stored with every change. */
+  /** Who may watch, and whose calls are accepted automatically; saved at every change. */
   #reachCard() {
     const chosen = this.preferences;
     if (!chosen) return nothing;
@@ -343,7 +343,7 @@ class AccountPage {
   }
 }
 
-/** A browser and a system that people recognise in a User-Agent. @param {string} agent */
+/** The browser and system from a User-Agent, in readable form. @param {string} agent */
 function browserOf(agent) {
   const names = [["Edg/", "Edge"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
   const systems = [["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]];

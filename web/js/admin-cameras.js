@@ -1,4 +1,5 @@
-// Administration: cameras. Those of the file are shown, those of the page can be changed; all can be shared.
+// Administration: cameras. Those from the configuration file are read-only, those added here can be edited; all can be
+// shared.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { api } from "./api.js";
 import { ask, redraw, showOnce } from "./dialog.js";
@@ -195,7 +196,7 @@ function fields(camera, settings) {
     <div>${check("on_demand", settings?.on_demand ?? true)}<br />${check("enabled", settings?.enabled ?? true)}<br />${check("public", settings?.public ?? false)}</div>`;
 }
 
-/** What the probe found. @param {any} found */
+/** The result of the probe. @param {any} found */
 function report(found) {
   const info = found.stream?.info;
   const good = !found.error && !found.advice.some((/** @type {any} */ advice) => advice.severity === "problem");

@@ -1,4 +1,4 @@
-// Administration: the log of who did what and who watched what, with filters and as a file.
+// Administration: the log of who did what and who watched what, with filters and a download.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { api } from "./api.js";
 import { has, t } from "./i18n.js";

@@ -1,4 +1,4 @@
-// Administration: the tabs and what they share. Each tab is a file of its own.
+// Administration: the tabs and what they share. Each tab has its own file.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { goToLogin, needsLogin, whoAmI } from "./api.js";
 import { CamerasTab } from "./admin-cameras.js";
@@ -13,11 +13,11 @@ import { sorry } from "./words.js";
 /** @typedef {import("./api.js").Me} Me */
 
 /**
- * What a tab is.
+ * One tab.
  * @typedef {object} Tab
- * @property {() => Promise<void>} load asks the server
+ * @property {() => Promise<void>} load fetches its data
  * @property {() => unknown} view
- * @property {number} [interval] how often it is loaded anew, in milliseconds
+ * @property {number} [interval] how often it is reloaded, in milliseconds
  */
 
 export class AdminPage {
@@ -65,7 +65,7 @@ export class AdminPage {
     await this.reload();
   }
 
-  /** Asks the server for what the tab shows. */
+  /** Fetches the current tab's data. */
   async reload() {
     const name = this.current;
     try {
@@ -80,7 +80,7 @@ export class AdminPage {
   }
 
   /**
-   * Does something, says what went wrong, and shows how it is now.
+   * Performs an action, shows an error if it fails, and reloads the tab.
    * @param {() => Promise<unknown>} work
    */
   async act(work) {

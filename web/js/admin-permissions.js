@@ -1,4 +1,4 @@
-// Administration: who may call whom, ask for whose camera, make rooms.
+// Administration: who may call whom, ask to watch whose camera, create rooms.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { ROLES } from "./admin-users.js";
 import { api } from "./api.js";

@@ -1,7 +1,7 @@
-// The server's API as the pages use it.
+// The server's HTTP API, as used by the pages.
 
 /**
- * A camera as `GET /api/cameras` shows it.
+ * A camera, as returned by `GET /api/cameras`.
  * @typedef {object} Camera
  * @property {string} id
  * @property {string} name
@@ -18,7 +18,7 @@
  */
 
 /**
- * Who is logged in.
+ * The logged-in user.
  * @typedef {object} Me
  * @property {string} name
  * @property {string} display
@@ -29,11 +29,11 @@
  * @property {{ administer: boolean, rooms: boolean }} may
  */
 
-/** An answer that is an error, with its stable code. */
+/** An error response, with its stable code. */
 export class ApiError extends Error {
   /**
    * @param {string} code
-   * @param {number} status 0 if the server does not answer
+   * @param {number} status 0 if the server did not answer
    * @param {number} [retryAfter] seconds
    */
   constructor(code, status, retryAfter = 0) {
@@ -45,7 +45,7 @@ export class ApiError extends Error {
 }
 
 /**
- * Asks the server; the answer's JSON, or null if it has none.
+ * Sends a request; resolves to the response's JSON, or null if it is empty.
  * @param {"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path
  * @param {unknown} [body]
@@ -70,13 +70,13 @@ export async function api(method, path, body, token = "") {
   try {
     code = JSON.parse(text).error.code ?? code;
   } catch {
-    // Something between us and the server has answered.
+    // The response came from something in between, such as a proxy.
   }
   throw new ApiError(code, response.status, Number(response.headers.get("Retry-After") ?? 0));
 }
 
 /**
- * The cameras that one may watch.
+ * The cameras that the user may watch.
  * @returns {Promise<Camera[]>}
  */
 export async function listCameras() {
@@ -84,11 +84,11 @@ export async function listCameras() {
 }
 
 /**
- * Who is logged in, or null.
+ * The logged-in user, or null.
  * @returns {Promise<Me | null>}
  */
 export async function whoAmI() {
-  // A network that changes breaks off what is on its way: a page must not end there that has just begun.
+  // A network change aborts requests in flight; a page that is just loading must not fail because of that.
   for (const pause of [300, 700, 1_500]) {
     try {
       return await api("GET", "/api/me");
@@ -101,7 +101,7 @@ export async function whoAmI() {
 }
 
 /**
- * To the login page and back, for errors that only a login mends. Whether it is one.
+ * Goes to the login page (and back afterwards) for errors that require a login; returns whether it does.
  * @param {unknown} error
  */
 export function needsLogin(error) {
@@ -111,7 +111,7 @@ export function needsLogin(error) {
   return true;
 }
 
-/** @param {"" | "ended"} [why] what whoever comes there should read */
+/** @param {"" | "ended"} [why] the reason shown on the login page */
 export function goToLogin(why = "") {
   const here = location.pathname + location.hash;
   const query = new URLSearchParams();

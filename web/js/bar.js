@@ -1,4 +1,4 @@
-// The bar at the top of every page: where one is, who one is, theme and language.
+// The bar at the top of every page: navigation, account, theme and language.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { choose, language, t } from "./i18n.js";
 import { themeIcons } from "./icons.js";
@@ -12,10 +12,10 @@ const THEMES = ["auto", "light", "dark"];
  * @param {object} options
  * @param {Me | null} options.me
  * @param {"wall" | "people" | "admin" | "account" | "login" | "trust"} options.page
- * @param {() => void} options.changed draws the page anew, after a change of language or theme
- * @param {unknown} [options.left] what the page puts beside the brand
- * @param {unknown} [options.right] what the page puts before theme and language
- * @param {number} [options.missed] missed calls
+ * @param {() => void} options.changed redraws the page after a change of language or theme
+ * @param {unknown} [options.left] page content next to the brand
+ * @param {unknown} [options.right] page content before theme and language
+ * @param {number} [options.missed] number of missed calls
  */
 export function bar({ me, page, changed, left = nothing, right = nothing, missed = 0 }) {
   return html`<header class="bar">

@@ -1,6 +1,6 @@
-// What a call's connection tells of itself: how loud the other side is, whether anything comes, how good it is.
+// Statistics of a call's connection: audio level of the other side, received packets, quality.
 
-/** How loud a connection's sound is at this moment, 0 to 1, and how many packets of media have come. @param {RTCStatsReport} report */
+/** The current audio level, 0 to 1, and the number of media packets received. @param {RTCStatsReport} report */
 export function heard(report) {
   const found = { level: 0, packets: 0 };
   for (const entry of report.values()) {
@@ -11,14 +11,14 @@ export function heard(report) {
   return found;
 }
 
-/** How good a connection has been since it was last asked, in bars. */
+/** The quality of a connection since the last measurement, in bars. */
 export class Bars {
   constructor() {
     /** @type {{ lost: number, packets: number } | null} */
     this.counted = null;
   }
 
-  /** 3, 2, 1; nothing the first time. @param {RTCStatsReport} report */
+  /** 3, 2 or 1; null at the first measurement. @param {RTCStatsReport} report */
   measure(report) {
     let [lost, packets, roundTrip] = [0, 0, 0];
     for (const entry of report.values()) {

@@ -1,5 +1,5 @@
-// The call as it is seen: the other side large, oneself small, what one can do below. It can be made small to go on
-// working beside it.
+// The UI of a call: the other side large, the own camera small, the controls below. It can be made smaller, to continue
+// working next to it.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { playAll } from "./call.js";
 import { canShareScreen, choose, chosen, followDevices, list, toSpeaker } from "./devices.js";

@@ -1,5 +1,5 @@
-// The media of one accepted call: first from browser to browser, and through the server (WHIP out, WHEP in) where that
-// does not work. What rings and who may is `calls`; how it looks is `call-view`.
+// The media of one accepted call: first peer to peer, with a fallback through the server (WHIP out, WHEP in). Ringing
+// and call control are in `calls`, the UI is in `call-view`. Start at `Call.start`.
 import { Bars, heard } from "./call-figures.js";
 import { openForCall, openScreen, toSpeaker } from "./devices.js";
 import { onNetworkDoubt, received } from "./network.js";
@@ -10,15 +10,15 @@ import { WhipPublisher } from "./whip-publisher.js";
 /** @typedef {import("./peer-link.js").Slot} Slot */
 /** @typedef {import("./whip-publisher.js").Quality} Quality */
 
-/** Without a connection between the browsers for so long, the call goes through the server. */
+/** If the browsers have not connected within this time, the call falls back to the server. */
 const DIRECT_LIMIT = 4_000;
-/** …and so long after one was lost, while ICE looks for another way. */
+/** …or, once a connection is lost, if an ICE restart has not recovered it within this time. */
 const RESTART_LIMIT = 5_000;
-/** …and again: the browser may not have known its new network yet. */
+/** Interval of further ICE restarts: at the first one the browser may not have known its new network yet. */
 const RESTART_AGAIN = 2_500;
-/** Nothing of the other side's for so long, while it sends: the way is lost. ICE itself notices after 5 s and more. */
+/** No media for this long from a peer that is sending: the connection is lost. ICE itself takes 5 s or more. */
 const STALL = 1_500;
-/** …when something points to another network, for the time after that. */
+/** The same threshold after signs of a network change, and how long it applies. */
 const DOUBT_STALL = 500;
 const DOUBT = 4_000;
 
@@ -26,7 +26,7 @@ const DOUBT = 4_000;
 const SLOTS = ["audio", "camera", "screen"];
 
 /**
- * Events: `change`, and `fail` when there is no way at all.
+ * Events: `change`, and `fail` when neither route works.
  */
 export class Call extends EventTarget {
   /**
@@ -39,8 +39,8 @@ export class Call extends EventTarget {
    * @param {boolean} options.polite
    * @param {{ ice_servers: RTCIceServer[], media: "auto" | "peer" | "server" }} options.config
    * @param {(payload: object) => void} options.send to the other side
-   * @param {() => void} options.connected the server is told once
-   * @param {() => void} options.doubt whether the line to the server is there is to be found out
+   * @param {() => void} options.connected called once, to notify the server
+   * @param {() => void} options.doubt called to check whether the signaling connection is still alive
    */
   constructor(options) {
     super();
@@ -55,30 +55,30 @@ export class Call extends EventTarget {
     this.route = "peer";
     /** @type {Record<Slot, MediaStreamTrack | null>} */
     this.local = { audio: null, camera: null, screen: null };
-    /** What the other side says that it sends. */
+    /** What the other side says it is sending. */
     this.remote = { audio: true, camera: options.video, screen: false };
     this.muted = false;
-    /** It was accepted without a question. */
+    /** It was accepted automatically. */
     this.byItself = false;
-    /** By oneself, by the other. */
+    /** Held by this side, by the other side. */
     this.held = { here: false, there: false };
-    /** Why there is no camera or sound of one's own: a code, or empty. */
+    /** Why there is no local camera or audio: a code, or empty. */
     this.problem = "";
     /** @type {Quality} */
     this.quality = "auto";
-    /** 0 (bad) to 3 (good), or null while it is not known. @type {number | null} */
+    /** 0 (bad) to 3 (good), or null while unknown. @type {number | null} */
     this.bars = null;
     /** How loud the other side is, 0 to 1. */
     this.level = 0;
     this.face = videoElement();
-    /** The other's sound: a <video> is silent as long as it has no picture. */
+    /** The other side's audio; separate, because a <video> is silent until it has video. */
     this.voice = new Audio();
     this.board = videoElement();
     this.mirror = videoElement();
     this.mirror.muted = true;
     /** @type {PeerLink | null} */
     this.link = null;
-    /** What came before the link was there. @type {object[]} */
+    /** Signals received before the link existed. @type {object[]} */
     this.early = [];
     /** @type {Partial<Record<"face" | "board", WhepPlayer>>} */
     this.players = {};
@@ -91,19 +91,19 @@ export class Call extends EventTarget {
     this.looking = setInterval(() => this.#look(), 250);
     this.looks = 0;
     this.figures = new Bars();
-    /** What had come, and when it last was more. */
+    /** Bytes received so far, and when they last increased. */
     this.flow = { bytes: 0, at: 0 };
     this.doubtUntil = 0;
     /** @type {ReturnType<typeof setInterval> | undefined} */
     this.restarting = undefined;
   }
 
-  /** @param {{ again?: boolean }} [how] again: this page has lost its part of the call, and takes it up */
+  /** @param {{ again?: boolean }} [how] again: this page was reloaded during the call and rejoins it */
   async start({ again = false } = {}) {
     const { signal } = this.leaving;
     const doubt = () => {
       this.doubtUntil = performance.now() + DOUBT;
-      // Whether anything still comes tells whether the way is lost; where nothing is sent, nothing tells.
+      // Normally, missing packets show that the connection is lost; if the peer sends nothing, restart to be safe.
       if (this.state === "lost" || !this.#isSentTo()) this.link?.restart();
     };
     onNetworkDoubt(doubt, signal);
@@ -129,21 +129,21 @@ export class Call extends EventTarget {
   }
 
   /**
-   * Another track of one's own in a slot.
+   * Replaces the local track in a slot.
    * @param {Slot} slot
    * @param {MediaStreamTrack | null} track
    */
   async #use(slot, track) {
-    // The other side may have hung up while a device was opening, or a screen was chosen.
+    // The other side may have hung up while a device was opening or a screen was being chosen.
     if (this.ended) return track?.stop();
     const before = this.local[slot];
     this.local[slot] = track;
     if (before && before !== track) before.stop();
     if (track) {
       if (slot === "audio") track.enabled = !this.muted;
-      // Pulled out, taken away by the system, or "stop sharing" of the browser's own bar.
+      // Unplugged, revoked by the system, or "Stop sharing" in the browser's own bar.
       track.addEventListener("ended", () => this.local[slot] === track && this.#gone(slot));
-      // Taken by the system for a while: a telephone call, the app in the background.
+      // Temporarily taken by the system: a phone call, the app in the background.
       for (const event of ["mute", "unmute"]) track.addEventListener(event, () => this.local[slot] === track && this.#tellMedia());
     }
     if (slot === "camera") this.mirror.srcObject = track ? new MediaStream([track]) : null;
@@ -153,14 +153,14 @@ export class Call extends EventTarget {
   /** @param {Slot} slot */
   async #gone(slot) {
     await this.#use(slot, null);
-    // At once: the other side must not take the silence for a lost way while another device opens.
+    // Tell it now: the other side must not take the silence for a lost connection while another device opens.
     this.#tellMedia();
     if (slot !== "screen") await this.renew(slot);
     this.#tellMedia();
     this.#changed();
   }
 
-  /** Puts a slot's track on its way, whichever that is. @param {Slot} slot */
+  /** Sends a slot's track on the current route. @param {Slot} slot */
   async #send(slot) {
     const track = this.held.here ? null : this.local[slot];
     await this.link?.setTrack(slot, track);
@@ -183,7 +183,7 @@ export class Call extends EventTarget {
     this.options.send({ media: { audio: has("audio") && !this.muted, camera: has("camera"), screen: has("screen") } });
   }
 
-  /** Opens the chosen device of a slot anew. @param {"audio" | "camera"} slot */
+  /** Reopens the chosen device of a slot. @param {"audio" | "camera"} slot */
   async renew(slot) {
     try {
       const { open } = await import("./devices.js");
@@ -244,13 +244,13 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
-  /** Something of the other side's. @param {any} payload */
+  /** Handles a signal from the other side. @param {any} payload */
   signal(payload) {
     if (this.ended || typeof payload !== "object" || payload === null) return;
     if (payload.route === "server") return this.#goServer();
     if (payload.media) return this.#heard(payload.media);
     if (payload.again) {
-      // The other page begins anew: so does the connection.
+      // The other page was reloaded: reconnect.
       this.#tellMedia();
       if (this.route === "server") this.options.send({ route: "server" });
       else this.#openLink();
@@ -301,7 +301,7 @@ export class Call extends EventTarget {
     }
   }
 
-  /** The direct way is lost: another is looked for. */
+  /** The direct connection is lost: restarts ICE. */
   #lost() {
     this.state = "lost";
     this.options.doubt();
@@ -315,23 +315,23 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
-  /** Whether the other side sends without a pause, by its own word. A screen on which nothing moves is not sent. */
+  /** Whether the other side says it sends continuously. A screen does not count: it is not sent while unchanged. */
   #isSentTo() {
     return (this.remote.audio || this.remote.camera) && !this.held.here && !this.held.there;
   }
 
   /**
-   * @param {number} packets of media, all that have come by the direct way
-   * @param {number} bytes of reports, too: where the other side's device has stopped, these go on
+   * @param {number} packets all media packets received on the direct connection
+   * @param {number} bytes including RTCP reports, which continue even if the other side's device has stopped
    */
   #flows(packets, bytes) {
     const now = performance.now();
     const silent = bytes <= this.flow.bytes && packets > 0 && this.#isSentTo();
-    // They may be fewer: with an ICE restart the old ways are no longer counted.
+    // The count may drop: after an ICE restart the old candidate pairs are no longer included.
     this.flow = { bytes, at: silent ? this.flow.at : now };
     const stall = now < this.doubtUntil ? DOUBT_STALL : STALL;
     if (this.state === "connected" && now - this.flow.at > stall) this.#lost();
-    // It was found again before the browser called it lost, or there was nothing to be heard.
+    // Recovered before the browser reported the loss, or there was nothing to receive.
     else if (this.state === "lost" && !silent && this.link?.state === "connected") this.#linkChanged();
   }
 
@@ -344,7 +344,7 @@ export class Call extends EventTarget {
   #fallBack() {
     if (this.ended || this.route === "server") return;
     if (this.options.config.media === "peer") {
-      // There is no other way. One that was there may come back; one that never was will not.
+      // There is no fallback. A connection that once worked may recover; one that never did will not.
       if (this.since === 0) this.dispatchEvent(new Event("fail"));
       return;
     }
@@ -352,7 +352,7 @@ export class Call extends EventTarget {
     this.#goServer();
   }
 
-  /** Each side publishes its part and watches the other's. */
+  /** Switches to the server route: each side publishes its media and watches the other's. */
   #goServer() {
     if (this.route === "server" || this.ended) return;
     this.route = "server";
@@ -405,7 +405,7 @@ export class Call extends EventTarget {
     return player;
   }
 
-  /** Neither directly nor through the server. */
+  /** Neither the direct nor the server route works. */
   #noWay() {
     if (!this.ended) this.dispatchEvent(new Event("fail"));
   }
@@ -428,7 +428,7 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
-  /** The connection by which the other side is heard. */
+  /** The connection that receives the other side's media. */
   get receiving() {
     return this.route === "peer" ? this.link?.peer : this.players.face?.session?.peer;
   }
@@ -449,7 +449,7 @@ export class Call extends EventTarget {
     }
   }
 
-  /** Frees everything; the server is told by whoever calls this. */
+  /** Releases everything; notifying the server is up to the caller. */
   end() {
     if (this.ended) return;
     this.ended = true;
@@ -472,7 +472,7 @@ function videoElement() {
   return video;
 }
 
-/** Goes on with elements that were moved on the page: that stops them. @param {HTMLMediaElement[]} elements */
+/** Resumes elements that were moved on the page, which pauses them. @param {HTMLMediaElement[]} elements */
 export function playAll(...elements) {
   for (const element of elements) if (element.srcObject && element.paused) element.play().catch(() => {});
 }

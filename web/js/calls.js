@@ -1,4 +1,5 @@
-// Calls of this page: who rings, which one is spoken in, which ones are held. Media is `call`, the look `call-view`.
+// The calls of this page: which ones ring, which one is active, which ones are held. Media is in `call`, the UI in
+// `call-view`. Start at `Calls.event`.
 import { Call } from "./call.js";
 import { t } from "./i18n.js";
 import { play } from "./tones.js";
@@ -9,7 +10,7 @@ import { play } from "./tones.js";
 /** @typedef {{ id: number, peer: string, display: string, video: boolean, polite: boolean, held: boolean }} Rejoinable */
 
 /**
- * Events: `change`; `missed` when somebody was not answered.
+ * Events: `change`; `missed` when a call was missed.
  */
 export class Calls extends EventTarget {
   /** @param {import("./desk.js").Desk} desk */
@@ -20,16 +21,16 @@ export class Calls extends EventTarget {
     this.incoming = new Map();
     /** @type {Outgoing | null} */
     this.outgoing = null;
-    /** All that were accepted here. @type {Map<number, Call>} */
+    /** All calls accepted on this page. @type {Map<number, Call>} */
     this.calls = new Map();
-    /** The one that is spoken in. @type {Call | null} */
+    /** The active call. @type {Call | null} */
     this.current = null;
-    /** The last one, until it is put away. @type {Ended | null} */
+    /** The last call, until its summary is dismissed. @type {Ended | null} */
     this.over = null;
-    /** Calls of this tab before it was reloaded. @type {Rejoinable[]} */
+    /** Calls of this tab from before it was reloaded. @type {Rejoinable[]} */
     this.rejoinable = [];
     this.hush = () => {};
-    /** The tone that plays, or empty. */
+    /** The tone that is playing, or empty. */
     this.sounding = "";
     /** @type {Notification[]} */
     this.notifications = [];
@@ -43,7 +44,7 @@ export class Calls extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The server's snapshot at a fresh start. @param {any} welcome */
+  /** Takes the server's snapshot of a new session. @param {any} welcome */
   welcome(welcome) {
     this.incoming.clear();
     this.rejoinable = [];
@@ -60,7 +61,7 @@ export class Calls extends EventTarget {
       }
     }
     if (this.outgoing && !ids.has(this.outgoing.id)) this.outgoing = null;
-    // What the server knows no more has ended while the line was down.
+    // Calls that the server no longer knows ended while the connection was down.
     for (const id of this.calls.keys()) if (!ids.has(id)) this.#ended({ call: id, reason: "lost", message: "", missed: false });
     this.#changed();
   }
@@ -88,7 +89,7 @@ export class Calls extends EventTarget {
     this.#changed();
   }
 
-  /** The caller learns that it was accepted; so does the device that has accepted. @param {any} body */
+  /** Both the caller and the device that accepted receive this. @param {any} body */
   #accepted({ call: id, peer, display, video, polite }) {
     const wanted = this.incoming.get(id)?.video ?? this.outgoing?.video ?? video;
     const byItself = this.incoming.get(id)?.auto ?? false;
@@ -104,7 +105,7 @@ export class Calls extends EventTarget {
   #begin({ id, peer, display, video, polite }, again = false) {
     const { desk } = this;
     const { me, config } = desk;
-    // The line as it is then: another may have taken its place.
+    // Read `desk.line` at the time of the call: it may have been replaced.
     const send = (/** @type {object} */ payload) => desk.line.request("call.signal", { call: id, payload }).catch(() => {});
     const doubt = () => desk.line.check();
     const connected = () => desk.line.request("call.connected", { call: id }).catch(() => {});
@@ -140,7 +141,7 @@ export class Calls extends EventTarget {
       } else {
         outgoing.id = answer.call;
         outgoing.waiting = answer.waiting;
-        // Given up before the server had answered.
+        // Cancelled before the server answered.
         if (this.outgoing !== outgoing) this.desk.line.request("call.hangup", { call: answer.call }).catch(() => {});
       }
     } catch (error) {
@@ -152,7 +153,7 @@ export class Calls extends EventTarget {
     this.#changed();
   }
 
-  /** Gives up before it is answered. */
+  /** Cancels the outgoing call before it is answered. */
   cancel() {
     const outgoing = this.outgoing;
     this.outgoing = null;
@@ -173,7 +174,7 @@ export class Calls extends EventTarget {
     try {
       await this.desk.line.request("call.accept", { call: id, hold: Boolean(before) });
     } catch {
-      // Given up, or answered elsewhere, at this moment.
+      // Cancelled or answered elsewhere in the meantime.
       this.incoming.delete(id);
       if (before) await before.hold(false);
     }
@@ -215,7 +216,7 @@ export class Calls extends EventTarget {
     await this.desk.line.request("call.hangup", { call: call.id }).catch(() => {});
   }
 
-  /** Speaks in another of the accepted calls. @param {Call} call */
+  /** Switches to another accepted call. @param {Call} call */
   async takeUp(call) {
     if (this.current && this.current !== call) await this.#hold(this.current, true);
     await this.#hold(call, false);
@@ -257,17 +258,17 @@ export class Calls extends EventTarget {
     const call = this.calls.get(id);
     call?.end();
     this.calls.delete(id);
-    // One that is held comes to the front, and stays held until it is taken up.
+    // A held call becomes the current one, and stays on hold until it is resumed.
     if (this.current === call) this.current = [...this.calls.values()][0] ?? null;
   }
 
-  /** The summary of the last call has been read. */
+  /** Dismisses the summary of the last call. */
   putAway() {
     this.over = null;
     this.#changed();
   }
 
-  /** The tones, the notifications and the title that fit. */
+  /** Updates the tone, the notifications and the title. */
   #ring() {
     const ringing = [...this.incoming.values()].filter(({ auto }) => !auto);
     const wanted = ringing.length > 0 ? (this.current ? "waiting" : "ring") : this.outgoing?.id ? "ringback" : "";
@@ -295,7 +296,7 @@ export class Calls extends EventTarget {
   }
 
   /**
-   * Of the system, for whoever is elsewhere.
+   * Shows a system notification, for users who are not looking at the page.
    * @param {string} display
    * @param {boolean} video
    * @param {number} id
@@ -313,7 +314,7 @@ export class Calls extends EventTarget {
       };
       this.notifications.push(notification);
     } catch {
-      // Browsers of phones want a service worker for it; the dialog is there.
+      // Mobile browsers require a service worker for this; the dialog is shown anyway.
     }
   }
 }

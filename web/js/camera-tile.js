@@ -1,5 +1,5 @@
-// <gh-camera-tile>: one camera with its name, state, tools and notices. It pulls its stream only while it is
-// `active`, in sight, and the tab is visible. Which tiles there are is the wall's business.
+// <gh-camera-tile>: one camera with its name, state, tools and notices. It only plays while it is `active`, scrolled
+// into view, and the tab is visible. The wall decides which tiles exist.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import * as icons from "./icons.js";
 import { has, t } from "./i18n.js";
@@ -7,7 +7,7 @@ import { WhepPlayer } from "./whep-player.js";
 
 /** @typedef {import("./api.js").Camera} Camera */
 
-/** Tiles that leave the screen for a moment, in scrolling, are not cut off. */
+/** Tiles that leave the screen only briefly, while scrolling, keep playing. */
 const LINGER = 1_500;
 
 export class CameraTile extends HTMLElement {
@@ -18,7 +18,7 @@ export class CameraTile extends HTMLElement {
     /** @type {WhepPlayer | null} */
     this.player = null;
     this.enlarged = false;
-    /** Sent with every request, where the page has no login of its own. */
+    /** Sent with every request, for pages without a login. */
     this.token = "";
     this.showStats = false;
     this.statsLine = "";
@@ -64,7 +64,7 @@ export class CameraTile extends HTMLElement {
   }
 
   /**
-   * What the server says of the camera, and what the wall wants of the tile.
+   * Takes the camera's state from the server and the tile's role from the wall.
    * @param {Camera} camera
    * @param {{ active: boolean, enlarged: boolean }} wanted
    */
@@ -80,7 +80,7 @@ export class CameraTile extends HTMLElement {
       this.player = new WhepPlayer(this.video, `/whep/${camera.stream}`, { token: this.token });
       this.player.addEventListener("state", () => this.#draw());
     }
-    // A camera that was mended, or is back, plays again without a reload and without waiting.
+    // A camera that was fixed or is back plays again at once, without a reload.
     const back = was !== "live" && camera.state === "live";
     if (mended && this.player?.state === "blocked") this.player.start();
     if (back && this.player?.state === "retrying") this.player.start();
@@ -101,7 +101,7 @@ export class CameraTile extends HTMLElement {
     }, LINGER);
   }
 
-  /** What the tile shows. @returns {"paused" | "connecting" | "live" | "retrying" | "failed" | "blocked"} */
+  /** The state to show. @returns {"paused" | "connecting" | "live" | "retrying" | "failed" | "blocked"} */
   get look() {
     const state = this.player?.state ?? "idle";
     if (state === "playing") return "live";
@@ -209,7 +209,7 @@ export class CameraTile extends HTMLElement {
     `;
   }
 
-  /** A tile without a picture has nothing to be heard or measured; but there is always a way back. */
+  /** Without video the other tools are useless, but the way back must always be there. */
   #backTool() {
     return html`<div class="tile-tools">${tool("tile.shrink", icons.shrink, () => this.#wish("enlarge"))}</div>`;
   }
@@ -241,7 +241,7 @@ export class CameraTile extends HTMLElement {
     </div>`;
   }
 
-  /** The server knows best what is wrong with a camera; what is wrong on the way, only the player does. */
+  /** The server knows best what is wrong with a camera; problems on the way here are only known to the player. */
   #code() {
     const code = this.player?.code ?? "";
     const camera = this.camera;
@@ -252,7 +252,7 @@ export class CameraTile extends HTMLElement {
   }
 
   #nextTry() {
-    // When the camera is at fault, the server's next try is the one that counts.
+    // If the camera is the problem, the server's next retry is the relevant one.
     const serverSide = this.player?.code.startsWith("camera_") || this.player?.state === "stalled";
     const at = (serverSide ? this.camera?.retry_at : null) ?? (this.player?.state === "retrying" ? this.player.retryAt : 0);
     if (!at) return "";
@@ -272,7 +272,7 @@ function rate(bits) {
   return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1e3)} kbit/s`;
 }
 
-/** A click on a tool is not a click on the tile. @param {() => void} action */
+/** A click on a tool must not count as a click on the tile. @param {() => void} action */
 function stop(action) {
   return (/** @type {Event} */ event) => {
     event.stopPropagation();

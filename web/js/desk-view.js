@@ -1,13 +1,13 @@
-// What people see of each other on every page: who calls, the call, who watches, who wants to. It lies over the page
-// and leaves it alone.
+// The overlay on every page: incoming calls, the current call, who is watching, requests to watch. It does not change
+// the page below it.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { CallView } from "./call-view.js";
 import * as icons from "./icons.js";
 import { has, t } from "./i18n.js";
 
-/** Words that one may send with a refusal. */
+/** Prepared messages for rejecting a call. */
 const WORDS = ["call.reject.later", "call.reject.meeting", "call.reject.where"];
-/** The summary of a call that ended well goes away by itself. */
+/** The summary of a call that ended normally disappears after this time. */
 const SUMMARY = 2_500;
 
 export class DeskView {
@@ -17,18 +17,18 @@ export class DeskView {
     this.root = document.createElement("div");
     this.root.className = "desk";
     this.callView = new CallView(desk, () => this.draw());
-    /** The incoming call that has had the focus. */
+    /** The incoming call that has been focused once. */
     this.focused = 0;
-    /** The incoming call whose words are shown. */
+    /** The incoming call whose reject messages are shown. */
     this.wordsOf = 0;
     /** @type {object | null} */
     this.summarized = null;
     document.body.append(this.root);
     desk.addEventListener("change", () => this.draw());
     document.addEventListener("language", () => this.draw());
-    // A dialog that closes is taken off the page: not with what is in it.
+    // A closing dialog is removed from the page; move the overlay out of it first.
     document.addEventListener("close", () => document.body.append(this.root), { capture: true });
-    // Questions run out.
+    // Updates the countdown of requests to watch.
     setInterval(() => this.desk.watched.questions.length > 0 && this.draw(), 1_000);
     document.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -43,9 +43,9 @@ export class DeskView {
   draw() {
     const { calls, watched } = this.desk;
     this.#summarize();
-    // Before the sentences are there, there is nothing to say.
+    // Nothing can be shown before the texts are loaded.
     if (!has("call.accept")) return;
-    // A modal dialog lets nobody touch what is outside of it: then this is inside.
+    // A modal dialog makes everything outside of it inert, so the overlay moves into it.
     const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
     if (this.root.parentNode !== host) host.append(this.root);
     render(
@@ -63,7 +63,7 @@ export class DeskView {
     this.#focus();
   }
 
-  /** Whoever is called can answer by the keyboard at once; a call that is there keeps the focus. */
+  /** Focuses the accept button for keyboard users, unless there is a current call, which keeps the focus. */
   #focus() {
     const { calls } = this.desk;
     const ringing = [...calls.incoming.keys()].at(-1) ?? 0;

@@ -1,5 +1,5 @@
-// What a page knows and does between people, wherever one is: the line to the server, who is there, calls, being
-// watched. One for each page; `openDesk` makes it, and puts its dialogs on the page.
+// Everything between people that every page has: the signaling connection, presence, calls, being watched. There is one
+// per page; `openDesk` creates it and adds its overlay to the page.
 import { api } from "./api.js";
 import { Calls } from "./calls.js";
 import { DeskView } from "./desk-view.js";
@@ -10,9 +10,9 @@ import { Watched } from "./watched.js";
 /** @typedef {import("./api.js").Me} Me */
 
 /**
- * Events: `people` when somebody comes, goes or changes; `watch` for what concerns watching others; `fresh` when the
- * server has forgotten what this page was doing; `missed` when the number of missed calls may have changed; `change`
- * for everything that is shown everywhere.
+ * Events: `people` when somebody's presence changes; `watch` for events about watching others; `fresh` when a new
+ * session has started, without this page's previous state; `missed` when the number of missed calls may have changed;
+ * `change` for everything that is shown on every page.
  */
 export class Desk extends EventTarget {
   /** @param {Me} me */
@@ -35,7 +35,7 @@ export class Desk extends EventTarget {
     this.watched = new Watched(this);
     for (const part of [this.calls, this.watched]) part.addEventListener("change", () => this.#tell("change"));
     this.calls.addEventListener("missed", () => this.countMissed());
-    // Leaving ends what is spoken: the browser asks first.
+    // Leaving the page ends calls, so the browser asks first.
     window.addEventListener("beforeunload", (event) => {
       if (this.calls.calls.size > 0) event.preventDefault();
     });
@@ -44,7 +44,7 @@ export class Desk extends EventTarget {
     });
   }
 
-  /** The line, as it is now: another one takes its place when a copy of this tab has taken its name. */
+  /** The current connection; it is replaced when a duplicate of this tab has taken over its device id. */
   get line() {
     return this.session.line;
   }
@@ -88,7 +88,7 @@ export class Desk extends EventTarget {
       this.#tell("missed");
       this.#tell("change");
     } catch {
-      // It is shown at the next occasion.
+      // It is updated at the next opportunity.
     }
   }
 
@@ -99,7 +99,7 @@ export class Desk extends EventTarget {
     await this.line.request("presence.set", { dnd }).catch(() => {});
   }
 
-  /** Ends everything, before a logout. The server closes the line with the login: then it knows that nobody comes back. */
+  /** Ends all calls before a logout. The server closes the connection together with the login. */
   leave() {
     for (const call of this.calls.calls.values()) this.calls.hangUp(call);
     this.watched.stop();
@@ -110,7 +110,7 @@ export class Desk extends EventTarget {
 /** @param {Me} me */
 export function openDesk(me) {
   const desk = new Desk(me);
-  // For whoever looks into a page that does not do what it should.
+  // For debugging in the browser's console.
   Object.assign(globalThis, { desk });
   new DeskView(desk);
   return desk;

@@ -1,4 +1,4 @@
-// Before the first call: see oneself, hear oneself, choose devices, and what to do where the browser says no.
+// Device check before the first call: preview, microphone test, choice of devices, help if the browser denies access.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { choose, chosen, followDevices, list, open, toSpeaker } from "./devices.js";
 import { has, t } from "./i18n.js";
@@ -6,10 +6,10 @@ import { remember, setting } from "./settings.js";
 
 /** @typedef {import("./devices.js").DeviceKind} DeviceKind */
 
-/** Whether it has been done in this browser. */
+/** Whether the check has been done in this browser. */
 export const wasChecked = () => setting("checked-devices", "") === "1";
 
-/** What to do, by the code of the problem. @param {string} code */
+/** The help text for a problem's code. @param {string} code */
 export function help(code) {
   const known = has(`device.${code}.help`) ? code : "media_busy";
   return html`<div class="notice warn" role="alert" data-problem=${code}>
@@ -19,7 +19,7 @@ export function help(code) {
 }
 
 /**
- * Shows the check; whether the person wants to go on.
+ * Shows the check; resolves to whether the user wants to continue.
  * @param {{ video: boolean, action?: string }} options
  * @returns {Promise<boolean>}
  */
@@ -111,7 +111,7 @@ export function checkDevices({ video, action = "" }) {
       opened = await open({ audio: true, video });
     } catch (error) {
       problem = error instanceof Error && "code" in error ? String(error.code) : "media_busy";
-      // Without a camera one can still talk.
+      // Without a camera an audio call is still possible.
       if (video && problem !== "media_insecure") opened = await open({ audio: true, video: false }).catch(() => null);
     }
     if (!dialog.isConnected || mine !== generation) return opened?.getTracks().forEach((track) => track.stop());

@@ -1,13 +1,13 @@
-// Cameras, microphones and speakers of this machine: opening them, which ones are chosen, and why they do not open.
+// Cameras, microphones and speakers of this device: opening them, choosing them, and why they cannot be opened.
 import { remember, setting } from "./settings.js";
 
 /**
- * Why a camera or microphone does not open:
- * - `media_insecure`: the browser gives it to pages with https:// (and localhost) alone.
- * - `media_blocked`: the person or a policy has said no.
- * - `media_dismissed`: the question was closed without an answer.
+ * Why a camera or microphone cannot be opened:
+ * - `media_insecure`: the browser only allows it on https:// pages (and localhost).
+ * - `media_blocked`: denied by the user or a policy.
+ * - `media_dismissed`: the permission prompt was closed without an answer.
  * - `media_none`: there is none.
- * - `media_busy`: another program has it.
+ * - `media_busy`: another program is using it.
  */
 export class MediaProblem extends Error {
   /** @param {string} code */
@@ -22,7 +22,7 @@ export class MediaProblem extends Error {
 /** @type {Record<string, DeviceKind>} */
 const KINDS = { audioinput: "microphone", videoinput: "camera", audiooutput: "speaker" };
 
-/** The chosen device of a kind; empty for the system's own choice. @param {DeviceKind} kind */
+/** The chosen device of a kind; empty for the system default. @param {DeviceKind} kind */
 export const chosen = (kind) => setting(`device.${kind}`, "");
 
 /**
@@ -32,7 +32,7 @@ export const chosen = (kind) => setting(`device.${kind}`, "");
 export const choose = (kind, id) => remember(`device.${kind}`, id);
 
 /**
- * The devices of each kind. Their names are known once one of them was opened.
+ * The devices of each kind. Their labels are only available once a device has been opened.
  * @returns {Promise<Record<DeviceKind, { id: string, label: string }[]>>}
  */
 export async function list() {
@@ -46,7 +46,7 @@ export async function list() {
   return found;
 }
 
-/** Calls back when a device is plugged in or pulled out. @param {() => void} tell @param {AbortSignal} signal */
+/** Calls `tell` when a device is plugged in or removed. @param {() => void} tell @param {AbortSignal} signal */
 export function followDevices(tell, signal) {
   navigator.mediaDevices?.addEventListener("devicechange", tell, { signal });
 }
@@ -89,7 +89,7 @@ export async function open({ audio, video }) {
 }
 
 /**
- * Both, or what there is of them: whoever has no camera can still talk. Throws if not even sound is to be had.
+ * Opens both, or only the microphone if there is no camera. Throws if not even audio is available.
  * @param {boolean} video
  * @returns {Promise<{ stream: MediaStream, problem: string }>}
  */
@@ -102,18 +102,18 @@ export async function openForCall(video) {
   }
 }
 
-/** Whether the browser has been told to refuse. @param {"camera" | "microphone"} what */
+/** Whether access is denied in the browser's settings. @param {"camera" | "microphone"} what */
 export async function isBlocked(what) {
   try {
     const status = await navigator.permissions.query({ name: /** @type {PermissionName} */ (what) });
     return status.state === "denied";
   } catch {
-    // A browser that does not tell.
+    // The browser does not support this query.
     return false;
   }
 }
 
-/** The screen, or a window of it. @returns {Promise<MediaStreamTrack | null>} null if the person changed their mind */
+/** Opens a screen or window for sharing. @returns {Promise<MediaStreamTrack | null>} null if the user cancelled */
 export async function openScreen() {
   try {
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: 15, max: 30 } }, audio: false });
@@ -125,10 +125,10 @@ export async function openScreen() {
   }
 }
 
-/** Whether this browser can share a screen: phones cannot. */
+/** Whether this browser supports screen sharing; phones do not. */
 export const canShareScreen = () => Boolean(navigator.mediaDevices && "getDisplayMedia" in navigator.mediaDevices);
 
-/** Sends an element's sound to the chosen speaker, where the browser can. @param {HTMLMediaElement} element */
+/** Plays an element's audio on the chosen speaker, where supported. @param {HTMLMediaElement} element */
 export async function toSpeaker(element) {
   if ("setSinkId" in element) await /** @type {any} */ (element).setSinkId(chosen("speaker")).catch(() => {});
 }

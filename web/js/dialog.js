@@ -1,4 +1,4 @@
-// One dialog at a time, as the browser's own <dialog>: focus, Escape and the backdrop are its business.
+// One dialog at a time, using the browser's <dialog>, which handles focus, Escape and the backdrop.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { t } from "./i18n.js";
 import { sorry } from "./words.js";
@@ -7,11 +7,11 @@ import { sorry } from "./words.js";
 let open = null;
 
 /**
- * A dialog with a form. `submit` does the work; what it throws is shown, and the dialog stays.
+ * Shows a dialog with a form. `submit` does the work; if it throws, the error is shown and the dialog stays open.
  * @param {object} options
  * @param {string} options.title
  * @param {() => unknown} options.content
- * @param {string} [options.action] the button's words; without them there is only "Close"
+ * @param {string} [options.action] the button's label; without it there is only "Close"
  * @param {boolean} [options.danger]
  * @param {(data: FormData) => Promise<unknown>} [options.submit]
  * @param {() => unknown} [options.extra] a button on the left
@@ -70,11 +70,11 @@ export function ask({ title, content, action, danger = false, submit, extra }) {
   });
 }
 
-/** Draws the open dialog anew. */
+/** Redraws the open dialog. */
 export let redraw = () => {};
 
 /**
- * Something that is shown once, to be copied.
+ * Shows a secret once, to be copied.
  * @param {string} title
  * @param {string} text
  * @param {string} secret

@@ -1,4 +1,4 @@
-// Chinese and English: whole sentences by key, from `i18n/*.json`.
+// Translations, Chinese and English: texts by key from `i18n/*.json`.
 import { remember, setting } from "./settings.js";
 
 export const languages = /** @type {const} */ (["zh", "en"]);
@@ -10,7 +10,7 @@ let sentences = {};
 /** @type {Language} */
 let current = "en";
 
-/** The language that the user has chosen, or that the browser prefers. @returns {Language} */
+/** The language chosen by the user, otherwise the browser's preference. @returns {Language} */
 export function preferred() {
   const chosen = setting("language", "");
   const wanted = chosen || navigator.language || "en";
@@ -23,7 +23,7 @@ export function language() {
 }
 
 /**
- * Loads a language and makes it the page's.
+ * Loads a language and switches the page to it.
  * @param {Language} wanted
  */
 export async function use(wanted) {
@@ -39,13 +39,13 @@ export async function choose(wanted) {
   remember("language", wanted);
 }
 
-/** Whether there is a sentence for a key. @param {string} key */
+/** Whether there is a text for a key. @param {string} key */
 export function has(key) {
   return key in sentences;
 }
 
 /**
- * The sentence for a key, with `{name}` replaced.
+ * The text for a key, with placeholders such as `{name}` replaced.
  * @param {string} key
  * @param {Record<string, string | number>} [values]
  * @returns {string}

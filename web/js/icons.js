@@ -1,4 +1,4 @@
-// Icons: strokes on a grid of 24, in the colour of the text.
+// Icons: strokes on a 24 × 24 grid, in the colour of the text.
 import { svg } from "../vendor/lit-html/lit-html.js";
 
 /** @param {unknown} content */

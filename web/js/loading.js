@@ -1,16 +1,16 @@
-// When a part of the page does not arrive, as while the network changes or the server starts anew: the page is loaded
-// again, and says so if that does not help. A classic script of its own: it must not need what is missing.
+// If a part of the page fails to load, because the network changes or the server restarts, reloads the page, and shows
+// a message if that does not help. A separate classic script, because it must not depend on what is missing.
 (() => {
   const KEY = "gatehouse.loading";
-  /** Loads in a row that are not worth a word. */
+  /** This many consecutive reloads happen without a message. */
   const QUIET_TRIES = 3;
-  /** Afterwards, by itself. */
+  /** Interval of automatic reloads after that. */
   const PAUSE = 10_000;
-  /** For an error to turn out not to matter. */
+  /** Time to see whether an error matters. */
   const GRACE = 1_500;
-  /** Whether it is at it. */
+  /** Whether a failure is being handled. */
   let failed = false;
-  /** The page is there, but not as it should look. */
+  /** The page is shown, but a style sheet is missing. */
   let unstyled = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -23,7 +23,7 @@
     try {
       return Number(sessionStorage.getItem(KEY) ?? 0);
     } catch {
-      // Without storage nothing counts the tries: each one says so.
+      // Without storage the attempts cannot be counted, so each one shows the message.
       return QUIET_TRIES;
     }
   };
@@ -35,7 +35,7 @@
     }
   };
 
-  /** Loads the page if there is somebody to load it from: the browser's own error page would not try again. */
+  /** Reloads if the server is reachable; otherwise the browser's error page would end the retries. */
   const again = async () => {
     clearTimeout(timer);
     if (!isEmpty() && !unstyled) return recover();
@@ -50,7 +50,7 @@
     location.reload();
   };
 
-  /** What was missing has come after all. */
+  /** The missing part has loaded after all. */
   const recover = () => {
     failed = false;
     box?.remove();
@@ -81,14 +81,14 @@
       timer = setTimeout(again, 250 * 2 ** tries);
       return;
     }
-    // A page that is there is not taken away for its looks.
+    // A working page is not replaced just because a style sheet is missing.
     if (!isEmpty()) return;
     say();
     timer = setTimeout(again, PAUSE);
     window.addEventListener("online", again);
   };
 
-  // Extensions and proxies put things of their own into pages, and these fail, too.
+  // Extensions and proxies inject their own resources, whose failures do not matter.
   const isOurs = (/** @type {string} */ url) => url.startsWith(`${location.origin}/`);
   window.addEventListener(
     "error",
@@ -102,7 +102,7 @@
     },
     true,
   );
-  /** Something went wrong: if nothing is shown after a while, it mattered. */
+  /** An error counts as a failure only if the page is still empty after a while. */
   const doubt = () => isEmpty() && setTimeout(() => isEmpty() && fail(), GRACE);
   window.addEventListener("unhandledrejection", doubt);
   const settled = setInterval(() => {

@@ -1,4 +1,4 @@
-// Logging in, and choosing a password of one's own at the first time.
+// Logging in, and choosing a new password at the first login.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -13,7 +13,7 @@ class LoginPage {
     this.root = root;
     /** @type {Me | null} */
     this.me = null;
-    /** What was typed, so that a password that has to be changed need not be typed again. */
+    /** The password typed at login, so that it need not be typed again to change it. */
     this.typed = "";
     this.error = "";
     this.busy = false;
@@ -28,7 +28,7 @@ class LoginPage {
 
   #leave() {
     const next = new URLSearchParams(location.search).get("next") ?? "/";
-    // A page of ours and nothing else, as the browser itself understands the address.
+    // Only redirect to our own origin, as parsed by the browser itself.
     const url = URL.canParse(next, location.origin) ? new URL(next, location.origin) : null;
     location.replace(url?.origin === location.origin ? url.href : "/");
   }

@@ -1,10 +1,10 @@
-// What other machines see without TLS: why the browser warns, and how to make it trust this Gatehouse.
+// What other devices see over plain HTTP: why the browser warns, and how to make it trust this Gatehouse.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { bar } from "./bar.js";
 import { preferred, t, use } from "./i18n.js";
 
 const SYSTEMS = ["windows", "macos", "ios", "android", "linux", "firefox"];
-/** Between two looks whether the certificate is trusted. */
+/** Interval between checks whether the certificate is trusted. */
 const INTERVAL = 3_000;
 
 class OnboardingPage {
@@ -23,7 +23,7 @@ class OnboardingPage {
       const response = await fetch("/api/onboarding");
       if (response.ok) this.fingerprint = (await response.json()).fingerprint;
     } catch {
-      // The page is useful without it.
+      // The page is useful even without it.
     }
     for (;;) {
       this.draw();
@@ -34,7 +34,7 @@ class OnboardingPage {
     }
   }
 
-  /** A browser that does not trust the certificate does not get an answer. */
+  /** If the browser does not trust the certificate, the request fails. */
   async #isTrusted() {
     try {
       await fetch(`${this.secure}health`, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(5_000) });

@@ -1,11 +1,11 @@
-// One connection from browser to browser: sound, camera and screen both ways, by the perfect-negotiation pattern. It
-// knows no server and no page: what the other side has to know goes out by `send` and comes in by `signal`.
+// One peer connection between two browsers: audio, camera and screen in both directions, using the perfect negotiation
+// pattern. Independent of server and page: outgoing signals go through `send`, incoming ones come in by `signal`.
 import { limit } from "./whip-publisher.js";
 
 /** @typedef {"audio" | "camera" | "screen"} Slot */
 /** @typedef {import("./whip-publisher.js").Quality} Quality */
 
-/** One transceiver each, in this order, made by the side that offers first. @type {Slot[]} */
+/** One transceiver each, in this order, created by the side that offers first. @type {Slot[]} */
 export const SLOTS = ["audio", "camera", "screen"];
 
 /**
@@ -14,7 +14,7 @@ export const SLOTS = ["audio", "camera", "screen"];
 export class PeerLink extends EventTarget {
   /**
    * @param {object} options
-   * @param {boolean} options.first offers first, and does not give way
+   * @param {boolean} options.first offers first, and is the impolite peer
    * @param {RTCConfiguration} options.rtc
    * @param {(payload: object) => void} options.send
    */
@@ -29,7 +29,7 @@ export class PeerLink extends EventTarget {
     this.making = false;
     this.ignoring = false;
     this.closed = false;
-    /** What comes in is taken one after the other. */
+    /** Serializes the handling of incoming signals. */
     this.queue = Promise.resolve();
     const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...rtc });
     this.peer = peer;
@@ -74,8 +74,8 @@ export class PeerLink extends EventTarget {
   }
 
   /**
-   * Finds another way to the other side. The one that offers first does so alone: after a collision of offers, Chromium
-   * shows nothing more to the one that gave way.
+   * Restarts ICE. Only the side that offers first does so: after a collision of offers, Chromium shows no more video on
+   * the side that rolled back.
    */
   restart() {
     if (this.closed) return;
@@ -84,7 +84,7 @@ export class PeerLink extends EventTarget {
   }
 
   #restart() {
-    // An offer that has no answer may be lost, and nothing is offered before it has one.
+    // An unanswered offer may have been lost, and it blocks further offers: send it again.
     if (this.peer.signalingState === "have-local-offer") this.send({ description: this.peer.localDescription?.toJSON() });
     else this.peer.restartIce();
   }
@@ -95,13 +95,13 @@ export class PeerLink extends EventTarget {
       await this.peer.setLocalDescription();
       if (!this.closed) this.send({ description: this.peer.localDescription?.toJSON() });
     } catch {
-      // Closed in the meantime, or a description came in between: then there will be another occasion.
+      // Closed in the meantime, or a remote description arrived; then negotiation is triggered again.
     } finally {
       this.making = false;
     }
   }
 
-  /** Something of the other side's. @param {any} payload */
+  /** Handles a signal from the other side. @param {any} payload */
   signal(payload) {
     this.queue = this.queue.then(() => this.#take(payload)).catch(() => {});
   }

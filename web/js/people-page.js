@@ -1,4 +1,4 @@
-// People: who is there, calling and watching them, and the history of calls.
+// People: who is online, calling and watching them, and the call history.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -246,14 +246,14 @@ class PeoplePage {
   }
 }
 
-/** What the open dialog shows has changed. */
+/** Redraws the open dialog after its content has changed. */
 async function redrawDialog() {
   (await import("./dialog.js")).redraw();
 }
 
 /**
- * Whether the devices are such that somebody may be called: looked at before the first call, and whenever the browser
- * has been told to refuse them.
+ * Whether the devices are ready for a call: shows the check before the first call, and whenever the browser denies
+ * access to them.
  * @param {boolean} video
  * @param {string} action
  */

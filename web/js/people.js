@@ -1,4 +1,4 @@
-// The people whom one may see, as the server tells of them.
+// The people visible to the user, as reported by the server.
 
 /**
  * @typedef {object} Person
@@ -14,26 +14,26 @@
  */
 
 export class People {
-  /** @param {string} me one's own login name: the server tells of oneself, too */
+  /** @param {string} me the user's own login name, because the server's list includes it */
   constructor(me) {
     this.me = me.toLowerCase();
     /** By login name in lower case. @type {Map<string, Person>} */
     this.all = new Map();
-    /** Those of the parts that have come. @type {Map<string, Person>} */
+    /** People from the parts received so far. @type {Map<string, Person>} */
     this.coming = new Map();
-    /** Whether they are known yet. */
+    /** Whether the full list has been received. */
     this.known = false;
   }
 
   /**
-   * Everybody anew, in parts.
+   * Takes one part of a new full list.
    * @param {{ part: number, parts: number, people: Person[] }} told
    */
   set({ part, parts, people }) {
     if (part === 0) this.coming = new Map();
     this.#put(this.coming, people);
     if (part < parts - 1) return;
-    // Not before all are there: nobody must seem to be gone in between.
+    // Only replace the list once it is complete, so that nobody seems to disappear in between.
     this.all = this.coming;
     this.known = true;
   }
@@ -60,12 +60,12 @@ export class People {
     return this.all.get(name.toLowerCase());
   }
 
-  /** A person's name for people. @param {string} name */
+  /** A person's display name. @param {string} name */
   display(name) {
     return this.get(name)?.display ?? name;
   }
 
-  /** Those who are there first, then by name. */
+  /** Sorted with people who are online first, then by name. */
   sorted() {
     const rank = (/** @type {Person} */ person) => (person.state === "offline" ? 1 : 0);
     return [...this.all.values()].sort((a, b) => rank(a) - rank(b) || a.display.localeCompare(b.display));

@@ -1,5 +1,5 @@
-// <gh-person-tile>: somebody's camera on the wall. Like a camera's tile it pulls its picture only while it is in sight;
-// that may mean that the person is asked.
+// <gh-person-tile>: a person's camera on the wall. Like a camera tile it only plays while it is visible; starting may
+// mean that the person is asked for consent.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import * as icons from "./icons.js";
 import { has, t } from "./i18n.js";
@@ -103,7 +103,7 @@ export class PersonTile extends HTMLElement {
 }
 
 /**
- * How it stands, and what one can do.
+ * The state in words, with the available actions.
  * @param {PersonWatch} watch
  * @param {string} display
  */

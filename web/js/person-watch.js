@@ -1,15 +1,15 @@
-// Watches one person's camera: asks for it, plays it, and knows why there is no picture. No look of its own.
+// Watches one person's camera: asks for consent, plays it, and knows why there is no video. Has no UI of its own.
 import { WhepPlayer } from "./whep-player.js";
 
 /**
  * - `idle`: not started.
  * - `asking`: the person has been asked.
- * - `connecting`, `playing`: allowed.
+ * - `connecting`, `playing`: granted.
  * - `ended`: see `code`.
  * @typedef {"idle" | "asking" | "connecting" | "playing" | "ended"} WatchState
  */
 
-/** Reasons that pass by themselves: it is tried again when the person's presence changes. */
+/** Temporary reasons: it is retried when the person's presence changes. */
 const WHEN_THERE = ["callee_offline", "lost"];
 
 /** Events: `change`. */
@@ -33,7 +33,7 @@ export class PersonWatch extends EventTarget {
     this.listening = new AbortController();
   }
 
-  /** Asks, and watches once it is allowed. */
+  /** Asks for consent, and watches once it is granted. */
   async start() {
     if (this.wanted && this.state !== "ended") return;
     this.wanted = true;
@@ -92,7 +92,7 @@ export class PersonWatch extends EventTarget {
     this.#become("ended", code);
   }
 
-  /** Enough seen. */
+  /** Stops watching. */
   stop() {
     if (!this.wanted) return;
     this.wanted = false;

@@ -1,14 +1,14 @@
-// The page's line to the server: this tab's name, and what to do when the login has ended.
+// The page's signaling connection: this tab's device id, and what to do when the login has ended.
 import { goToLogin, whoAmI } from "./api.js";
 import { onNetworkDoubt } from "./network.js";
 import { SignalingClient } from "./signaling-client.js";
 
-/** The server's word for a login that has ended. */
+/** The server's close code for a login that has ended. */
 const LOGIN_ENDED = 4401;
-/** Failed tries after which it is asked whether the login is still good. */
+/** After this many failed attempts to connect, check whether the login is still valid. */
 const DOUBT = 2;
 
-/** This tab's name for itself: the same after a reload, another in another tab. */
+/** This tab's device id: kept across reloads, different in every tab. */
 function device() {
   const fresh = () => `tab-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   try {
@@ -20,7 +20,7 @@ function device() {
   }
 }
 
-/** What people call this device: browser and system. */
+/** A readable name for this device: browser and system. */
 function label() {
   const agent = navigator.userAgent;
   const names = [["Edg/", "Edge"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
@@ -30,7 +30,7 @@ function label() {
 }
 
 /**
- * Keeps the line open as long as the page lives, or until `stop` is called.
+ * Keeps the connection open while the page is open, or until `stop` is called.
  * @param {{ welcome?: (body: any) => void, event?: (frame: any) => void, state?: (state: string) => void }} tell
  */
 export function openLine(tell = {}) {
@@ -38,7 +38,7 @@ export function openLine(tell = {}) {
   const fresh = () => new SignalingClient(address, { device: device(), label: label() });
   const session = {
     line: fresh(),
-    /** Whether the end of the login is this page's own doing. */
+    /** Whether this page itself is logging out. */
     leaving: false,
     stop: () => session.line.stop(),
   };
@@ -49,25 +49,25 @@ export function openLine(tell = {}) {
     line.addEventListener("event", (event) => tell.event?.(detail(event)));
     line.addEventListener("end", (event) => {
       if (detail(event) === LOGIN_ENDED) return session.leaving || goToLogin("ended");
-      // A copy of this tab has taken its name: this one takes another.
+      // A duplicate of this tab has taken over its device id: take a new one.
       try {
         sessionStorage.removeItem("gatehouse.device");
       } catch {
-        // Without storage each page has a name of its own anyway.
+        // Without storage each page has its own id anyway.
       }
       session.line = fresh();
       begin();
     });
     line.addEventListener("state", async () => {
       tell.state?.(line.state);
-      // A socket that is refused does not say why.
+      // The browser does not say why a WebSocket was refused.
       if (line.state !== "waiting" || line.failures < DOUBT) return;
       const me = await whoAmI().catch(() => undefined);
       if (me === null) goToLogin("ended");
     });
     line.start();
   };
-  // What is told refers to what is returned: not before.
+  // The callbacks use the returned session, so connect only after returning it.
   queueMicrotask(begin);
   const check = () => session.line.check();
   onNetworkDoubt(check);

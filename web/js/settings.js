@@ -1,4 +1,4 @@
-// What the user has chosen, kept in this browser. Works without storage, too: then until the page is left.
+// The user's settings in this browser. Without storage they only last until the page is left.
 
 /** @type {Map<string, string>} */
 const memory = new Map();

@@ -1,5 +1,5 @@
-// The line to the server's signaling: one WebSocket that comes back by itself without losing a frame. It knows no page;
-// what the frames mean is in docs/signaling.md.
+// Client for the server's signaling: one WebSocket that reconnects automatically without losing frames. It is
+// independent of any page; docs/signaling.md describes the frames.
 //
 //   const line = new SignalingClient("wss://gatehouse.example/api/ws", { device: "tab-1", label: "Office PC" });
 //   line.addEventListener("event", ({ detail }) => console.log(detail.type, detail.body));
@@ -8,20 +8,20 @@
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
-/** For the answer to a request, over reconnections. */
+/** Timeout for the answer to a request, across reconnects. */
 const ANSWER_LIMIT = 20_000;
-/** From opening a socket to the welcome. */
+/** Timeout from opening a socket to the welcome. */
 const WELCOME_LIMIT = 10_000;
-/** A line on which nothing has come for so long is asked whether it is there: a network that is gone does not say so. */
+/** After this long without any frame, send a ping: a lost network does not close the socket. */
 const QUIET = 25_000;
-/** For its answer. */
+/** Timeout for the answer to the ping. */
 const CHECK_LIMIT = 5_000;
-/** …when something points to another network. */
+/** The same timeout on signs of a network change. */
 const DOUBT_LIMIT = 1_500;
-/** What comes sooner after a question than this may have been on its way before. */
+/** Frames that arrive within this time after a ping may have been sent before it, so they prove nothing. */
 const IN_FLIGHT = 300;
 
-/** Codes by which the server closes for good. */
+/** Close codes after which the client does not reconnect. */
 const LOGIN_ENDED = 4401;
 const REPLACED = 4409;
 
@@ -37,8 +37,8 @@ export class SignalingError extends Error {
 }
 
 /**
- * Events: `state` (see `state`), `welcome` (with its body, after a fresh start), `event` (each frame of the server),
- * `end` (with the code, when it does not come back by itself).
+ * Events: `state` (see `state`), `welcome` (with its body, for a new session), `event` (each event of the server),
+ * `end` (with the close code, when it does not reconnect).
  */
 export class SignalingClient extends EventTarget {
   /**
@@ -59,15 +59,15 @@ export class SignalingClient extends EventTarget {
     this.requests = 0;
     /** @type {Map<string, Waiting>} */
     this.waiting = new Map();
-    /** Until it is tried again. @type {ReturnType<typeof setTimeout> | undefined} */
+    /** Triggers the next attempt to connect. @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
-    /** Until the socket is taken for dead. @type {ReturnType<typeof setTimeout> | undefined} */
+    /** Triggers when the socket is considered dead. @type {ReturnType<typeof setTimeout> | undefined} */
     this.patience = undefined;
-    /** When that is; infinite while nothing is asked. */
+    /** When that is; infinite while no answer is pending. */
     this.deadAt = Infinity;
-    /** The id of the question whether it is there, while it has no answer. */
+    /** The id of the pending ping, or empty. */
     this.question = "";
-    /** When the socket was opened, or asked. */
+    /** When the socket was opened or the ping was sent. */
     this.askedAt = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.quiet = undefined;
@@ -77,7 +77,7 @@ export class SignalingClient extends EventTarget {
     if (this.state === "idle") this.#connect();
   }
 
-  /** Something points to another network: is the line still there? If not, it is opened anew at once. */
+  /** Call this on signs of a network change: checks whether the connection is alive and reconnects at once if not. */
   check() {
     if (this.state === "waiting") {
       clearTimeout(this.timer);
@@ -85,7 +85,7 @@ export class SignalingClient extends EventTarget {
     } else if (this.state === "open") {
       this.#ask(DOUBT_LIMIT);
     } else if (this.state === "connecting" && Date.now() - this.askedAt > DOUBT_LIMIT) {
-      // Over the network that was there before.
+      // This attempt probably uses the previous network.
       this.#leave();
       this.#connect();
     }
@@ -93,7 +93,7 @@ export class SignalingClient extends EventTarget {
 
   /** @param {number} limit */
   #ask(limit) {
-    // Asked again, it has no longer than it had.
+    // A repeated check must not extend the deadline.
     if (Date.now() + limit >= this.deadAt) return;
     this.requests += 1;
     this.question = `${this.requests}`;
@@ -102,7 +102,7 @@ export class SignalingClient extends EventTarget {
   }
 
   /**
-   * The socket there is has so long to say something.
+   * Gives the current socket this long to send something.
    * @param {number} limit
    * @param {() => void} otherwise
    */
@@ -123,7 +123,7 @@ export class SignalingClient extends EventTarget {
     this.question = "";
   }
 
-  /** Has nothing more to do with the socket there is. */
+  /** Abandons the current socket. */
   #leave() {
     this.#alive();
     const socket = this.socket;
@@ -143,7 +143,7 @@ export class SignalingClient extends EventTarget {
   }
 
   /**
-   * Asks for something; the answer's body. Sent again after a reconnection: the server does it once.
+   * Sends a request; resolves to the answer's body. Sent again after a reconnect; the server executes it only once.
    * @param {string} type
    * @param {unknown} [body]
    * @returns {Promise<any>}
@@ -174,7 +174,7 @@ export class SignalingClient extends EventTarget {
     socket.onmessage = (event) => {
       if (this.socket !== socket) return;
       const frame = JSON.parse(event.data);
-      // What was on its way already when it was asked says nothing of how it is now.
+      // A frame that was already in flight when the ping was sent does not prove that the connection is alive.
       const early = this.question !== "" && frame.re !== this.question && Date.now() - this.askedAt < IN_FLIGHT;
       if (!early) this.#alive();
       clearTimeout(this.quiet);

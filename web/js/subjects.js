@@ -1,8 +1,8 @@
-// A list of those to whom something is allowed, as chips that can be added and removed.
+// A list of users, groups and roles with a permission, as chips that can be added and removed.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { t } from "./i18n.js";
 
-/** Words for `everyone`, `role:…`, `group:…`, `user:…`. @param {string} subject */
+/** The label for `everyone`, `role:…`, `group:…`, `user:…`. @param {string} subject */
 export function subjectWords(subject) {
   if (subject === "everyone") return t("subject.everyone");
   const [kind = "", ...rest] = subject.split(":");
@@ -15,7 +15,7 @@ export function subjectWords(subject) {
  * @param {string[]} chosen
  * @param {string[]} possible
  * @param {(chosen: string[]) => void} changed
- * @param {boolean} [admins] whether administrators are always among them
+ * @param {boolean} [admins] whether administrators are always included
  */
 export function subjects(chosen, possible, changed, admins = true) {
   const left = possible.filter((subject) => !chosen.includes(subject));

@@ -4,6 +4,6 @@
     const theme = localStorage.getItem("gatehouse.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage is blocked: the system's theme it is.
+    // Storage is blocked: use the system's theme.
   }
 })();

@@ -1,16 +1,16 @@
-// What a telephone sounds like, made here: no files, nothing to load. A page that nobody has touched yet may be kept
-// silent by the browser; the dialog and the notification are there all the same.
+// Call tones, synthesized here, so that there are no files to load. The browser may mute a page before the first user
+// interaction; the dialog and the notification are shown anyway.
 
-/** Frequencies in Hz, seconds of sound, seconds until it is repeated; 0 for once. */
+/** Frequencies in Hz, duration in seconds, and interval between repetitions in seconds, 0 to play once. */
 const TONES = /** @type {const} */ ({
-  /** Somebody calls. */
+  /** An incoming call. */
   ring: { frequencies: [660, 880], on: 0.9, every: 2.4, warble: true },
-  /** It rings at the other end. */
+  /** The other side is ringing. */
   ringback: { frequencies: [425], on: 1, every: 4, warble: false },
   busy: { frequencies: [425], on: 0.25, every: 0, warble: false },
-  /** A call was accepted without a question, or somebody watches. */
+  /** A call was accepted automatically, or somebody asks to watch or is watching. */
   notice: { frequencies: [880, 1175], on: 0.35, every: 0, warble: true },
-  /** A second call waits. */
+  /** A second call is waiting. */
   waiting: { frequencies: [740], on: 0.2, every: 5, warble: false },
 });
 
@@ -20,7 +20,7 @@ const TONES = /** @type {const} */ ({
 let context = null;
 
 /**
- * Plays a tone until the function that is returned is called.
+ * Plays a tone until the returned function is called.
  * @param {Tone} name
  */
 export function play(name) {

@@ -1,5 +1,5 @@
-// The camera wall: 1, 4, 9 or 16 tiles, pages of them, one enlarged on demand. Tiles keep their streams while the
-// wall changes around them.
+// The camera wall: 1, 4, 9 or 16 tiles per page, one of which can be enlarged. Tiles keep their streams when the layout
+// changes.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { listCameras, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
@@ -14,7 +14,7 @@ import { remember, setting } from "./settings.js";
 /** @typedef {import("./api.js").Me} Me */
 
 const LAYOUTS = [1, 4, 9, 16];
-/** Between two looks at the cameras. */
+/** Interval between two updates of the list of cameras. */
 const INTERVAL = 2_000;
 
 class Wall {
@@ -32,7 +32,7 @@ class Wall {
     if (!LAYOUTS.includes(this.layout)) this.layout = 4;
     /** @type {import("./desk.js").Desk | null} */
     this.desk = null;
-    /** By what they show. @type {Map<string, CameraTile | PersonTile>} */
+    /** Keyed by what they show. @type {Map<string, CameraTile | PersonTile>} */
     this.tiles = new Map();
     this.grid = document.createElement("div");
     this.grid.className = "grid";
@@ -49,7 +49,7 @@ class Wall {
   async run() {
     await use(preferred());
     this.draw();
-    // Whoever is not logged in may still see public cameras: what they get decides.
+    // Visitors who are not logged in may still see public cameras; the list of cameras decides.
     this.me = await whoAmI().catch(() => null);
     if (this.me && !this.me.must_change) {
       const desk = openDesk(this.me);
@@ -195,13 +195,13 @@ class Wall {
   }
 
   /**
-   * Puts the tiles that belong on the screen there, and touches the others as little as possible.
+   * Shows the tiles of the current page and touches the others as little as possible.
    * @param {{ key: string, camera?: Camera, person?: string }[]} all
    */
   #drawTiles(all) {
     const first = this.page * this.layout;
     const shown = this.enlarged ? all.filter(({ key }) => key === this.enlarged) : all.slice(first, first + this.layout);
-    // One or two cameras on a wall of four look lost: the layout is what fits, up to the chosen one.
+    // One or two cameras look lost in a grid of four: use the smallest layout that fits, up to the chosen one.
     const fitting = LAYOUTS.find((layout) => layout >= shown.length) ?? this.layout;
     this.grid.dataset.layout = String(this.enlarged ? 1 : Math.min(this.layout, fitting));
     const wanted = new Set(shown.map(({ key }) => key));
@@ -220,7 +220,7 @@ class Wall {
         else tile.dataset.person = person;
         this.tiles.set(key, tile);
       }
-      // Moving an element stops its video: only where the order has changed.
+      // Moving an element pauses its video, so only move it if the order has changed.
       if (this.grid.children[place] !== tile) this.grid.insertBefore(tile, this.grid.children[place] ?? null);
       if (tile instanceof CameraTile && camera) tile.update(camera, { active: true, enlarged });
       if (tile instanceof PersonTile && person && this.desk) tile.update(this.desk, person, { enlarged });

@@ -1,4 +1,4 @@
-// Whose cameras are on the wall of this browser, beside the cameras of the house.
+// The people whose cameras are on the wall in this browser, in addition to the configured cameras.
 import { remember, setting } from "./settings.js";
 
 /** Login names in lower case. @returns {string[]} */

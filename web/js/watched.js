@@ -1,10 +1,10 @@
-// One's own camera as others watch it: the questions of those who want to, who does now, and the publishing, once,
-// however many they are. How it looks is `desk-view`.
+// One's own camera, watched by others: requests for consent, current watchers, and publishing, once for all of them.
+// The UI is in `desk-view`.
 import { isBlocked, open } from "./devices.js";
 import { play } from "./tones.js";
 import { WhipPublisher } from "./whip-publisher.js";
 
-/** The camera goes out so long after the last watcher has left. */
+/** The camera is turned off this long after the last watcher has left. */
 const LINGER = 4_000;
 
 /** @typedef {{ watcher: string, display: string, until: number }} Question */
@@ -19,14 +19,14 @@ export class Watched extends EventTarget {
     this.questions = [];
     /** @type {{ name: string, display: string }[]} */
     this.watchers = [];
-    /** Whether this page is the one that publishes. */
+    /** Whether this page is the one to publish. */
     this.here = false;
     /** @type {WhipPublisher | null} */
     this.publisher = null;
     /** @type {MediaStream | null} */
     this.stream = null;
     this.opening = false;
-    /** Everything was ended here, and the server has not said so yet. */
+    /** Watching was stopped here, and the server has not confirmed it yet. */
     this.ending = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.leaving = undefined;
@@ -64,7 +64,7 @@ export class Watched extends EventTarget {
   #set({ stream, watchers, here, sound }) {
     if (watchers.length === 0) this.ending = false;
     if (this.ending) {
-      // The word was lost with the line: until it is taken the camera stays off.
+      // The request may have been lost with the connection; the camera stays off until the server confirms it.
       this.desk.line.request("watched.stop").catch(() => {});
       return;
     }
@@ -89,7 +89,7 @@ export class Watched extends EventTarget {
     this.opening = true;
     try {
       this.stream = await open({ audio: sound, video: true }).catch((error) => {
-        // A camera without a microphone is a camera.
+        // Without a microphone, publish video only.
         if (sound && error.code === "media_none") return open({ audio: false, video: true });
         throw error;
       });
@@ -105,7 +105,7 @@ export class Watched extends EventTarget {
     const publisher = new WhipPublisher(`/whip/${stream}`, { rtc: { iceServers: this.desk.config.ice_servers } });
     this.publisher = publisher;
     publisher.tracks = { audio: this.stream.getAudioTracks()[0] ?? null, video: this.stream.getVideoTracks()[0] ?? null };
-    // Pulled out: those who watch are told, or another device takes over.
+    // Unplugged: the server tells the watchers, or lets another device take over.
     publisher.tracks.video?.addEventListener("ended", () => {
       this.stop();
       this.desk.line.request("watched.failed", { code: "media_none" }).catch(() => {});
@@ -119,7 +119,7 @@ export class Watched extends EventTarget {
     this.#changed();
   }
 
-  /** The person has changed their mind about sound. @param {boolean} sound */
+  /** Applies a changed preference for audio. @param {boolean} sound */
   async #setSound(sound) {
     const before = this.publisher?.tracks.audio ?? null;
     if (sound === Boolean(before)) return;
@@ -132,7 +132,7 @@ export class Watched extends EventTarget {
     await this.publisher.setTrack("audio", track);
   }
 
-  /** The camera goes out here; what the server knows of it stays. */
+  /** Turns the camera off on this page only; the server's state is unchanged. */
   stop() {
     clearTimeout(this.leaving);
     this.publisher?.stop();
@@ -152,7 +152,7 @@ export class Watched extends EventTarget {
     await this.desk.line.request("watch.answer", { watcher, allow }).catch(() => {});
   }
 
-  /** Nobody watches any more, from this moment: the camera goes out here before the server hears of it. */
+  /** Stops all watching: the camera is turned off at once, before the server is notified. */
   async end() {
     this.here = false;
     this.ending = this.watchers.length > 0;

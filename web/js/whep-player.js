@@ -1,5 +1,5 @@
-// Plays one WHEP stream into a <video>, and goes on doing so: it reconnects by itself, says how it is, and cleans
-// up. It knows nothing of this page; take it for yours:
+// Plays one WHEP stream in a <video>: reconnects automatically, reports its state and cleans up. It is independent of
+// this site, so it can be used on any page:
 //
 //   import { WhepPlayer } from "https://gatehouse.example/js/whep-player.js";
 //   const player = new WhepPlayer(document.querySelector("video"), "https://gatehouse.example/whep/camera/door");
@@ -9,11 +9,11 @@ import { isSilent, onNetworkDoubt } from "./network.js";
 
 /**
  * - `idle`: not started, or stopped.
- * - `connecting`: on the way to the first picture.
- * - `playing`: pictures arrive.
- * - `stalled`: connected, but no new picture for some seconds; it resumes by itself.
- * - `retrying`: failed, tried again at `retryAt`.
- * - `blocked`: failed in a way that trying again does not help: see `code`. `start()` tries once more.
+ * - `connecting`: waiting for the first frame.
+ * - `playing`: frames arrive.
+ * - `stalled`: connected, but no new frame for some seconds; it resumes by itself.
+ * - `retrying`: failed, will be retried at `retryAt`.
+ * - `blocked`: failed in a way that retrying does not help: see `code`. `start()` tries once more.
  * @typedef {"idle" | "connecting" | "playing" | "stalled" | "retrying" | "blocked"} PlayerState
  */
 
@@ -33,17 +33,17 @@ import { isSilent, onNetworkDoubt } from "./network.js";
  * @typedef {object} PlayerOptions
  * @property {string} [token] sent as `Authorization: Bearer`
  * @property {RTCConfiguration} [rtc] for the peer connection
- * @property {HTMLAudioElement} [audio] plays the sound instead: a <video> is silent as long as it has no picture
- * @property {boolean} [calm] a stream whose picture may be off: only the connection says whether it plays
+ * @property {HTMLAudioElement} [audio] plays the audio instead: a <video> is silent until it has video
+ * @property {boolean} [calm] for streams whose video may be off: the connection state alone decides whether it plays
  */
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 10_000;
-/** From the answer to the first picture. */
+/** Timeout from the answer to the first frame. */
 const MEDIA_LIMIT = 10_000;
-/** Without a new picture for this long the stream is stalled. */
+/** Without a new frame for this long the stream is stalled. */
 const STALL = 3_000;
-/** A connection that is only shaky gets this long to recover. */
+/** A `disconnected` connection has this long to recover. */
 const DISCONNECTED_LIMIT = 1_500;
 
 export class WhepPlayer extends EventTarget {
@@ -61,7 +61,7 @@ export class WhepPlayer extends EventTarget {
     this.state = "idle";
     /** Why it is not playing: a stable code, or empty. */
     this.code = "";
-    /** When it is tried again, as of `Date.now()`. */
+    /** When it is retried, on the clock of `Date.now()`. */
     this.retryAt = 0;
     /** @type {Session | null} */
     this.session = null;
@@ -69,11 +69,11 @@ export class WhepPlayer extends EventTarget {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.generation = 0;
-    /** @type {AbortController | null} Ends the listeners of the page's comings and goings. */
+    /** @type {AbortController | null} Removes the page lifecycle listeners. */
     this.listening = null;
   }
 
-  /** Begins to play; does nothing while it is at it. */
+  /** Starts playing; does nothing if already started. */
   start() {
     if (this.state !== "idle" && this.state !== "blocked" && this.state !== "retrying") return;
     clearTimeout(this.timer);
@@ -81,7 +81,7 @@ export class WhepPlayer extends EventTarget {
     this.#connect();
   }
 
-  /** Stops and frees everything. `start()` may be called again. */
+  /** Stops and releases everything. `start()` may be called again. */
   stop() {
     this.listening?.abort();
     this.listening = null;
@@ -96,7 +96,7 @@ export class WhepPlayer extends EventTarget {
     this.#become("idle", "");
   }
 
-  /** A page that is left lets its stream go, and takes it up again if the browser brings the page back. */
+  /** Stops when the page is left, and restarts if the browser restores it from the back/forward cache. */
   #listen() {
     if (this.listening) return;
     this.listening = new AbortController();
@@ -107,7 +107,7 @@ export class WhepPlayer extends EventTarget {
   }
 
   /**
-   * Figures since the last call, or null while there are none.
+   * Statistics since the last call of this function, or null while there are none.
    * @returns {Promise<PlayerStats | null>}
    */
   async stats() {
@@ -160,7 +160,7 @@ export class WhepPlayer extends EventTarget {
     this.timer = setTimeout(() => this.#connect(), delay);
   }
 
-  /** A new connection has its first picture sooner than an old one has found another way. */
+  /** On signs of a network change a silent connection is replaced: that is faster than waiting for it to recover. */
   async #doubt() {
     const { session } = this;
     const peer = session?.peer;
@@ -193,7 +193,7 @@ export class WhepPlayer extends EventTarget {
 class Failure extends Error {
   /**
    * @param {string} code
-   * @param {boolean} [final] trying again does not help
+   * @param {boolean} [final] retrying does not help
    * @param {number} [retryAfter] milliseconds
    */
   constructor(code, final = false, retryAfter = 0) {
@@ -243,19 +243,19 @@ class Session {
     peer.addTransceiver("video", { direction: "recvonly" });
     peer.addTransceiver("audio", { direction: "recvonly" });
     peer.ontrack = (event) => {
-      // Cameras are watched live: as little buffer as the network allows.
+      // Cameras are watched live: buffer as little as the network allows.
       event.receiver.jitterBufferTarget = 0;
       (event.track.kind === "audio" ? sound : stream).addTrack(event.track);
     };
     const offer = await peer.createOffer();
     await peer.setLocalDescription(offer);
-    // Without waiting for candidates: the server has a public face, and our checks are enough for it.
+    // No need to wait for candidates: the server is reachable and learns our address from our ICE checks.
     const answer = await this.#post(peer.localDescription?.sdp ?? offer.sdp ?? "");
     if (this.closed) return;
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
     if (this.closed) return;
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
-    // Refused while the page is not visible, and when the element is replaced: autoplay does the rest.
+    // Rejected while the page is not visible or when the element is replaced; autoplay handles those cases.
     this.video.play().catch(() => {});
     if (audio) {
       audio.srcObject = sound;
@@ -355,7 +355,7 @@ class Session {
     const peer = this.peer;
     this.peer = null;
     if (peer) peer.ontrack = null;
-    // The server first: when it hears of the end from the connection itself, it knows no such session any more.
+    // DELETE first: once the server notices the closed connection itself, the session no longer exists.
     this.#delete().then(() => peer?.close());
   }
 
@@ -364,7 +364,7 @@ class Session {
     const location = this.location;
     this.location = "";
     const options = { method: "DELETE", headers: this.#authorization(), signal: AbortSignal.timeout(2_000) };
-    // `keepalive`: it must get through when the page is being left.
+    // `keepalive`: the request must get through even when the page is being left.
     await fetch(location, { ...options, keepalive: true }).catch(() => {});
   }
 }

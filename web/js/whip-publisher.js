@@ -1,5 +1,5 @@
-// Publishes tracks by WHIP (RFC 9725), and goes on doing so: it reconnects by itself and cleans up. Tracks can be
-// changed while it runs. It knows nothing of this page; take it for yours:
+// Publishes tracks by WHIP (RFC 9725): reconnects automatically and cleans up. Tracks can be changed while it runs. It
+// is independent of this site, so it can be used on any page:
 //
 //   import { WhipPublisher } from "https://gatehouse.example/js/whip-publisher.js";
 //   const publisher = new WhipPublisher("https://gatehouse.example/whip/camera/stage", { token: "ght_…" });
@@ -12,11 +12,11 @@ import { isSilent, onNetworkDoubt } from "./network.js";
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 5_000;
-/** From the answer to the connection. */
+/** Timeout from the answer to the connection. */
 const CONNECT_LIMIT = 10_000;
-/** A connection that is only shaky gets this long to recover before ICE is restarted, and as long again after it. */
+/** A `disconnected` connection has this long to recover before an ICE restart, and twice as long after it. */
 const SHAKY = 1_500;
-/** Bits per second, by quality; none is the browser's own choice. */
+/** Maximum bits per second by quality; 0 leaves it to the browser. */
 const LIMITS = /** @type {const} */ ({ auto: 0, low: 300_000, high: 4_000_000 });
 
 /** @typedef {keyof typeof LIMITS} Quality */
@@ -32,7 +32,7 @@ export class WhipPublisher extends EventTarget {
     this.options = options;
     /** @type {PublisherState} */
     this.state = "idle";
-    /** Why it does not publish: a stable code, or empty. */
+    /** Why it is not publishing: a stable code, or empty. */
     this.code = "";
     /** @type {Record<"audio" | "video", MediaStreamTrack | null>} */
     this.tracks = { audio: null, video: null };
@@ -51,7 +51,7 @@ export class WhipPublisher extends EventTarget {
     this.listening = null;
   }
 
-  /** Begins; does nothing while it is at it. */
+  /** Starts publishing; does nothing if already started. */
   start() {
     if (this.state !== "idle" && this.state !== "blocked") return;
     this.listening = new AbortController();
@@ -61,7 +61,7 @@ export class WhipPublisher extends EventTarget {
     this.#connect();
   }
 
-  /** Ends it, here and on the server. Tracks are left as they are. */
+  /** Stops publishing, here and on the server. Tracks are not stopped. */
   stop() {
     this.listening?.abort();
     this.listening = null;
@@ -111,7 +111,7 @@ export class WhipPublisher extends EventTarget {
       }
       await this.setQuality(this.quality);
       await peer.setLocalDescription();
-      // The server's candidates are enough: our checks reach it, and it answers them.
+      // No need to wait for our candidates: our ICE checks reach the server, and it answers them.
       const answer = await this.#post(peer.localDescription?.sdp ?? "", current);
       if (!current()) return;
       await peer.setRemoteDescription({ type: "answer", sdp: answer });
@@ -144,12 +144,12 @@ export class WhipPublisher extends EventTarget {
     }
   }
 
-  /** Finds another way to the server, if it is at it: the network is known to have changed. */
+  /** Restarts ICE if it is connected. For callers that know that the network has changed. */
   async restart() {
     await this.#restartIce();
   }
 
-  /** The server reports several times a second on what it gets: if nothing comes, the way is lost. */
+  /** The server sends reports several times a second; if none arrive, the connection is lost. */
   async #doubt() {
     const peer = this.peer;
     if (!peer && this.state === "retrying") {
@@ -160,7 +160,7 @@ export class WhipPublisher extends EventTarget {
     }
   }
 
-  /** RFC 9725 §4.3.2: the same session over another network. What does not help within a moment is begun anew. */
+  /** RFC 9725 §4.3.2: moves the session to another network. If that does not help quickly, it reconnects. */
   async #restartIce() {
     const peer = this.peer;
     const generation = this.generation;
@@ -183,7 +183,7 @@ export class WhipPublisher extends EventTarget {
       clearTimeout(this.timer);
       this.timer = setTimeout(async () => {
         this.restarted = false;
-        // The browser may still call connected what is not.
+        // The browser may still report `connected` for a dead connection.
         const works = peer.connectionState === "connected" && !(await isSilent(peer));
         if (generation === this.generation && !works) this.#failed("media");
       }, 2 * SHAKY);
@@ -211,7 +211,7 @@ export class WhipPublisher extends EventTarget {
     if (response.status === 201) {
       const location = new URL(response.headers.get("Location") ?? "", new URL(this.url, window.location.href)).href;
       if (!current()) {
-        // Stopped in the meantime: the server must not wait for whoever does not come.
+        // Stopped in the meantime: end the session, so that the server does not wait for a connection.
         fetch(location, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
         return text;
       }
@@ -268,7 +268,7 @@ class Refused extends Error {
 }
 
 /**
- * How much a sender may send.
+ * Limits a sender's bitrate and resolution.
  * @param {RTCRtpSender} sender
  * @param {Quality} quality
  */
@@ -282,18 +282,18 @@ export async function limit(sender, quality) {
   await sender.setParameters(parameters).catch(() => {});
 }
 
-/** Every player has it, and phones have it in hardware. @param {RTCRtpTransceiver} transceiver */
+/** Every player supports H.264, and phones encode it in hardware. @param {RTCRtpTransceiver} transceiver */
 function preferH264(transceiver) {
   const codecs = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
   const isH264 = (/** @type {{ mimeType: string }} */ codec) => codec.mimeType.toLowerCase() === "video/h264";
   try {
     transceiver.setCodecPreferences([...codecs.filter(isH264), ...codecs.filter((codec) => !isH264(codec))]);
   } catch {
-    // The browser's own order, then.
+    // Keep the browser's own order.
   }
 }
 
-/** RFC 8840 §9: what of an offer an ICE restart needs. @param {string} sdp */
+/** RFC 8840 §9: the parts of an offer that an ICE restart needs. @param {string} sdp */
 function fragment(sdp) {
   const wanted = ["a=ice-ufrag:", "a=ice-pwd:", "a=ice-options:"];
   const lines = sdp.split(/\r?\n/);
@@ -304,7 +304,7 @@ function fragment(sdp) {
 }
 
 /**
- * The answer with the server's new credentials and candidates in it.
+ * The answer with the server's new ICE credentials.
  * @param {string} answer
  * @param {string} restart
  */

@@ -1,21 +1,21 @@
-// Words for what the server says by codes, and for times.
+// Texts for the server's error codes, and formatting of times.
 import { has, language, t } from "./i18n.js";
 
-/** A sentence for an error. @param {unknown} error */
+/** The message for an error. @param {unknown} error */
 export function sorry(error) {
   const code = error instanceof Error && "code" in error ? String(error.code) : "other";
   const wait = error instanceof Error && "retryAfter" in error ? Number(error.retryAfter) : 0;
   return has(`error.${code}`) ? t(`error.${code}`, { seconds: wait }) : t("error.other", { code });
 }
 
-/** A time for people. @param {number | null | undefined} at milliseconds since 1970 */
+/** A time in readable form. @param {number | null | undefined} at milliseconds since 1970 */
 export function when(at) {
   if (!at) return "–";
   const options = /** @type {const} */ ({ dateStyle: "medium", timeStyle: "medium" });
   return new Date(at).toLocaleString(language() === "zh" ? "zh-CN" : "en-GB", options);
 }
 
-/** A span of time for people. @param {number} ms */
+/** A duration in readable form. @param {number} ms */
 export function span(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
