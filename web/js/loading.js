@@ -65,7 +65,7 @@
     box.className = "loading-failed";
     box.setAttribute("role", "alert");
     const text = document.createElement("p");
-    text.textContent = chinese ? "页面未能完整加载，稍后会自动重试。" : "The page could not be loaded. It is tried again by itself.";
+    text.textContent = chinese ? "页面未能完整加载，稍后会自动重试。" : "The page could not be loaded. It will be retried automatically.";
     const button = document.createElement("button");
     button.textContent = chinese ? "立即重试" : "Try now";
     button.addEventListener("click", again);
