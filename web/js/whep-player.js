@@ -11,7 +11,7 @@ import { isSilent, onNetworkDoubt } from "./network.js";
  * - `idle`: not started, or stopped.
  * - `connecting`: waiting for the first frame.
  * - `playing`: frames arrive.
- * - `stalled`: connected, but no new frame for some seconds; it resumes by itself.
+ * - `stalled`: connected, but no new frame for some seconds; it resumes automatically.
  * - `retrying`: failed, will be retried at `retryAt`.
  * - `blocked`: failed in a way that retrying does not help: see `code`. `start()` tries once more.
  * @typedef {"idle" | "connecting" | "playing" | "stalled" | "retrying" | "blocked"} PlayerState
