@@ -1,5 +1,5 @@
-//! RTP and RTCP as both `media` and `streams` need them: reading and writing packets, reordering, NTP time.
-//! Pure: no sockets, no clock, no keys.
+//! RTP and RTCP for both `media` and `streams`: parsing and building packets, reordering, NTP time. Pure: no sockets,
+//! no clock, no encryption keys. Start at [`packet::Rtp`] and [`rtcp::parse`].
 
 pub mod ntp;
 pub mod packet;

@@ -1,29 +1,29 @@
-//! RTP headers as publishers send them (RFC 3550 §5.1, RFC 8285 §4.2). Pure; it reads what has been authenticated,
-//! and still believes nothing.
+//! Parses the RTP packets of publishers (RFC 3550 §5.1, RFC 8285 §4.2). Pure. The input has been authenticated but is
+//! still treated as untrusted. Start at [`Rtp::parse`].
 
 use bytes::Bytes;
 
-/// What a packet's header says, and its payload.
+/// A parsed RTP packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rtp {
-    /// The last packet of a frame, the first of a talk spurt.
+    /// Set on the last packet of a video frame and on the first one of a talk spurt.
     pub marker: bool,
-    /// Which codec.
+    /// Identifies the codec.
     pub payload_type: u8,
-    /// Its number.
+    /// The sequence number.
     pub sequence: u16,
-    /// When it was sampled.
+    /// The sampling time, in ticks of the RTP clock.
     pub timestamp: u32,
-    /// Whose it is.
+    /// The sender's SSRC.
     pub ssrc: u32,
-    /// Its number among all packets of the connection, from the header extension of that id.
+    /// The transport-wide sequence number from the header extension, if present.
     pub transport_sequence: Option<u16>,
     /// Without padding; may be empty.
     pub payload: Bytes,
 }
 
 impl Rtp {
-    /// Reads a packet. `transport_id` is the id of the extension with the transport-wide number.
+    /// Parses a packet. `transport_id` is the id of the extension with the transport-wide sequence number.
     pub fn parse(data: &Bytes, transport_id: Option<u8>) -> Option<Self> {
         let &[first, second, high, low] = data.first_chunk::<4>()?;
         if first >> 6 != 2 {
@@ -63,7 +63,7 @@ fn extension(mut data: &[u8], wanted: u8) -> Option<&[u8]> {
     while let Some((&head, rest)) = data.split_first() {
         let (id, length) = (head >> 4, usize::from(head & 0x0f) + 1);
         match id {
-            // Padding has no length.
+            // Padding is a single byte without a length.
             0 => data = rest,
             15 => return None,
             id if id == wanted => return rest.get(..length),
@@ -77,7 +77,7 @@ fn half(data: &[u8], at: usize) -> Option<u16> {
     data.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// Four bytes at a place, such as the SSRC of a packet that has not been opened yet.
+/// The big-endian 32-bit word at an offset, such as the SSRC of a packet that is not decrypted yet.
 pub fn word(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }

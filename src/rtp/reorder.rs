@@ -14,7 +14,7 @@ const MAX_WAITING: usize = 1024;
 /// (RFC 3550 §A.1).
 const MAX_MISORDER: i16 = 1024;
 
-/// See the module. `T` is whatever belongs to a sequence number.
+/// See the module documentation. `T` is whatever belongs to a sequence number.
 pub struct Reorder<T> {
     next: Option<u64>,
     waiting: BTreeMap<u64, (Instant, T)>,
@@ -63,7 +63,7 @@ impl<T> Reorder<T> {
         out
     }
 
-    /// What may go now, because it is in order or has been waited for long enough.
+    /// The packets that are due, because they are in order or the missing ones have been waited for long enough.
     pub fn ripe(&mut self, now: Instant) -> Vec<(u16, T)> {
         let mut out = Vec::new();
         while let (Some(next), Some((first, (since, _)))) = (self.next, self.waiting.first_key_value()) {
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(reorder.push(now, 65_534, 'a'), [(0, 'a')]);
         assert_eq!(reorder.push(now, 0, 'c'), []);
         assert_eq!(reorder.push(now, 65_535, 'b'), [(0, 'b'), (0, 'c')]);
-        // Late and double packets are dropped.
+        // Late and duplicate packets are dropped.
         assert_eq!(reorder.push(now, 65_535, 'b'), []);
         assert_eq!(reorder.push(now, 4, 'g'), []);
         assert_eq!(reorder.push(now + VIDEO_PATIENCE, 5, 'h'), [(3, 'g'), (0, 'h')]);

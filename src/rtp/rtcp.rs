@@ -1,16 +1,16 @@
-//! RTCP both ways (RFC 3550, 4585, 5104): what viewers report and ask for and the sender reports they get; what
-//! publishers report, and what they are told and asked. Pure.
+//! RTCP in both directions (RFC 3550, 4585, 5104): parses the reports and feedback of viewers and publishers, and
+//! builds the reports and requests sent to them. Pure. Start at [`parse`].
 
-/// Something that a viewer's RTCP says.
+/// One item of a received compound packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Feedback {
-    /// These sequence numbers of a track are missing (RFC 4585 §6.2.1): one, and a bit for each of the next 16.
+    /// Missing sequence numbers of a track (RFC 4585 §6.2.1): one, and a bit for each of the next 16.
     Nack {
         /// The track's SSRC.
         ssrc: u32,
         /// The first missing one.
         sequence: u16,
-        /// Which of the 16 behind it are missing too.
+        /// Which of the 16 after it are missing too.
         mask: u16,
     },
     /// A key frame is needed (PLI, or FIR of RFC 5104 §4.3.1).
@@ -31,11 +31,11 @@ pub enum Feedback {
         /// Since that report, in 65,536ths of a second.
         delay: u32,
     },
-    /// A sender report: which time of the sender's clock a timestamp of a track stands for.
+    /// A sender report: maps a track's RTP timestamp to the sender's clock.
     Sender {
         /// The track's SSRC.
         ssrc: u32,
-        /// NTP's 64 bits.
+        /// The 64-bit NTP timestamp.
         ntp: u64,
         /// RTP timestamp.
         timestamp: u32,
@@ -44,10 +44,10 @@ pub enum Feedback {
     Bye,
 }
 
-/// More than any real compound has.
+/// Maximum number of items per compound packet; more than any real one has.
 const MAX_FEEDBACK: usize = 256;
 
-/// Reads a compound packet. Stops at the first thing that does not fit.
+/// Parses a compound packet. Stops at the first malformed part.
 pub fn parse(data: &[u8]) -> Vec<Feedback> {
     let mut found = Vec::new();
     let mut rest = data;
@@ -108,7 +108,7 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
-/// A sender report with a CNAME (RFC 3550 §6.4.1 and §6.5.1).
+/// Builds a sender report with a CNAME (RFC 3550 §6.4.1 and §6.5.1).
 pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: u32, cname: &str) -> Vec<u8> {
     let mut out = vec![0x80, 200, 0, 6];
     out.extend_from_slice(&ssrc.to_be_bytes());
@@ -120,7 +120,7 @@ pub fn sender_report(ssrc: u32, ntp: u64, timestamp: u32, packets: u32, octets: 
     out
 }
 
-/// Appends a CNAME, which each compound has to have.
+/// Appends a CNAME, which every compound packet must contain.
 fn description(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
     let start = out.len();
     let cname = &cname.as_bytes()[..cname.len().min(64)];
@@ -134,16 +134,16 @@ fn description(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
     out.resize(start + 8 + items, 0);
 }
 
-/// What we have received of a track.
+/// Our reception statistics for a track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReportBlock {
     /// The track's SSRC.
     pub ssrc: u32,
     /// Of the packets since the last report, in 256ths.
     pub fraction_lost: u8,
-    /// In all, 24 bits.
+    /// Total packets lost, 24 bits.
     pub lost: u32,
-    /// Rollovers and sequence number in one.
+    /// The extended highest sequence number: rollover count and sequence number.
     pub highest: u32,
     /// In clock ticks.
     pub jitter: u32,
@@ -153,7 +153,7 @@ pub struct ReportBlock {
     pub delay: u32,
 }
 
-/// A receiver report with a CNAME, which any compound may begin with (RFC 3550 §6.4.2).
+/// Builds a receiver report with a CNAME, which any compound packet may begin with (RFC 3550 §6.4.2).
 pub fn receiver_report(sender: u32, blocks: &[ReportBlock], cname: &str) -> Vec<u8> {
     let blocks = &blocks[..blocks.len().min(31)];
     let mut out = vec![0x80 | blocks.len() as u8, 201];
@@ -169,7 +169,7 @@ pub fn receiver_report(sender: u32, blocks: &[ReportBlock], cname: &str) -> Vec<
     out
 }
 
-/// Asks for packets once more (RFC 4585 §6.2.1). `missing` is in order.
+/// Builds a NACK (RFC 4585 §6.2.1). `missing` must be in order.
 pub fn nack(sender: u32, media: u32, missing: &[u16]) -> Vec<u8> {
     let mut items: Vec<(u16, u16)> = Vec::new();
     for &sequence in missing {
@@ -191,7 +191,7 @@ pub fn nack(sender: u32, media: u32, missing: &[u16]) -> Vec<u8> {
     out
 }
 
-/// Asks for a key frame (RFC 4585 §6.3.1).
+/// Builds a PLI (RFC 4585 §6.3.1).
 pub fn picture_loss(sender: u32, media: u32) -> Vec<u8> {
     let mut out = vec![0x81, 206, 0, 2];
     out.extend_from_slice(&sender.to_be_bytes());

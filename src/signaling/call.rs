@@ -1,72 +1,72 @@
-//! One call between two people, as a state machine: every event in every state is decided here, and the table of the
-//! tests is the specification. It sends nothing and knows no devices' connections.
+//! The state machine of one call between two people: it decides the outcome of every event in every state; the table
+//! in the tests is the specification. It sends nothing and knows nothing about connections.
 
 use std::time::{Duration, Instant};
 
-/// How long it rings.
+/// How long a call rings.
 pub const RING: Duration = Duration::from_secs(30);
-/// From the acceptance to media.
+/// Maximum time from acceptance to connected media.
 pub const CONNECT: Duration = Duration::from_secs(30);
 
-/// Where a call stands.
+/// The state of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// The callee's devices ring.
     Ringing,
-    /// Accepted; media is on its way.
+    /// Accepted; media is not connected yet.
     Connecting,
-    /// They talk.
+    /// Media is connected.
     Active,
 }
 
-/// Who does something to it.
+/// Which side an event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// The device that called.
+    /// The calling device.
     Caller,
-    /// A device that rings, or the one that accepted.
+    /// A ringing device, or the one that accepted.
     Callee,
 }
 
-/// What happens to it.
+/// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The callee takes it.
+    /// The callee accepts it.
     Accept,
-    /// The callee refuses it.
+    /// The callee rejects it.
     Reject,
-    /// One of them ends it.
+    /// Either side ends it.
     HangUp,
-    /// One of them says that media did not come about.
+    /// Either side reports that media could not be connected.
     Fail,
-    /// One of them says that media has come about.
+    /// Either side reports that media is connected.
     Connected,
-    /// One of them sends something to the other's browser.
+    /// Either side sends signaling data (SDP, candidates) to the other's browser.
     Signal,
-    /// One of them puts it on hold, or takes it up again.
+    /// Either side holds or resumes it.
     Hold,
-    /// The state's time is over.
+    /// The state's deadline has passed.
     Deadline,
-    /// A device is gone for good.
+    /// A device's session has ended.
     Lost,
 }
 
 /// Why a call has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// One of them ended it.
+    /// Either side ended it.
     HangUp,
-    /// The caller gave up before it was accepted.
+    /// The caller hung up before it was accepted.
     Cancelled,
-    /// The callee refused.
+    /// The callee rejected it.
     Rejected,
     /// Nobody accepted in time.
     NoAnswer,
-    /// Media did not come about.
+    /// Media could not be connected.
     Failed,
-    /// A device is gone.
+    /// A device's session has ended.
     Lost,
-    /// Its person may not do this any more, or is logged out.
+    /// The permission was revoked, or one of the two was logged out.
     Withdrawn,
 }
 
@@ -90,18 +90,18 @@ impl Reason {
     }
 }
 
-/// What follows.
+/// The outcome of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It goes on in another state.
+    /// The call enters another state.
     Become(State),
-    /// It goes on as it is, and the other side is told.
+    /// The state stays the same; the other side is notified.
     Tell,
-    /// Nothing: it has happened before, or means nothing now.
+    /// No effect: a duplicate, or irrelevant in this state.
     Ignore,
-    /// It is over.
+    /// The call ends.
     End(Reason),
-    /// It is not allowed: the code says why.
+    /// The event is not allowed; the code says why.
     Refuse(&'static str),
 }
 
@@ -114,7 +114,7 @@ pub fn decide(state: State, side: Side, event: Event) -> Verdict {
         (T::Ringing, E::HangUp | E::Fail, S::Caller) => V::End(Reason::Cancelled),
         (T::Ringing, E::HangUp | E::Fail, S::Callee) => V::End(Reason::Rejected),
         (T::Ringing, E::Lost, S::Caller) => V::End(Reason::Cancelled),
-        // Another device of the callee may ring on.
+        // Other devices of the callee may still be ringing.
         (T::Ringing, E::Lost, S::Callee) => V::Ignore,
         (T::Ringing, E::Deadline, _) => V::End(Reason::NoAnswer),
         (T::Ringing, E::Connected | E::Signal | E::Hold, _) => V::Refuse("call_not_accepted"),
@@ -131,7 +131,7 @@ pub fn decide(state: State, side: Side, event: Event) -> Verdict {
     }
 }
 
-/// When a state's time is over.
+/// The deadline of a state, if it has one.
 pub fn deadline(state: State, since: Instant) -> Option<Instant> {
     match state {
         State::Ringing => Some(since + RING),

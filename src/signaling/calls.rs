@@ -1,4 +1,4 @@
-//! Calls as the core keeps them: who rings, who is told what. What an event means is decided in `call`.
+//! The core's handling of calls: which devices ring, who is notified of what. The state machine itself is in `call`.
 
 use std::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::accounts::permissions::Action;
 use crate::names::StreamName;
 
 impl Core {
-    /// Whether a user takes part in an accepted call, held or not, or is calling.
+    /// Whether a user is in an accepted call, held or not, or is calling somebody.
     pub(super) fn is_in_call(&self, user: &str) -> bool {
         self.calls
             .values()
             .any(|call| call.caller.user == user || (call.state != State::Ringing && call.callee == user))
     }
 
-    /// The calls of a device that are accepted and not held by it, or that it is making.
+    /// A call the device is in (accepted and not held by it) or is making.
     fn busy_with(&self, device: &DeviceKey) -> Option<u64> {
         let takes_part = |call: &Call| {
             call.caller == *device || (call.state != State::Ringing && call.callee_devices.contains(device))
@@ -38,7 +38,7 @@ impl Core {
         video: bool,
     ) -> Result<Value, Refused> {
         let callee = to.to_lowercase();
-        // Who may not know of somebody gets the same answer as for nobody.
+        // A user the caller may not see gets the same answer as one that does not exist.
         if callee == device.user || !self.may_see(&device.user, &callee) {
             return Err("no_such_user".into());
         }
@@ -66,7 +66,7 @@ impl Core {
             self.note_missed(now, device, &callee, video);
             return Err("callee_dnd".into());
         }
-        // One call may wait while another goes on; the next one finds the line busy.
+        // One call may wait during another; further ones are busy.
         if self.calls.values().any(|call| call.state == State::Ringing && call.callee == callee) {
             self.note_missed(now, device, &callee, video);
             return Err("callee_busy".into());
@@ -100,7 +100,7 @@ impl Core {
         self.directory.members.get(user).map(|member| member.display.clone()).unwrap_or_default()
     }
 
-    /// The device that takes a call without asking, if the callee has decided so: the one that was used last.
+    /// The device that accepts a call automatically, if the callee has set that up: the one used last.
     fn answers_itself(&self, caller: &str, callee: &str) -> Option<DeviceKey> {
         let members = &self.directory.members;
         let (caller, member) = (members.get(caller)?, members.get(callee)?);
@@ -112,8 +112,8 @@ impl Core {
         self.devices_of(callee).filter(connected).max_by_key(used_at).cloned()
     }
 
-    /// While they talk, each side may publish its part of the call and watch the other's, where media goes through
-    /// the server.
+    /// During a call each side may publish its own streams and watch the other's, for media that is relayed by the
+    /// server.
     pub(super) fn call_grants(&self, grants: &mut Vec<Grant>) {
         for (id, call) in self.calls.iter().filter(|(_, call)| call.state != State::Ringing) {
             for (user, other) in [(&call.caller.user, &call.callee), (&call.callee, &call.caller.user)] {
@@ -126,7 +126,7 @@ impl Core {
         }
     }
 
-    /// A call that did not come about is in the history all the same.
+    /// Records an invitation that was refused right away as a missed call.
     fn note_missed(&mut self, now: Instant, device: &DeviceKey, callee: &str, video: bool) {
         if !self.limits.is_new_missed(now, &device.user, callee) {
             return;
@@ -145,7 +145,7 @@ impl Core {
         }));
     }
 
-    /// On which side of a call a device stands.
+    /// Which side of a call a device is on.
     fn side(&self, device: &DeviceKey, id: u64) -> Option<Side> {
         let call = self.calls.get(&id)?;
         match device {
@@ -193,7 +193,7 @@ impl Core {
             let body = json!({ "call": id, "reason": "answered_elsewhere" });
             self.push(now, &other, event("call.ended", &body));
         }
-        // The caller offers; who has to give way where both offer at once is decided here.
+        // The caller sends the offer; `polite` decides who backs down if both offer at once.
         let of = |core: &Self, peer: &str, polite: bool| json!({ "call": id, "peer": peer, "display": core.display(peer), "video": video, "polite": polite });
         let to_caller = of(self, &callee, false);
         let to_callee = of(self, &caller.user, true);
@@ -202,7 +202,7 @@ impl Core {
         self.tell_presence(now, &callee);
     }
 
-    /// Something happens to a call.
+    /// Applies an event to a call.
     pub(super) fn on_call(
         &mut self,
         now: Instant,
@@ -211,10 +211,10 @@ impl Core {
         what: Event,
         detail: &Value,
     ) -> Result<Value, &'static str> {
-        // Strangers learn nothing, not even that there is such a call.
+        // Devices outside the call learn nothing, not even that it exists.
         let side = self.side(device, id).ok_or("call_gone")?;
         let state = self.calls.get(&id).map(|call| call.state).ok_or("call_gone")?;
-        // Whoever takes a call up again must not be in another.
+        // A call can only be resumed if the device is not in another one.
         let takes_up = what == Event::Hold && *detail == json!(false);
         if takes_up && self.busy_with(device).is_some_and(|other| other != id) {
             return Err("already_in_call");
@@ -295,7 +295,7 @@ impl Core {
         }));
     }
 
-    /// Ends calls whose state's time is over.
+    /// Ends calls whose deadline has passed.
     pub(super) fn expire_calls(&mut self, now: Instant) {
         let due = |call: &Call| deadline(call.state, call.since).is_some_and(|at| now >= at);
         let late: Vec<(u64, State)> =
@@ -307,7 +307,7 @@ impl Core {
         }
     }
 
-    /// A device is gone for good: its calls with it.
+    /// A device's session has ended: ends its calls.
     pub(super) fn device_gone(&mut self, now: Instant, device: &DeviceKey, why: Reason) {
         let concerned: Vec<u64> =
             self.calls.keys().copied().filter(|id| self.side(device, *id).is_some()).collect();
@@ -326,7 +326,7 @@ impl Core {
         }
     }
 
-    /// Ends calls that are not allowed any more.
+    /// Ends calls that are no longer allowed.
     pub(super) fn withdraw_calls(&mut self, now: Instant) {
         let allowed =
             |call: &Call| self.may_to(&call.caller.user, |other| Action::Call(&other.person), &call.callee);
@@ -337,7 +337,7 @@ impl Core {
         }
     }
 
-    /// The calls that concern a device, for whoever comes back without knowing them.
+    /// The calls of a device, for a page that reconnects without knowing them.
     pub(super) fn calls_of(&self, device: &DeviceKey) -> Vec<Value> {
         let mut calls = Vec::new();
         for (id, call) in &self.calls {

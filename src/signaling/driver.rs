@@ -1,5 +1,5 @@
-//! The one task that owns the [`Core`]: it brings frames in, sends what comes out, keeps the clock, and writes the
-//! history of calls. Sockets are `http/socket`'s; what frames mean is the core's.
+//! The single task that owns the [`Core`]: it feeds in frames and clock ticks, sends the outputs, and writes the call
+//! history. `http/socket` handles the sockets; the core interprets the frames. Start at [`Switchboard::start`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::accounts::{AccountError, Accounts};
 use crate::compartment;
 use crate::names::StreamName;
 
-/// Frames of all sockets that wait for the core.
+/// Capacity of the core's input queue, shared by all sockets.
 const INPUTS: usize = 4096;
-/// Frames that wait for one socket. Whoever does not read them is cut off, and resumes.
+/// Capacity of one socket's outgoing queue. A client that does not keep up is disconnected and may resume.
 const OUTGOING: usize = 256;
 /// More calls than can have been going on at once.
 const RUNNING_CALLS: u64 = 10_000;
@@ -32,7 +32,7 @@ pub enum Outgoing {
     Text(Arc<str>),
     /// Send all of these.
     Texts(Arc<[Arc<str>]>),
-    /// Close with this code and word.
+    /// Close with this code and reason.
     Close(u16, &'static str),
 }
 
@@ -41,11 +41,11 @@ enum Command {
     Input(Input),
 }
 
-/// The way to the core. Cheap to clone.
+/// Handle to the core's task. Cheap to clone.
 #[derive(Clone)]
 pub struct Switchboard {
     commands: mpsc::Sender<Command>,
-    /// It must arrive, even if the core is behind: at most one message for each socket.
+    /// Unbounded because disconnects must arrive even if the core is behind; at most one message per socket.
     gone: mpsc::UnboundedSender<(Conn, bool)>,
     next: Arc<std::sync::atomic::AtomicU64>,
 }
@@ -55,14 +55,14 @@ pub struct ClientHandle {
     conn: Conn,
     commands: mpsc::Sender<Command>,
     gone: mpsc::UnboundedSender<(Conn, bool)>,
-    /// The login has ended: nobody comes back.
+    /// The login has ended: the session will not be resumed.
     pub for_good: bool,
-    /// What to send. Closed when the socket has not kept up.
+    /// What to send. Closed if the socket has not kept up.
     pub outgoing: mpsc::Receiver<Outgoing>,
 }
 
 impl ClientHandle {
-    /// A frame has come in. Waits while the core is behind: that slows the socket down, and nobody else.
+    /// Passes on an incoming frame. Waits while the core is behind, which slows down only this socket.
     pub async fn frame(&self, text: String) {
         let _ = self.commands.send(Command::Input(Input::Frame { conn: self.conn, text })).await;
     }
@@ -75,7 +75,7 @@ impl Drop for ClientHandle {
 }
 
 impl Switchboard {
-    /// Starts the task. `config` is what every client is told at its beginning; what is granted goes to `grants`.
+    /// Starts the task. `config` is sent to every client in its welcome; grants are stored in `grants`.
     ///
     /// # Errors
     /// The accounts cannot be read.
@@ -95,7 +95,7 @@ impl Switchboard {
         Ok(Self { commands, gone, next: Arc::default() })
     }
 
-    /// A socket of somebody who is logged in.
+    /// Registers a socket of a logged-in user.
     pub async fn open(&self, user: &str) -> ClientHandle {
         let conn = Conn(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let (outgoing, frames) = mpsc::channel(OUTGOING);
@@ -105,7 +105,7 @@ impl Switchboard {
         ClientHandle { conn, commands, gone, for_good: false, outgoing: frames }
     }
 
-    /// A picture of a stream has begun, or has ended, on its way to a user.
+    /// Reports that a user's subscription to a stream has begun or ended.
     pub async fn picture(&self, user: &str, stream: &StreamName, began: bool) {
         let input = Input::Picture { user: user.to_owned(), stream: stream.clone(), began };
         let _ = self.commands.send(Command::Input(input)).await;
@@ -144,8 +144,8 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let input = tokio::select! {
-                // Changes before frames: whoever has been told that one is stored, finds it in force. Frames before the
-                // end of their socket: "hang up" is often the last thing that a page says.
+                // Changes before frames: a client that was told that a change is stored must find it in effect. Frames
+                // before their socket's disconnect: a hang-up is often the last frame a page sends.
                 biased;
                 () = stop.cancelled() => return,
                 Ok(()) = changes.changed() => {
@@ -157,7 +157,7 @@ impl Driver {
                     Some(Command::Open { conn, user, outgoing }) => {
                         self.sockets.insert(conn, outgoing);
                         if !self.core.knows(&user) {
-                            // Their account is so new that the change has not been taken in yet.
+                            // The account is so new that the directory does not contain it yet.
                             self.read_directory().await;
                         }
                         Input::Connected { conn, user, secret: rand::random() }
@@ -177,7 +177,7 @@ impl Driver {
     async fn read_directory(&mut self) {
         match directory(&self.accounts).await {
             Ok(directory) => self.handle(Input::Directory(Arc::new(directory))),
-            Err(error) => error!("people are not read again: {error}"),
+            Err(error) => error!("reloading the directory of users failed: {error}"),
         }
     }
 
@@ -208,10 +208,10 @@ impl Driver {
                 }
                 Output::Ended(record) => {
                     let (accounts, now) = (self.accounts.clone(), SystemTime::now());
-                    // The history must not make anybody wait.
+                    // In a task of its own, so that writing the history delays nobody.
                     tokio::spawn(async move {
                         if let Err(error) = accounts.note_call(record, now).await {
-                            error!("a call is not written to the history: {error}");
+                            error!("writing a call to the history failed: {error}");
                         }
                     });
                 }
@@ -222,7 +222,7 @@ impl Driver {
     fn send(&mut self, conn: Conn, outgoing: Outgoing) {
         let Some(socket) = self.sockets.get(&conn) else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) = socket.try_send(outgoing) {
-            debug!(?conn, "a socket does not keep up: it is closed, and may resume");
+            debug!(?conn, "socket does not keep up: closing it; the client may resume");
             self.sockets.remove(&conn);
         }
     }

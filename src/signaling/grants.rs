@@ -1,5 +1,5 @@
-//! What signaling allows for the moment: who may watch, and who may publish, the stream of a person's camera or of a
-//! call. The core says it, its driver puts it here, whoever serves streams looks it up.
+//! The temporary permissions granted by signaling: who may currently watch or publish the stream of a person's camera
+//! or of a call. The core computes them, its driver stores them here, and the code that serves streams looks them up.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use tokio::sync::watch;
 
 use crate::names::StreamName;
 
-/// Which way a stream goes.
+/// Direction of the stream, as seen by the user who holds the grant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Direction {
-    /// To whoever has the grant.
+    /// The user receives it.
     Watch,
-    /// From them.
+    /// The user sends it.
     Publish,
 }
 
-/// One permission, as long as it lasts.
+/// One temporary permission.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Grant {
     /// The login name, in lower case.
     pub user: String,
     /// The stream's name.
     pub stream: StreamName,
-    /// Which direction.
+    /// Watch or publish.
     pub direction: Direction,
 }
 
-/// All of them. Cheap to clone.
+/// All current grants. Cheap to clone.
 #[derive(Clone)]
 pub struct Grants {
     held: Arc<ArcSwap<HashSet<Grant>>>,
@@ -43,19 +43,19 @@ impl Default for Grants {
 }
 
 impl Grants {
-    /// Whether somebody has it.
+    /// Whether a user holds this grant.
     pub fn has(&self, user: &str, stream: &StreamName, direction: Direction) -> bool {
         let grant = Grant { user: user.to_lowercase(), stream: stream.clone(), direction };
         self.held.load().contains(&grant)
     }
 
-    /// These and no others.
+    /// Replaces all grants.
     pub(super) fn set(&self, grants: Vec<Grant>) {
         self.held.store(Arc::new(grants.into_iter().collect()));
         self.changed.send_replace(());
     }
 
-    /// Follows changes.
+    /// Notifies about changes.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

@@ -1,5 +1,5 @@
-//! What a device's connection leaves behind when it breaks: numbered frames that can be sent again, and answers that
-//! were given already. Pure.
+//! What survives a device's broken connection: numbered frames for replay, and the answers to recent requests, so that
+//! a repeated request is not executed twice. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ const REPLAY_FRAMES: usize = 512;
 const REPLAY_BYTES: usize = 1 << 20;
 /// And for how long. A session without a connection lives as long.
 pub const REPLAY_TIME: Duration = Duration::from_secs(60);
-/// Requests whose answers are remembered.
+/// Maximum number of remembered answers.
 const REMEMBERED: usize = 256;
 
 /// A frame as it was sent.
@@ -49,12 +49,12 @@ impl Journal {
         text
     }
 
-    /// The last number that was given.
+    /// The last number assigned.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// What came after a number; `None` if not all of it is remembered, or the number was never given.
+    /// All frames after a number; `None` if some of them are no longer kept, or the number was never assigned.
     pub fn since(&mut self, now: Instant, last: u64) -> Option<Vec<Arc<str>>> {
         self.forget(now);
         let first = self.sent.front().map_or(self.seq + 1, |sent| sent.seq);
@@ -77,7 +77,7 @@ impl Journal {
         }
     }
 
-    /// The answer to a request that came before.
+    /// The answer already given to a request with this id.
     pub fn answered(&self, id: &str) -> Option<&Value> {
         self.answers.iter().find(|(known, _)| known == id).map(|(_, answer)| answer)
     }

@@ -1,23 +1,23 @@
-//! Frames as they stand on the wire, and nothing else: what a client may send, and how answers are written. JSON in
-//! text frames; see docs/signaling.md.
+//! The wire format of frames and nothing else: parsing client requests and building answers and events. JSON in text
+//! frames; see docs/signaling.md.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The longest id of a request.
+/// Maximum length of a request id.
 const MAX_REQUEST_ID: usize = 64;
-/// The longest name of a device for people.
+/// Maximum length of a device's label.
 const MAX_LABEL: usize = 64;
 /// The longest call that is believed, in seconds: a week.
 const MAX_TALKED: u64 = 7 * 86_400;
 /// The longest message of somebody who rejects a call.
 pub const MAX_MESSAGE: usize = 200;
-/// The largest SDP or candidate that is relayed.
+/// Maximum size of a relayed SDP or candidate.
 pub const MAX_SIGNAL: usize = 32 * 1024;
 
-/// A frame of a client, before its body is read.
+/// A client's frame before its body is parsed.
 #[derive(Deserialize)]
 struct RawFrame {
     id: Option<String>,
@@ -27,89 +27,89 @@ struct RawFrame {
     body: Value,
 }
 
-/// What a client wants.
+/// A client's request.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
-    /// Who it is, and whether it was here before. The first frame.
+    /// Identifies the device and optionally resumes a session. Must be the first frame.
     Hello(Hello),
-    /// Nothing but an answer.
+    /// Only asks for an answer.
     Ping,
-    /// Do not ring.
+    /// Turns do-not-disturb on or off.
     SetDnd(bool),
-    /// To call somebody.
+    /// Calls somebody.
     Invite {
         /// Their login name.
         to: String,
-        /// With picture.
+        /// With video.
         video: bool,
     },
     /// To go on with a call over a restart of the server.
     Claim(Claim),
     /// To take a call.
     Accept {
-        /// Which.
+        /// Which call.
         call: u64,
-        /// Put the call that one is in on hold.
+        /// Puts the current call on hold.
         hold: bool,
     },
-    /// To refuse a call that rings.
+    /// Rejects a ringing call.
     Reject {
-        /// Which.
+        /// Which call.
         call: u64,
-        /// A short word to the caller.
+        /// A short message to the caller.
         message: String,
     },
-    /// To end a call, ringing or running.
+    /// Ends a call, ringing or in progress.
     HangUp {
-        /// Which.
+        /// Which call.
         call: u64,
-        /// `hangup`, `failed`.
+        /// Whether it ends because media failed.
         failed: bool,
     },
     /// Media has connected.
     Connected {
-        /// Which.
+        /// Which call.
         call: u64,
     },
-    /// To put a call on hold, or take it up again.
+    /// Holds or resumes a call.
     Hold {
-        /// Which.
+        /// Which call.
         call: u64,
-        /// On hold.
+        /// Whether it is on hold.
         held: bool,
     },
-    /// To watch somebody's camera.
+    /// Starts watching somebody's camera.
     Watch {
         /// Login name.
         to: String,
     },
-    /// Enough seen.
+    /// Stops watching.
     StopWatching {
         /// Login name.
         to: String,
     },
-    /// The answer to somebody who wants to watch.
+    /// Answers somebody's request to watch.
     AnswerWatcher {
         /// Login name.
         watcher: String,
-        /// Yes.
+        /// Whether they may watch.
         allow: bool,
     },
-    /// To be watched no more.
+    /// Stops others from watching one's own camera.
     StopBeingWatched {
-        /// By whom; by anybody, if nothing is said.
+        /// The watcher's login name; `None` stops all watchers.
         watcher: Option<String>,
     },
-    /// The camera that is to be published does not work here.
+    /// This device cannot publish its camera.
     CameraFailed {
-        /// What is wrong with it.
+        /// The cause, e.g. `camera_denied`.
         code: String,
     },
-    /// SDP, candidates, what two browsers have to agree about: relayed as it is.
+    /// SDP, candidates and anything else the two browsers negotiate; relayed unchanged.
     Signal {
-        /// Which.
+        /// Which call.
         call: u64,
-        /// Theirs.
+        /// Opaque to the server.
         payload: Value,
     },
 }
@@ -149,38 +149,38 @@ impl From<&'static str> for Refused {
 /// The first frame.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 pub struct Hello {
-    /// The device's own name for itself, kept by it for ever.
+    /// The id that the device chose for itself and keeps across reloads.
     pub device: String,
-    /// For people.
+    /// Human-readable name.
     #[serde(default)]
     pub label: String,
-    /// The session that was lost.
+    /// The session to resume.
     #[serde(default)]
     pub resume: Option<Resume>,
 }
 
-/// Where a session was lost.
+/// Where to resume a session.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct Resume {
-    /// Its secret name.
+    /// Its secret id.
     pub session: String,
-    /// The last frame that arrived.
+    /// The number of the last frame received.
     pub last_seq: u64,
 }
 
-/// Why a frame is not taken.
+/// Why a frame is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BadFrame {
-    /// The request's id, where it could be read.
+    /// The request's id, if it could be parsed.
     pub id: Option<String>,
-    /// Stable.
+    /// A stable error code.
     pub code: &'static str,
 }
 
-/// Reads a frame.
+/// Parses a frame.
 ///
 /// # Errors
-/// It is no frame of ours, or its body is not what its type wants.
+/// The text is not a valid frame, or the body does not match the type.
 pub fn parse(text: &str) -> Result<(Option<String>, Request), BadFrame> {
     let bad = |id: Option<String>, code| BadFrame { id, code };
     let raw: RawFrame = serde_json::from_str(text).map_err(|_| bad(None, "bad_frame"))?;
@@ -316,7 +316,7 @@ pub fn reply(id: &str, result: Result<Value, Refused>) -> Value {
     }
 }
 
-/// A frame that could not be answered otherwise: it has no number, and is not replayed.
+/// An error for a frame that has no regular answer: not numbered and not replayed.
 pub fn error(id: Option<&str>, code: &str) -> String {
     json!({ "type": "error", "re": id, "error": { "code": code } }).to_string()
 }

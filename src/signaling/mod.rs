@@ -1,7 +1,7 @@
-//! Signaling between people: who is there, who calls whom. Pure: [`Core::handle`] takes the time and what happened,
-//! and returns what is to be sent; it has no sockets, no clock and no randomness. `call` is the state machine of one
-//! call, `watch` is about people's cameras, `journal` what outlives a broken connection, `message` the frames,
-//! `vocabulary` what goes in and out. A driver owns the one core and feeds it.
+//! Signaling between people: presence and calls. Pure: [`Core::handle`] takes the current time and an input and
+//! returns the outputs; it has no sockets, no clock and no randomness. `call` is the state machine of one call,
+//! `watch` handles people's cameras, `journal` holds what outlives a broken connection, `message` defines the frames,
+//! `vocabulary` the inputs and outputs. A driver owns the single core and feeds it.
 //!
 //! Start at [`Core::handle`]; at [`driver::Switchboard`] for the task that owns the core.
 
@@ -32,12 +32,12 @@ use journal::{Journal, REPLAY_TIME};
 use message::{BadFrame, Hello, Refused, Request, error, parse, reply};
 pub use vocabulary::{Conn, Directory, Input, Member, Output};
 
-/// A connection has this long to say hello.
+/// A connection must send its hello within this time.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
-/// A device without a socket is taken to be there for so long: pages are reloaded, networks changed. Its calls and
-/// its frames wait for longer.
+/// A device without a socket still counts as online for this long: pages reload, networks change. Its calls and
+/// frames are kept for longer.
 const AWAY: Duration = Duration::from_secs(5);
-/// Devices of one user.
+/// Maximum number of devices per user.
 const MAX_DEVICES: usize = 8;
 /// A client's frames per second, sustained, and at once.
 const FRAMES_PER_SECOND: u32 = 20;
@@ -45,11 +45,11 @@ const FRAMES_AT_ONCE: u32 = 60;
 /// So many frames that are not taken, without a good one between them, end a connection.
 const MAX_BAD: u32 = 20;
 
-/// Close codes of ours. The login that the socket rests on has ended, or its account.
+/// Application-defined close codes. This one: the login the socket belongs to has ended, or its account is gone.
 pub const CLOSE_LOGIN_ENDED: u16 = 4401;
-/// Nobody said hello in time.
+/// No hello arrived in time.
 pub const CLOSE_NO_HELLO: u16 = 4408;
-/// Another connection of the same device has come.
+/// A newer connection of the same device has replaced this one.
 pub const CLOSE_REPLACED: u16 = 4409;
 /// Too many frames, or bad ones.
 pub const CLOSE_ABUSE: u16 = 4429;
@@ -83,19 +83,19 @@ struct DeviceSession {
     /// When the socket was lost.
     lost_at: Option<Instant>,
     journal: Journal,
-    /// The last frame of a person's doing.
+    /// When the device last sent a frame other than a ping.
     used_at: Instant,
-    /// It has been without a socket for so long that nobody is taken to be there.
+    /// Without a socket for longer than [`AWAY`], so it no longer counts as online.
     away: bool,
 }
 
-/// A call that is going on.
+/// A call in progress.
 #[derive(Debug)]
 struct Call {
     caller: DeviceKey,
     /// In lower case.
     callee: String,
-    /// The devices that rang, then the one that accepted.
+    /// All ringing devices, then only the one that accepted.
     callee_devices: Vec<DeviceKey>,
     video: bool,
     state: State,
@@ -121,7 +121,7 @@ pub struct Core {
     calls: BTreeMap<u64, Call>,
     next_call: u64,
     cameras: BTreeMap<String, watch::Camera>,
-    /// What every client is told at its beginning.
+    /// Sent to every client in its welcome.
     config: Value,
     limits: limits::Limits,
     /// Set by the first input.
@@ -136,13 +136,13 @@ pub struct Core {
 }
 
 impl Core {
-    /// Nobody is there. Numbers of calls begin after `last_call`, so that they are not given twice over restarts.
-    /// `config` is what every client is told at its beginning.
+    /// Starts with nobody online. Call ids continue after `last_call`, so that they stay unique across restarts.
+    /// `config` is sent to every client in its welcome.
     pub fn new(directory: Arc<Directory>, last_call: u64, config: Value) -> Self {
         Self { directory, next_call: last_call, first_call: last_call, config, ..Self::default() }
     }
 
-    /// What is granted now, if that has changed since it was last asked for.
+    /// All current grants, if they have changed since the last call of this function.
     pub fn new_grants(&mut self) -> Option<Vec<Grant>> {
         if !std::mem::take(&mut self.grants_changed) {
             return None;
@@ -153,7 +153,7 @@ impl Core {
         Some(grants)
     }
 
-    /// Takes what happened; returns what is to be done, in order.
+    /// Processes one input; returns the resulting outputs in order.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
         self.started.get_or_insert(now);
         match input {
@@ -172,7 +172,7 @@ impl Core {
         self.directory.members.contains_key(&user.to_lowercase())
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// The latest time at which the next [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let hellos = self.sockets.values().filter(|socket| socket.device.is_none());
         let hellos = hellos.map(|socket| socket.since + HELLO_LIMIT);
@@ -218,7 +218,7 @@ impl Core {
         }
     }
 
-    /// A frame that is not taken. Whoever goes on like that is cut off.
+    /// Refuses a frame with an error. Too many refused frames in a row close the connection.
     fn refuse(&mut self, conn: Conn, id: Option<&str>, code: &'static str) {
         let Some(socket) = self.sockets.get_mut(&conn) else { return };
         socket.bad += 1;
@@ -262,7 +262,7 @@ impl Core {
             self.outputs.push(Output::SendAll(conn, missed.into()));
             self.send_people(conn, &key.user);
         } else {
-            // The device takes its own place: what it was doing is in the snapshot.
+            // A new session replaces the device's old one; the welcome's snapshot contains its calls and watches.
             let journal = Journal::default();
             let (label, conn) = (hello.label, Some(conn));
             let session =
@@ -278,7 +278,7 @@ impl Core {
         }
     }
 
-    /// Lets the device go that has been without a socket for the longest time: a tab that was closed.
+    /// Drops the device that has been without a socket for the longest time, probably a closed tab.
     fn make_room(&mut self, now: Instant, user: &str) -> bool {
         let lost = self.devices_of(user).filter_map(|key| Some((self.sessions.get(key)?.lost_at?, key)));
         let Some((_, key)) = lost.min() else { return false };
@@ -368,7 +368,7 @@ impl Core {
         }
     }
 
-    /// A numbered frame for a device, sent now or when it is back.
+    /// Sends a numbered frame to a device, now or when it reconnects.
     fn push(&mut self, now: Instant, device: &DeviceKey, frame: Value) {
         let Some(session) = self.sessions.get_mut(device) else { return };
         let text = session.journal.number(now, frame);
@@ -377,7 +377,7 @@ impl Core {
         }
     }
 
-    /// The same frame to all devices of a user.
+    /// Sends the same frame to all devices of a user.
     fn push_all(&mut self, now: Instant, user: &str, frame: &Value) {
         let devices: Vec<DeviceKey> = self.devices_of(user).cloned().collect();
         for device in devices {
@@ -421,7 +421,7 @@ impl Core {
         }
     }
 
-    /// Ends what has had its time.
+    /// Handles everything whose deadline has passed.
     fn expire(&mut self, now: Instant) {
         let late: Vec<Conn> = self
             .sockets
@@ -483,7 +483,7 @@ fn is_connected(sessions: &BTreeMap<DeviceKey, DeviceSession>, key: &DeviceKey) 
 }
 
 impl DeviceSession {
-    /// When something is due because nobody is there.
+    /// When the device, having lost its socket, next becomes away or is dropped.
     fn deadline(&self) -> Option<Instant> {
         self.lost_at.map(|at| at + if self.away { REPLAY_TIME } else { AWAY })
     }

@@ -1,7 +1,7 @@
-//! Who is there, and who may know: people as others see them, and telling those others when it changes.
+//! Presence: who is online, who may see it, and notifying others of changes.
 //!
-//! What one person sees of another depends on the two roles alone. So what has changed in a moment is put together
-//! once for each role, and sent to all of that role: with 1,000 people online this is what the time would go into.
+//! What one person sees of another depends only on their two roles. So each batch of changes is serialized once per
+//! role and sent to everybody of that role: with 1,000 people online, doing it per person would dominate the CPU time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,20 +12,21 @@ use serde_json::{Value, json};
 use super::{Core, DeviceKey, Member, Output};
 use crate::accounts::permissions::{Action, Person, Role, Scopes, Who, may};
 
-/// Changes of so long are told together.
+/// Coalescing window: changes within it are sent together.
 const GATHER: Duration = Duration::from_millis(150);
 
-/// Everybody is told in frames of about this size: a connection keeps a buffer as large as its largest frame.
+/// Lists of people are split into frames of about this size: a connection keeps a buffer as large as its largest
+/// frame.
 const PART: usize = 1_500;
 
-/// What has changed and is not told yet.
+/// Changes not sent yet.
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// Login names, in lower case.
     users: BTreeSet<String>,
     due: Option<Instant>,
-    /// Everybody as each role sees them, in the frames that tell it, until what has changed is told. Made anew for
-    /// each that comes, they would be what a server does all day when thousands come back after a power cut.
+    /// For each role, the serialized frames with everybody it may see; cached until the next changes are sent.
+    /// Rebuilding them for every connection would overload the server when thousands reconnect after a power cut.
     snapshots: BTreeMap<Role, Arc<[Arc<str>]>>,
 }
 
@@ -36,12 +37,12 @@ impl News {
 }
 
 impl Core {
-    /// A user is there as long as one of their devices has a connection, or had one a moment ago.
+    /// A user is online while one of their devices has a connection or lost it only a moment ago.
     pub(super) fn is_online(&self, user: &str) -> bool {
         self.present_devices(user).next().is_some()
     }
 
-    /// The devices at which somebody may be.
+    /// The devices of a user that count as online.
     fn present_devices<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a DeviceKey> {
         self.devices_of(user).filter(|key| self.sessions.get(key).is_some_and(|session| !session.away))
     }
@@ -52,7 +53,7 @@ impl Core {
         self.sessions.range(first..).map(|(key, _)| key).take_while(move |key| key.user == user)
     }
 
-    /// Whether somebody may do something to somebody.
+    /// Whether `who` may perform an action on `whom`.
     pub(super) fn may_to(&self, who: &str, action: impl FnOnce(&Member) -> Action<'_>, whom: &str) -> bool {
         let members = &self.directory.members;
         let (Some(who), Some(whom)) = (members.get(who), members.get(whom)) else { return false };
@@ -63,10 +64,10 @@ impl Core {
         self.may_to(who, |other| Action::SeePerson(&other.person), whom)
     }
 
-    /// A user as a role sees them; nothing if it does not.
+    /// A user as seen by a role; `None` if the role may not see them.
     fn view(&self, role: Role, user: &str) -> Option<Value> {
         let member = self.directory.members.get(user)?;
-        // Nobody has this name: it is about somebody else.
+        // No user has an empty name, so the viewer is never taken for the user themselves.
         let viewer = Person { name: String::new(), role, groups: Vec::new() };
         let may = |action| may(&self.directory.rules, Who::Person(&viewer, Scopes::ALL), action);
         if !may(Action::SeePerson(&member.person)) {
@@ -92,7 +93,7 @@ impl Core {
         }))
     }
 
-    /// Everybody whom a role sees, as events `people` in parts.
+    /// Everybody a role may see, as `people` events in parts.
     pub(super) fn people_for(&mut self, role: Role) -> Arc<[Arc<str>]> {
         if let Some(known) = self.news.snapshots.get(&role) {
             return known.clone();
@@ -111,25 +112,25 @@ impl Core {
         frames
     }
 
-    /// Tells a connection of a user's everybody whom they may see.
+    /// Sends everybody a user may see to one of the user's connections.
     pub(super) fn send_people(&mut self, conn: super::Conn, user: &str) {
         let frames = self.people_for(self.role_of(user));
         self.outputs.push(Output::SendAll(conn, frames));
     }
 
-    /// All who may know are told soon how a user is now.
+    /// Schedules an update of a user's presence to everybody who may see it.
     pub(super) fn tell_presence(&mut self, now: Instant, user: &str) {
         self.news.users.insert(user.to_owned());
         self.news.due.get_or_insert(now + GATHER);
     }
 
-    /// Tells what has changed, if it is time.
+    /// Sends the collected changes, if they are due.
     pub(super) fn flush_presence(&mut self, now: Instant) {
         if self.news.due.is_none_or(|due| due > now) {
             return;
         }
         self.news.due = None;
-        // Whoever came since they were made is told the difference now.
+        // Clients that received an outdated snapshot are sent the changes now.
         self.news.snapshots.clear();
         let users = std::mem::take(&mut self.news.users);
         for (role, conns) in self.connected_by_role() {
@@ -137,7 +138,7 @@ impl Core {
             if parts.is_empty() {
                 continue;
             }
-            // Without a number: whoever misses it gets everybody anew when they resume.
+            // Not numbered: a client that misses one gets the full list when it resumes.
             let frames = parts.into_iter().map(|people| -> Arc<str> {
                 format!(r#"{{"type":"presence","body":{{"people":[{people}]}}}}"#).into()
             });
@@ -146,7 +147,7 @@ impl Core {
         }
     }
 
-    /// Tells everybody anew whom they may see.
+    /// Sends everybody the full list of people they may see.
     pub(super) fn tell_people(&mut self) {
         self.news.snapshots.clear();
         for (role, conns) in self.connected_by_role() {
@@ -155,7 +156,7 @@ impl Core {
         }
     }
 
-    /// The role of somebody who is in the directory.
+    /// The role of a user in the directory.
     pub(super) fn role_of(&self, user: &str) -> Role {
         self.directory.members.get(user).map_or(Role::Guest, |member| member.person.role)
     }
@@ -171,7 +172,7 @@ impl Core {
     }
 }
 
-/// Lists of people, none longer than a part.
+/// Joins the people into comma-separated lists, each up to about [`PART`] bytes.
 fn in_parts(views: impl Iterator<Item = Value>) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for view in views {

@@ -1,5 +1,5 @@
-//! Transcripts of calls and sessions, limits, and random walks that keep the invariants. `world` plays them, `people` and
-//! `watching` have more of them.
+//! Transcripts of calls and sessions, limits, and random walks that check the invariants. `world` plays them, `people`
+//! and `watching` contain more of them.
 
 mod people;
 mod watching;
@@ -410,7 +410,7 @@ fn devices_are_limited_in_number() {
     assert!(world.log().contains("anna/9 < welcome"), "a tab that was closed makes room");
 }
 
-/// What must be true at any time.
+/// Invariants that must hold at any time.
 fn check(core: &Core, now: Instant) {
     for key in core.sessions.keys() {
         let takes_part = |call: &&Call| {
@@ -466,7 +466,7 @@ proptest! {
             }
             check(&world.core, world.now);
         }
-        // Everybody goes: every ring stops, every call ends, nothing is left behind.
+        // Everybody disconnects: all ringing stops, all calls end, nothing is left.
         for name in names {
             world.disconnect(name);
         }

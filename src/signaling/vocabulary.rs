@@ -1,4 +1,4 @@
-//! What the core of signaling is told, and what it answers. Words alone: what becomes of them is `Core`'s.
+//! The input and output types of the signaling core. Data types only: the logic is in `Core`; start reading there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,32 +8,32 @@ use crate::accounts::permissions::{Person, Rules};
 use crate::accounts::preferences::Preferences;
 use crate::names::StreamName;
 
-/// A socket's number, given by the driver and never twice.
+/// A socket's number, assigned by the driver and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Conn(pub u64);
 
-/// Somebody who can be called.
+/// A user who can be called.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     /// Login name, role, groups.
     pub person: Person,
-    /// The name for people.
+    /// The display name.
     pub display: String,
-    /// What they have decided for themselves.
+    /// The user's own settings.
     pub preferences: Preferences,
 }
 
-/// Everybody with an account, and what admins decide between them.
+/// All users, and the permission rules set by admins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Directory {
-    /// By login name in lower case.
+    /// Keyed by lower-case login name.
     pub members: BTreeMap<String, Member>,
-    /// Who may what.
+    /// The permission rules.
     pub rules: Rules,
 }
 
 impl Directory {
-    /// Whether somebody may see somebody differently: what people decide for themselves is nobody else's.
+    /// Whether the difference is visible to other users. Preferences are not: they only concern their owner.
     pub(super) fn looks_other_than(&self, other: &Self) -> bool {
         let look = |member: &Member| (member.person.clone(), member.display.clone());
         self.rules != other.rules
@@ -45,11 +45,11 @@ impl Directory {
     }
 }
 
-/// What happens.
+/// An input to the core.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A socket was opened by somebody who is logged in. `secret` names a session that may begin on it: 128 random
-    /// bits from the driver.
+    /// A logged-in user opened a socket. `secret` becomes the id of a session that starts on it; the driver supplies
+    /// it because the core has no randomness.
     Connected {
         /// The socket.
         conn: Conn,
@@ -60,25 +60,25 @@ pub enum Input {
     },
     /// A frame arrived.
     Frame {
-        /// From where.
+        /// The socket it arrived on.
         conn: Conn,
         /// Its text.
         text: String,
     },
-    /// A socket is gone.
+    /// A socket was closed.
     Disconnected {
-        /// Which.
+        /// The socket.
         conn: Conn,
-        /// Its login has ended: there is nothing to come back to.
+        /// Its login has ended: the session cannot be resumed.
         for_good: bool,
     },
-    /// A picture of a stream has begun, or has ended, on its way to a user.
+    /// A user's subscription to a stream has begun or ended.
     Picture {
         /// The login name.
         user: String,
-        /// What is watched.
+        /// The watched stream.
         stream: StreamName,
-        /// Which of the two.
+        /// `true` if it began.
         began: bool,
     },
     /// Accounts or rules have changed.
@@ -87,15 +87,15 @@ pub enum Input {
     Tick,
 }
 
-/// What is to be done.
+/// An output of the core: something for the driver to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// A frame for a socket.
+    /// Send a frame to a socket.
     Send(Conn, Arc<str>),
-    /// Frames for a socket that take one place among those that wait for it, however many they are.
+    /// Send frames to a socket; together they take one slot in its queue, however many they are.
     SendAll(Conn, Arc<[Arc<str>]>),
-    /// A socket is to be closed, with a code of the WebSocket protocol and a word.
+    /// Close a socket with a WebSocket close code and reason.
     Close(Conn, u16, &'static str),
-    /// A call has ended: for the history.
+    /// A call has ended; write it to the call history.
     Ended(CallRecord),
 }

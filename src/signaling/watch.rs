@@ -1,5 +1,5 @@
-//! Watching somebody's camera: asking for consent, and who watches whom as long as it lasts. The picture itself goes
-//! by WHIP and WHEP; what is allowed here is handed out as [`Grant`]s, and taken back with them.
+//! Watching somebody's camera: asking for consent, and keeping track of who currently watches whom. The media itself
+//! uses WHIP and WHEP; permissions are issued as [`Grant`]s and revoked by removing them.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +12,21 @@ use crate::accounts::permissions::Action;
 use crate::accounts::preferences::Consent;
 use crate::names::StreamName;
 
-/// How long somebody is asked.
+/// How long a request for consent waits for an answer.
 pub const ASK: Duration = Duration::from_secs(30);
-/// A watcher whose page is gone has so long to come back.
+/// A watcher whose page is gone has this long to come back.
 pub const LINGER: Duration = Duration::from_secs(5);
-/// Watchers of one person at once, asking ones among them.
+/// Maximum watchers of one person at a time, including those still asking.
 const MAX_WATCHERS: usize = 100;
-/// People who ask the same person at once.
+/// Maximum number of people who may be asking the same person at a time.
 const MAX_ASKING: usize = 4;
 
-/// What happens at somebody's camera.
+/// The state of one person's camera.
 #[derive(Debug, Default)]
 pub(super) struct Camera {
     /// The device that publishes it.
     device: Option<DeviceKey>,
-    /// Those that could not.
+    /// Devices that failed to publish it.
     failed: Vec<DeviceKey>,
     watches: Vec<Watch>,
 }
@@ -35,14 +35,14 @@ pub(super) struct Camera {
 struct Watch {
     watcher: DeviceKey,
     granted: bool,
-    /// Without being asked: ends when the person takes the watcher off the list.
+    /// Granted without asking because the watcher is on the person's list; ends when they are removed from it.
     by_list: bool,
     since: Instant,
-    /// The watcher's page is gone, or is a new one that has not asked for this.
+    /// Since when the watcher's page is gone, or replaced by a new page that has not requested this watch.
     idle_since: Option<Instant>,
-    /// The device's page has asked for it, and not only one before it.
+    /// The device's current page has requested it, not only a previous page.
     claimed: bool,
-    /// Pictures on their way to this watcher's user.
+    /// Number of active WHEP sessions of this watcher's user.
     pictures: usize,
 }
 
@@ -51,7 +51,7 @@ impl Watch {
         if self.granted { self.idle_since.map(|at| at + LINGER) } else { Some(self.since + ASK) }
     }
 
-    /// Whether the watcher is there, now that their device or a picture has come or gone.
+    /// Updates `idle_since` after the watcher's device or a session has come or gone.
     fn look(&mut self, now: Instant, connected: bool) {
         let there = self.claimed && (connected || self.pictures > 0);
         self.idle_since = if there { None } else { self.idle_since.or(Some(now)) };
@@ -151,13 +151,13 @@ impl Core {
         if asking >= MAX_ASKING { Err("callee_busy") } else { Ok(()) }
     }
 
-    /// The watcher has seen enough.
+    /// The watcher stops watching.
     pub(super) fn stop_watching(&mut self, now: Instant, watcher: &DeviceKey, to: &str) {
         let user = to.to_lowercase();
         self.end_watches(now, &user, None, |watch| watch.watcher == *watcher);
     }
 
-    /// The person answers.
+    /// The person answers a request to watch.
     pub(super) fn answer_watcher(
         &mut self,
         now: Instant,
@@ -198,7 +198,7 @@ impl Core {
         Ok(json!({}))
     }
 
-    /// The person ends it: for one watcher, or for all.
+    /// The person stops being watched: by one watcher, or by all.
     pub(super) fn stop_being_watched(&mut self, now: Instant, device: &DeviceKey, watcher: Option<&str>) {
         let watcher = watcher.map(str::to_lowercase);
         self.end_watches(now, &device.user.clone(), Some("stopped"), |watch| {
@@ -206,7 +206,7 @@ impl Core {
         });
     }
 
-    /// A device cannot publish the camera: perhaps another of the person's can.
+    /// A device cannot publish the camera; another of the person's devices may be able to.
     pub(super) fn camera_failed(&mut self, now: Instant, device: &DeviceKey, code: &str) {
         let user = device.user.clone();
         let Some(camera) = self.cameras.get_mut(&user) else { return };
@@ -217,14 +217,14 @@ impl Core {
         camera.device = None;
         let denied = code == "camera_denied";
         let reason = if denied { "camera_denied" } else { "camera_failed" };
-        // Consent that was given here is not for the camera of another device.
+        // Consent given on this device does not extend to another device's camera.
         self.end_watches(now, &user, Some(reason), |watch| watch.granted && (denied || !watch.by_list));
         if self.cameras.contains_key(&user) {
             self.changed_watchers(now, &user);
         }
     }
 
-    /// The media engine tells: a picture of somebody's camera has begun or ended on its way to a user.
+    /// Called when a user's subscription to a person's camera has begun or ended.
     pub(super) fn picture(&mut self, now: Instant, watcher: &str, stream: &StreamName, began: bool) {
         let StreamName::UserCamera(user) = stream else { return };
         let Some(camera) = self.cameras.get_mut(&**user) else { return };
@@ -236,14 +236,14 @@ impl Core {
         }
     }
 
-    /// A device's socket is lost, or is back.
+    /// A device has lost its socket or reconnected.
     pub(super) fn watcher_connected(&mut self, now: Instant, device: &DeviceKey, connected: bool) {
         for watch in self.watches_of(device) {
             watch.look(now, connected);
         }
     }
 
-    /// Another page has taken the place of the one that watched: what it does not ask for is over soon.
+    /// A new page has replaced the one that was watching: watches it does not request again soon end.
     pub(super) fn watcher_anew(&mut self, now: Instant, device: &DeviceKey) {
         for watch in self.watches_of(device) {
             (watch.claimed, watch.idle_since) = (false, Some(now));
@@ -255,7 +255,7 @@ impl Core {
         watches.filter(move |watch| watch.watcher == *device)
     }
 
-    /// Ends what has had its time.
+    /// Ends watches whose deadline has passed.
     pub(super) fn expire_watches(&mut self, now: Instant) {
         let due: Vec<String> = self
             .cameras
@@ -270,7 +270,7 @@ impl Core {
         }
     }
 
-    /// A device is gone for good.
+    /// A device's session has ended.
     pub(super) fn watch_device_gone(&mut self, now: Instant, device: &DeviceKey) {
         let users: Vec<String> = self.cameras.keys().cloned().collect();
         for user in users {
@@ -292,8 +292,8 @@ impl Core {
         }
     }
 
-    /// A device has been without a socket for a while, or another one has come: if the one that publishes is gone,
-    /// another takes over for those who need not ask. All others have to ask there.
+    /// A device has been without a socket for a while, or another one has connected: if the publishing device is gone,
+    /// another takes over for watchers on the list. All others must ask again.
     pub(super) fn look_for_publisher(&mut self, now: Instant, user: &str) {
         let Some(camera) = self.cameras.get(user) else { return };
         let away = |key: &DeviceKey| self.sessions.get(key).is_none_or(|session| session.away);
@@ -307,7 +307,7 @@ impl Core {
         }
     }
 
-    /// People have changed what they decide for themselves: whether sound goes along.
+    /// Preferences have changed: notifies people whose setting for sound is different now.
     pub(super) fn new_preferences(&mut self, now: Instant, before: &super::Directory) {
         let sound = |directory: &super::Directory, user: &str| {
             directory.members.get(user).map(|member| member.preferences.watched.sound)
@@ -320,7 +320,7 @@ impl Core {
         }
     }
 
-    /// Ends what is not allowed any more.
+    /// Ends watches that are no longer allowed.
     pub(super) fn withdraw_watches(&mut self, now: Instant) {
         let users: Vec<String> = self.cameras.keys().cloned().collect();
         for user in users {
@@ -343,7 +343,7 @@ impl Core {
         }
     }
 
-    /// Ends some watches of one camera; watchers are told why, unless they know.
+    /// Ends some watches of one camera; `reason` is sent to the watchers, `None` where they already know.
     fn end_watches(
         &mut self,
         now: Instant,
@@ -380,7 +380,7 @@ impl Core {
         }
     }
 
-    /// Nobody asks any more in this watcher's name.
+    /// Closes the question about a watcher, unless another of their devices is still asking.
     fn close_question(&mut self, now: Instant, user: &str, watcher: &str) {
         let Some(camera) = self.cameras.get(user) else { return };
         if !camera.watches.iter().any(|watch| !watch.granted && watch.watcher.user == watcher) {
@@ -388,7 +388,7 @@ impl Core {
         }
     }
 
-    /// Somebody has begun or ended to watch: the person is told, and one device publishes.
+    /// Somebody has started or stopped watching: notifies the person and makes sure one device publishes.
     fn changed_watchers(&mut self, now: Instant, user: &str) {
         self.grants_changed = true;
         let wanted = self.cameras.get(user).is_some_and(|camera| camera.granted().next().is_some());
@@ -402,7 +402,7 @@ impl Core {
         }
     }
 
-    /// The device that publishes: the one that does, else the one that was used last.
+    /// Chooses the publishing device: the current one, otherwise the one used last.
     fn pick_device(&mut self, user: &str) -> Option<DeviceKey> {
         let camera = self.cameras.get(user)?;
         if let Some(device) = &camera.device
@@ -418,7 +418,7 @@ impl Core {
         Some(device)
     }
 
-    /// Who watches a device's person, and whether this device is to publish.
+    /// Who is watching the device's user, and whether this device should publish.
     pub(super) fn watched_view(&self, device: &DeviceKey) -> Value {
         let camera = self.cameras.get(&device.user);
         let mut watchers: Vec<&str> =
@@ -434,7 +434,7 @@ impl Core {
         json!({ "stream": StreamName::user_camera(&device.user), "watchers": watchers, "here": here, "sound": sound })
     }
 
-    /// Those who ask to watch a person at this moment.
+    /// Pending requests to watch a person.
     pub(super) fn questions(&self, user: &str) -> Vec<Value> {
         let camera = self.cameras.get(user);
         let asking = camera.into_iter().flat_map(|camera| &camera.watches).filter(|watch| !watch.granted);

@@ -1,14 +1,14 @@
-//! When to try a source again. Pure: time and randomness are arguments.
+//! When to retry a source. Pure: time and randomness are arguments. Start at [`Backoff`].
 
 use std::time::{Duration, Instant};
 
-/// How hopeful another try is.
+/// How likely a retry is to succeed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hope {
-    /// It may work any moment: half a second, doubling up to half a minute.
+    /// It may work at any moment: half a second, doubling up to half a minute.
     Soon,
-    /// Only a person can mend it (a wrong password, a wrong codec): a minute, doubling up to ten. Trying a
-    /// password again and again locks the account of many cameras.
+    /// It needs operator action (a wrong password, a wrong codec): a minute, doubling up to ten. Many cameras lock
+    /// the account after repeated attempts with a wrong password.
     Slowly,
 }
 
@@ -20,7 +20,7 @@ impl Hope {
         }
     }
 
-    /// How long a viewer who arrives must wait for another try after the last one failed.
+    /// Minimum time between a failed attempt and a retry triggered by a new viewer.
     fn patience(self) -> Duration {
         match self {
             Self::Soon => Duration::from_millis(500),
@@ -29,10 +29,10 @@ impl Hope {
     }
 }
 
-/// A connection that lasted this long starts the delays over.
+/// A connection that lasted this long resets the back-off.
 const STEADY: Duration = Duration::from_secs(20);
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
@@ -40,7 +40,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A try failed after the source had been live for `lived`: when is the next one? `random` is in 0..1.
+    /// Returns the time of the next attempt, after one failed that had been live for `lived`. `random` is in 0..1.
     pub fn failed(&mut self, now: Instant, hope: Hope, lived: Duration, random: f64) -> Instant {
         let changed = self.last.is_some_and(|(_, last)| last != hope);
         if lived >= STEADY || changed {
@@ -50,11 +50,11 @@ impl Backoff {
         let delay = least.saturating_mul(1 << self.failures.min(10)).min(most);
         self.failures = self.failures.saturating_add(1);
         self.last = Some((now, hope));
-        // Between three quarters and all of it, so that cameras behind one switch do not come back in step.
+        // Jitter: three quarters to all of the delay, so that cameras behind one switch do not retry in step.
         now + delay.mul_f64(0.75 + 0.25 * random.clamp(0.0, 1.0))
     }
 
-    /// A viewer has arrived: the earliest next try.
+    /// The earliest next attempt once a viewer has arrived.
     pub fn hurried(&self, now: Instant) -> Instant {
         match self.last {
             Some((at, hope)) => now.max(at + hope.patience()),
@@ -85,7 +85,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let next = backoff.failed(now, Hope::Slowly, Duration::ZERO, 0.0);
         assert!(next - now >= Duration::from_secs(45));
-        // Viewers come and go: the camera sees a try every half minute at most.
+        // However often viewers arrive, the camera sees at most one attempt every half minute.
         assert_eq!(backoff.hurried(now) - now, Duration::from_secs(30));
         let later = now + Duration::from_secs(40);
         assert_eq!(backoff.hurried(later), later);

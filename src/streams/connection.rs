@@ -1,9 +1,9 @@
-//! A source that is connected, whichever it is. Who starts and stops it is `stream`.
+//! A connected source of any kind. `stream` starts and stops it. Start at [`SourceConnection`].
 
 use super::source::{Arrival, Offered, SourceError, SourceSpec};
 use super::{published, rtsp, whep};
 
-/// A source that is connected. Dropping it ends it.
+/// A connected source. Dropping it disconnects.
 pub enum SourceConnection {
     /// A camera.
     Rtsp(Box<rtsp::RtspConnection>),
@@ -14,7 +14,7 @@ pub enum SourceConnection {
 }
 
 impl SourceConnection {
-    /// Connects, every step within a time limit.
+    /// Connects, with a time limit for every step.
     ///
     /// # Errors
     /// Says what failed, without secrets.
@@ -53,7 +53,7 @@ impl SourceConnection {
         }
     }
 
-    /// Asks for a key frame, where that is possible: cameras give one when they like.
+    /// Requests a key frame where the protocol allows it; RTSP cameras send them on their own schedule.
     pub fn request_key_frame(&mut self) {
         match self {
             Self::Rtsp(_) => {}

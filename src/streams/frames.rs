@@ -1,6 +1,5 @@
-//! Finds the frames in a source's RTP payloads, whatever they are coded with. H.264 is brought into our own shape
-//! (`h264::shape`); what browsers publish otherwise is passed on as it is, with the key frames marked. Pure.
-//! Start at [`Framer::push`].
+//! Finds frames in a source's RTP payloads for all codecs. H.264 is normalized (`h264::shape`); other codecs that
+//! browsers publish are passed through unchanged, with key frames marked. Pure. Start at [`Framer::push`].
 
 use bytes::Bytes;
 
@@ -28,7 +27,7 @@ impl Framer {
         }
     }
 
-    /// Takes one RTP payload and appends what has to go out because of it.
+    /// Processes one RTP payload and appends the resulting packets to `out`.
     pub fn push(&mut self, timestamp: u32, marker: bool, lost: u16, payload: &Bytes, out: &mut Vec<Shaped>) {
         match self {
             Self::Shaped(shaper) => shaper.push(timestamp, marker, lost, payload, out),
@@ -36,7 +35,7 @@ impl Framer {
         }
     }
 
-    /// What H.264 says of itself.
+    /// What is known about the stream, for H.264 only.
     pub fn findings(&self) -> Option<&Findings> {
         match self {
             Self::Shaped(shaper) => Some(shaper.findings()),
@@ -45,10 +44,10 @@ impl Framer {
     }
 }
 
-/// Passes payloads on.
+/// Passes payloads through unchanged.
 pub struct Passer {
     codec: VideoCodec,
-    /// The timestamp of the frame that is under way.
+    /// The timestamp of the current frame.
     frame: Option<u32>,
     gap: bool,
 }
@@ -66,10 +65,10 @@ impl Passer {
     }
 }
 
-/// Whether a payload begins a frame that needs none before it.
+/// Whether a payload begins a key frame.
 fn begins_key_frame(codec: VideoCodec, payload: &[u8]) -> bool {
     match codec {
-        // The shaper knows.
+        // The shaper detects these.
         VideoCodec::H264 => false,
         VideoCodec::Vp8 => vp8_key(payload).unwrap_or(false),
         VideoCodec::Vp9 => vp9_key(payload).unwrap_or(false),
@@ -78,7 +77,7 @@ fn begins_key_frame(codec: VideoCodec, payload: &[u8]) -> bool {
     }
 }
 
-/// RFC 7741 §4.2 and §4.3: the first packet of the first partition, whose payload header says that it is one.
+/// RFC 7741 §4.2 and §4.3: the first packet of the first partition, with the key frame bit of the payload header.
 fn vp8_key(payload: &[u8]) -> Option<bool> {
     let first = *payload.first()?;
     let starts = first & 0x10 != 0 && first & 0x07 == 0;
@@ -100,7 +99,7 @@ fn vp8_key(payload: &[u8]) -> Option<bool> {
     Some(starts && payload.get(at)? & 0x01 == 0)
 }
 
-/// RFC 9628 §4.2: not predicted from another picture, its beginning, and of the lowest spatial layer.
+/// RFC 9628 §4.2: not inter-predicted, start of a frame, and in the lowest spatial layer.
 fn vp9_key(payload: &[u8]) -> Option<bool> {
     let first = *payload.first()?;
     let (id, predicted, layers, begins) = (first & 0x80, first & 0x40, first & 0x20, first & 0x08);

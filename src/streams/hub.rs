@@ -1,5 +1,5 @@
-//! Fans a stream's packets out to its sinks and keeps the GOP that a sink which joins gets first. Pure: no task,
-//! no clock; `stream` drives it. What a sink does with a batch is its own concern.
+//! Fans a stream's packets out to its sinks and caches the current GOP, which new sinks get first. Pure: no task, no
+//! clock; `stream` drives it. What a sink does with a batch is not its concern. Start at [`Hub`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,21 +9,21 @@ use bytes::Bytes;
 use super::frames::MAX_PASSED;
 use super::packet::{AudioCodec, Batch, Clock, Clocks, MAX_PAYLOAD, Packet, SharedBatch, Track};
 
-/// A frame is sent on at its end, or once it has this many packets.
+/// A frame is forwarded when it is complete, or once it has this many packets.
 const BATCH_PACKETS: usize = 40;
 /// …or after this time.
 const BATCH_DELAY: Duration = Duration::from_millis(4);
 
-/// Somewhere that batches go: a shard of the media engine, for all its viewers of the stream.
+/// A receiver of batches: a shard of the media engine, for all its viewers of the stream.
 pub trait Sink: Send + Sync {
-    /// Takes a batch without waiting. `false` if there was no room for it: the sink will see a gap.
+    /// Takes a batch without waiting. `false` if the sink's queue is full: the sink will see a gap.
     fn deliver(&self, batch: &SharedBatch) -> bool;
 
-    /// The stream cannot be watched any more: its viewers have to go.
+    /// The stream can no longer be watched: the viewers must be disconnected.
     fn end(&self);
 }
 
-/// A packet of sound.
+/// An audio packet.
 pub struct Sound<'a> {
     /// On the stream's timeline.
     pub timestamp: u32,
@@ -35,11 +35,11 @@ pub struct Sound<'a> {
     pub payload: &'a Bytes,
 }
 
-/// Tells sinks apart.
+/// Identifies a sink.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct SinkId(pub u64);
 
-/// See the module.
+/// See the module documentation.
 pub struct Hub {
     sinks: Vec<(SinkId, Arc<dyn Sink>)>,
     cache: Cache,
@@ -67,7 +67,7 @@ impl Cache {
         }
         self.bytes += packet.payload.len();
         if self.bytes > self.limit {
-            // Too long to be replayed: whoever joins waits for the next key frame.
+            // Too large to be replayed: new viewers wait for the next key frame.
             self.packets = Vec::new();
             self.bytes = 0;
             return;
@@ -90,7 +90,7 @@ impl Hub {
         }
     }
 
-    /// Whether anybody listens.
+    /// Whether there are any sinks.
     pub fn has_sinks(&self) -> bool {
         !self.sinks.is_empty()
     }
@@ -108,14 +108,14 @@ impl Hub {
         self.sinks.retain(|(other, _)| *other != id);
     }
 
-    /// Sends all viewers away. Sinks unsubscribe by themselves.
+    /// Disconnects all viewers. Sinks unsubscribe by themselves.
     pub fn end(&self) {
         for (_, sink) in &self.sinks {
             sink.end();
         }
     }
 
-    /// Appends a packet of video. `after_gap` leaves out an index.
+    /// Appends a video packet. `after_gap` skips an index.
     pub fn video(&mut self, now: Instant, timestamp: u32, shaped: super::h264::shape::Shaped) {
         self.video_index += 1 + u64::from(shaped.after_gap);
         let packet = Packet {
@@ -131,7 +131,7 @@ impl Hub {
         self.push(now, packet, ripe);
     }
 
-    /// Appends sound. G.711, one sample a byte, is cut where it would not fit a packet.
+    /// Appends audio. G.711, one byte per sample, is split where it would not fit into a packet.
     pub fn audio(&mut self, now: Instant, codec: AudioCodec, sound: &Sound<'_>) {
         let Sound { timestamp, marker, lost, payload } = *sound;
         self.audio_index += u64::from(lost.min(1));
@@ -151,7 +151,7 @@ impl Hub {
                 key_start: false,
                 payload: payload.slice(start..payload.len().min(start + piece)),
             };
-            // Beside a picture that is under way sound waits for it, for 4 ms at the most.
+            // While a video frame is incomplete, audio waits for it, for at most 4 ms.
             let ripe = self.pending.is_empty();
             self.push(now, packet, ripe);
         }
@@ -165,12 +165,12 @@ impl Hub {
         }
     }
 
-    /// When [`Self::flush`] is due, if anything waits.
+    /// When [`Self::flush`] is due, if anything is pending.
     pub fn deadline(&self) -> Option<Instant> {
         self.pending_since.map(|since| since + BATCH_DELAY)
     }
 
-    /// Sends what waits.
+    /// Sends what is pending.
     pub fn flush(&mut self) {
         self.pending_since = None;
         if self.pending.is_empty() {
@@ -179,12 +179,12 @@ impl Hub {
         let packets = std::mem::take(&mut self.pending);
         let batch = Arc::new(Batch { packets, replay: false, clocks: self.clocks });
         for (_, sink) in &self.sinks {
-            // A sink without room sees that indexes are missing, and says so to its viewers.
+            // A sink that was full notices the missing indexes and handles the gap.
             let _ = sink.deliver(&batch);
         }
     }
 
-    /// The instant at which a timestamp of a track was sampled.
+    /// Sets a track's clock: the instant at which a timestamp was sampled.
     pub fn set_clock(&mut self, track: Track, clock: Clock) {
         match track {
             Track::Video => self.clocks.video = Some(clock),
@@ -211,7 +211,7 @@ impl Hub {
         self.flush();
         self.forget_video();
         self.clocks = Clocks::default();
-        // The next packets follow on a gap: a frame may be half sent.
+        // The next packets come after a gap, because the last frame may be incomplete.
         self.video_index += 1;
         self.audio_index += 1;
     }

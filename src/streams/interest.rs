@@ -1,10 +1,11 @@
-//! Whether somebody wants a source to run. A count: who takes and gives back is told by cloning and dropping.
+//! Whether somebody needs a source to run: a reference count, raised by cloning an [`Interest`] and lowered by dropping
+//! it.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// As long as one exists, the source is wanted, whether or not there is a sink.
+/// As long as one exists, the source keeps running, even without a sink.
 pub struct Interest {
     count: Option<Arc<()>>,
     pub(super) changed: Arc<Notify>,
@@ -16,7 +17,7 @@ impl Interest {
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        // One is the task's own, one the handles' from which the others are cloned.
+        // Two always exist: the task's own, and the one in the handles from which the others are cloned.
         self.count.as_ref().is_some_and(|count| Arc::strong_count(count) > 2)
     }
 }

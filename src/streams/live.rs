@@ -1,5 +1,5 @@
-//! One connection of a stream's source: what has come of it, what is known of it, whether it can be shown. The task
-//! that owns it is `stream`'s.
+//! The state of one connection of a stream's source: what has arrived, what is known about it, whether it can be shown.
+//! Not the task that owns it; that is in `stream`. Start at [`Live`].
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,19 +9,19 @@ use super::meter::Meter;
 use super::packet::Track;
 use super::status::{Reason, VideoStatus};
 
-/// Frames after which a stream that may have B-frames is taken not to have them; a B-frame is the third of its
-/// stream at the latest, in all cameras that were seen.
+/// After this many frames without a B-frame, a stream that could have B-frames is assumed to have none; all cameras
+/// seen so far send the first B-frame as the third frame at the latest.
 const B_FRAME_WAIT: u32 = 4;
-/// A publisher whose sound comes without a picture for this long has its camera off.
+/// A publisher that sends audio but no video for this long is assumed to have its camera off.
 const PICTURE_WAIT: Duration = Duration::from_millis(1500);
 
-/// What belongs to one connection of the source.
+/// The state of one connection of the source.
 pub struct Live {
     /// Where packets come from.
     pub connection: SourceConnection,
     /// Brings its video into shape, if it has any.
     pub framer: Option<Framer>,
-    /// Of the video.
+    /// Measures the video.
     pub meter: Meter,
     /// When it was connected.
     pub started: Instant,
@@ -31,15 +31,15 @@ pub struct Live {
     last_audio: Instant,
     /// Whether a key frame has come.
     pub key_seen: bool,
-    /// The last frame's timestamp, and how many there were.
+    /// The last frame's timestamp, and the number of frames so far.
     frames: (u32, u32),
-    /// Whether sound has come.
+    /// Whether audio has arrived.
     pub heard: bool,
-    /// A key frame was asked for and has not come yet: the request may be lost.
+    /// A key frame was requested and has not arrived yet; the request is repeated because it may get lost.
     pub key_wanted: bool,
-    /// The status says `live`.
+    /// Whether the published status is `live`.
     pub announced: bool,
-    /// The source's wall clock against ours, from its first sender report.
+    /// The source's wall clock and ours at the same moment, from its first sender report.
     pub wall_offset: Option<(SystemTime, Instant)>,
 }
 
@@ -94,7 +94,7 @@ impl Live {
         }
     }
 
-    /// Whether enough has come to say that viewers may come: what could not be shown must be known before.
+    /// Whether enough has arrived to admit viewers: anything that cannot be shown must be detected before.
     pub fn is_known(&self) -> bool {
         if !self.key_seen {
             return false;
@@ -104,14 +104,14 @@ impl Live {
         never_reordered || findings.b_frames || self.frames.1 >= B_FRAME_WAIT
     }
 
-    /// Whether it is sound alone, for good or for now.
+    /// Whether it is audio-only, permanently or for now.
     pub fn is_sound_alone(&self, now: Instant) -> bool {
         let patience = now.duration_since(self.started) >= PICTURE_WAIT;
         let published = matches!(self.connection, SourceConnection::Published(_));
         self.heard && !self.key_seen && (self.framer.is_none() || (published && patience))
     }
 
-    /// Why what comes cannot be shown.
+    /// Why the video cannot be shown.
     pub fn problem(&self) -> Option<Reason> {
         let findings = self.framer.as_ref().and_then(Framer::findings);
         findings.is_some_and(|findings| findings.b_frames).then(|| Reason {
@@ -121,7 +121,7 @@ impl Live {
     })
     }
 
-    /// What its video is, as measured until now.
+    /// The status of its video, with the current measurements.
     pub fn video_status(&mut self, now: Instant) -> Option<VideoStatus> {
         let findings = self.framer.as_ref().and_then(Framer::findings);
         let info = findings.and_then(|findings| findings.info.clone());

@@ -1,16 +1,16 @@
-//! Measures a video track as it arrives: frame rate, bit rate, GOP length. Pure: the time is an argument.
+//! Measures a video track as it arrives: frame rate, bitrate, GOP length. Pure: time is an argument. See [`Meter`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::status::Measured;
 
-/// What the figures are averaged over.
+/// Averaging window.
 const WINDOW: Duration = Duration::from_secs(4);
-/// A bound for cameras that claim absurd rates.
+/// Bounds memory for absurd frame rates.
 const MAX_FRAMES: usize = 2_000;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Default)]
 pub struct Meter {
     frames: VecDeque<(Instant, usize)>,
@@ -21,7 +21,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// One packet of the source, with its payload's size.
+    /// Counts one packet of the source; `bytes` is its payload size.
     pub fn packet(&mut self, now: Instant, timestamp: u32, bytes: usize, lost: u16) {
         self.measured.lost_packets += u64::from(lost);
         self.measured.largest_payload = self.measured.largest_payload.max(bytes);
@@ -53,7 +53,7 @@ impl Meter {
             self.frames.pop_front();
         }
         let span = self.frames.front().map(|(first, _)| now.saturating_duration_since(*first).as_secs_f64());
-        // Below half a second a rate means nothing.
+        // Over less than half a second a rate is meaningless.
         if let Some(span) = span.filter(|span| *span > 0.5) {
             let bytes: usize = self.frames.iter().map(|(_, bytes)| bytes).sum();
             self.measured.fps = (self.frames.len() as f64 / span * 10.0).round() / 10.0;

@@ -1,8 +1,10 @@
-//! Streams: everything that moves. A source (a camera, another WHEP server) is brought into shape once and fanned
-//! out to sinks; [`Streams`] is the only way in and out. Nothing here knows of peers, SDP or HTTP.
+//! Streams: sources and their distribution. The packets of a source (a camera, another WHEP server, a publisher) are
+//! normalized once and fanned out to sinks; [`Streams`] is the only entry point. Nothing here knows about peers, SDP
+//! or HTTP.
 //!
-//! `stream` is the task that owns one stream, `live` one connection of its source, `interest` whether it is wanted; `hub`
-//! fans out, `frames` and `h264` shape, `rtsp`, `whep` and `published` are the sources, `connection` any one of them, `demo` is the simulated camera.
+//! `stream` is the task that owns one stream, `live` one connection of its source, `interest` tracks whether the source
+//! is needed; `hub` fans out, `frames` and `h264` normalize, `rtsp`, `whep` and `published` are the sources,
+//! `connection` is any one of them, `demo` is the simulated camera.
 
 pub mod backoff;
 pub mod connection;
@@ -35,7 +37,7 @@ use source::SourceSpec;
 use status::StreamStatus;
 use stream::{Command, StreamSpec, Task};
 
-/// Commands that wait for one stream's task.
+/// Capacity of the command queue of a stream's task.
 const COMMANDS: usize = 256;
 
 /// One generation of a stream, for whoever wants to watch it. Cheap to clone. It ends when it is removed from
@@ -63,12 +65,12 @@ impl StreamHandle {
         self.number
     }
 
-    /// Whether its source sends a key frame soon after it is asked for one.
+    /// Whether its source sends a key frame soon after a request for one.
     pub fn answers_key_frames(&self) -> bool {
         self.answers_key_frames
     }
 
-    /// Whether it takes publishers.
+    /// Whether its source is a publisher.
     pub fn is_published(&self) -> bool {
         self.is_published
     }
@@ -89,7 +91,7 @@ impl StreamHandle {
         self.commands.send(Command::Attach(Box::new(session))).await.is_ok()
     }
 
-    /// How it is.
+    /// Its current status.
     pub fn status(&self) -> Arc<StreamStatus> {
         self.status.borrow().clone()
     }
@@ -99,22 +101,22 @@ impl StreamHandle {
         self.status.clone()
     }
 
-    /// Wakes the source and keeps it wanted as long as the value lives.
+    /// Wakes the source and keeps it running as long as the returned value lives.
     pub async fn want(&self) -> Interest {
         let interest = Interest::clone(&self.interest);
         let _ = self.commands.send(Command::Hurry).await;
         interest
     }
 
-    /// Sends a command without waiting; `false` if the stream is gone or swamped.
+    /// Sends a command without waiting; `false` if the stream is gone or its queue is full.
     pub fn try_send(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
     }
 
     /// Sends a command that must not be lost, from a thread outside the runtime. The task always drains its
-    /// commands and never waits for whoever sends them, so this is short.
+    /// queue and never waits for senders, so this blocks only briefly.
     pub fn send_blocking(&self, command: Command) {
-        // An error means that the stream has ended: then nothing is left to be told.
+        // An error means that the stream has ended, so the command no longer matters.
         let _ = self.commands.blocking_send(command);
     }
 }
@@ -122,9 +124,9 @@ impl StreamHandle {
 /// What [`Streams::set`] has done.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Streams that were added or began anew.
+    /// Streams that were added or restarted.
     pub started: usize,
-    /// The numbers of the runs that have ended: their viewers have to go.
+    /// The numbers of the runs that have ended; their viewers must be disconnected.
     pub ended: Vec<u64>,
 }
 
@@ -143,7 +145,7 @@ struct Inner {
 struct Known {
     spec: StreamSpec,
     handle: StreamHandle,
-    /// It is not configured: people have it while they publish.
+    /// Temporary: not configured, exists only while somebody publishes it.
     passing: bool,
 }
 
@@ -154,7 +156,7 @@ impl Streams {
         map.get(id).map(|known| known.handle.clone())
     }
 
-    /// Makes the configured streams be exactly these: adds, removes, and restarts those that changed, and only those.
+    /// Replaces the set of configured streams: adds, removes and restarts only those that differ.
     pub fn set(&self, specs: Vec<(StreamName, StreamSpec)>) -> Change {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         let wanted: HashMap<StreamName, StreamSpec> = specs.into_iter().collect();
@@ -177,7 +179,7 @@ impl Streams {
         change
     }
 
-    /// A stream that somebody publishes for a while: as it is, or a new one.
+    /// The temporary published stream of this name; created if it does not exist.
     pub fn passing(&self, id: &StreamName) -> StreamHandle {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         match map.entry(id.clone()) {
@@ -191,13 +193,13 @@ impl Streams {
         }
     }
 
-    /// The streams that are published for a while.
+    /// The names of all temporary published streams.
     pub fn all_passing(&self) -> Vec<StreamName> {
         let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
         map.iter().filter(|(_, known)| known.passing).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Ends a stream that was published for a while; the number of its run.
+    /// Ends a temporary published stream; returns the number of its run.
     pub fn end_passing(&self, id: &StreamName) -> Option<u64> {
         let mut map = self.inner.by_id.write().unwrap_or_else(PoisonError::into_inner);
         if !map.get(id)?.passing {

@@ -1,21 +1,21 @@
-//! What flows through a stream: RTP payloads in our own shape, and the timeline that they stand on.
-//! Not RTP headers: those are written for each viewer. Start reading at [`Packet`].
+//! The data that flows through a stream: normalized RTP payloads and their timeline. Not RTP headers: those are
+//! written per viewer. Start reading at [`Packet`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// The largest RTP payload that leaves a source. With the RTP header and its extension (20), the SRTP tag
-/// (16) and the UDP and IPv6 headers (48) it stays below IPv6's minimum MTU of 1,280 (RFC 8200 §5).
+/// Maximum size of a normalized RTP payload. With the RTP header and its extension (20), the SRTP tag (16) and the
+/// UDP and IPv6 headers (48) it stays below IPv6's minimum MTU of 1,280 (RFC 8200 §5).
 pub const MAX_PAYLOAD: usize = 1180;
 
-/// Which of a stream's two tracks.
+/// One of a stream's two tracks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Track {
-    /// Pictures.
+    /// Video.
     Video,
-    /// Sound.
+    /// Audio.
     Audio,
 }
 
@@ -23,7 +23,7 @@ pub enum Track {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, serde::Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum VideoCodec {
-    /// What cameras send. The only one that is brought into our own shape.
+    /// What cameras send. The only codec that is normalized.
     #[default]
     H264,
     /// RFC 7741.
@@ -35,7 +35,7 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
-    /// All of them, the one that most receivers have first.
+    /// All of them, the most widely supported first.
     pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Av1];
 
     /// The name in SDP.
@@ -48,14 +48,14 @@ impl VideoCodec {
         }
     }
 
-    /// Whether frames may be sent once more: the others number their frames, and receivers drop a number that
-    /// they have had.
+    /// Whether frames may be sent again. The other codecs number their frames, and receivers drop numbers that they
+    /// have already seen.
     pub fn is_replayable(self) -> bool {
         self == Self::H264
     }
 }
 
-/// What sound is coded with.
+/// Audio codecs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize)]
 pub enum AudioCodec {
     /// RFC 7587: what browsers send.
@@ -79,12 +79,12 @@ impl AudioCodec {
         }
     }
 
-    /// One by its name in SDP, however it is written.
+    /// Looks a codec up by its name in SDP, ignoring case.
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Opus, Self::Pcmu, Self::Pcma].into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
     }
 
-    /// RTP clock, in Hz: of Opus always the same, whatever it carries (RFC 7587 §4.1).
+    /// RTP clock rate in Hz; always the same for Opus, whatever it carries (RFC 7587 §4.1).
     pub fn clock(self) -> u32 {
         match self {
             Self::Opus => 48_000,
@@ -92,7 +92,7 @@ impl AudioCodec {
         }
     }
 
-    /// What follows the clock in SDP.
+    /// The number of channels in SDP.
     pub fn channels(self) -> u8 {
         match self {
             Self::Opus => 2,
@@ -100,18 +100,18 @@ impl AudioCodec {
         }
     }
 
-    /// Whether a payload may be cut anywhere: one byte a sample.
+    /// Whether it is G.711, whose payloads may be cut anywhere: one byte per sample.
     pub fn is_g711(self) -> bool {
         self != Self::Opus
     }
 }
 
-/// RTP clock of video, in Hz (RFC 6184 §8.2.1).
+/// RTP clock rate of video, in Hz (RFC 6184 §8.2.1).
 pub const VIDEO_CLOCK: u32 = 90_000;
-/// RTP clock of G.711, in Hz (RFC 3551 §4.5.14).
+/// RTP clock rate of G.711, in Hz (RFC 3551 §4.5.14).
 pub const G711_CLOCK: u32 = 8_000;
 
-/// A packet as a source delivers it: straight from RTP, nothing changed.
+/// A packet as delivered by a source, unmodified.
 #[derive(Clone, Debug)]
 pub struct RtpIn {
     /// Which track it belongs to.
@@ -126,32 +126,32 @@ pub struct RtpIn {
     pub payload: Bytes,
 }
 
-/// One RTP payload in our shape, ready for every viewer.
+/// One normalized RTP payload, the same for every viewer.
 #[derive(Clone, Debug)]
 pub struct Packet {
     /// Which track it belongs to.
     pub track: Track,
-    /// Its place in the track, over reconnects too. A number that is left out is a packet that was lost
-    /// before us: no NACK can bring it.
+    /// Its position in the track, continuous across reconnects. A skipped number is a packet lost upstream, which
+    /// no NACK can recover.
     pub index: u64,
-    /// RTP timestamp on the stream's own timeline, continuous over reconnects.
+    /// RTP timestamp on the stream's own timeline, continuous across reconnects.
     pub timestamp: u32,
     /// Last packet of its frame.
     pub marker: bool,
-    /// First packet of a frame that can be decoded without any before it.
+    /// First packet of a key frame.
     pub key_start: bool,
     /// The payload: at most [`MAX_PAYLOAD`] bytes in our own shape, `frames::MAX_PASSED` as a publisher sent it.
     pub payload: Bytes,
 }
 
-/// Packets that go out together: a frame, or a part of a large one.
+/// Packets that are sent together: a frame, or a part of a large one.
 #[derive(Debug)]
 pub struct Batch {
-    /// In the order to be sent.
+    /// In sending order.
     pub packets: Vec<Packet>,
-    /// The cached GOP for a sink that has just come: nothing in it is live.
+    /// This is the cached GOP for a new sink; nothing in it is live.
     pub replay: bool,
-    /// For sender reports: which wall-clock time a timestamp stands for.
+    /// For sender reports: maps timestamps to wall-clock time.
     pub clocks: Clocks,
 }
 
@@ -217,7 +217,7 @@ struct Last {
 }
 
 impl Timeline {
-    /// A timeline of `clock` ticks per second that begins at `start`, a random number by RFC 3550 §5.1.
+    /// A timeline of `clock` ticks per second that begins at `start`, which RFC 3550 §5.1 requires to be random.
     pub fn new(clock: u32, start: u32) -> Self {
         Self { clock, offset: start, last: None, restarted: false }
     }
@@ -227,12 +227,12 @@ impl Timeline {
         self.clock
     }
 
-    /// The source was connected anew: its next timestamp has nothing to do with the last one.
+    /// The source has reconnected: its next timestamp is unrelated to the last one.
     pub fn restart(&mut self) {
         self.restarted = true;
     }
 
-    /// The timestamp on the timeline for one of the source that arrived at `now`.
+    /// Maps a source timestamp that arrived at `now`.
     pub fn map(&mut self, input: u32, now: Instant) -> u32 {
         let Some(last) = self.last else {
             self.restarted = false;
@@ -255,7 +255,7 @@ impl Timeline {
         output
     }
 
-    /// What [`Self::map`] would give a timestamp close to the last one, without moving on.
+    /// What [`Self::map`] would return for a timestamp close to the last one, without changing any state.
     pub fn peek(&self, input: u32) -> Option<u32> {
         let last = self.last?;
         let step = input.wrapping_sub(last.input) as i32;
@@ -275,14 +275,14 @@ mod tests {
         let mut timeline = Timeline::new(VIDEO_CLOCK, 1000);
         assert_eq!(timeline.map(5_000_000, at(0)), 1000);
         assert_eq!(timeline.map(5_003_600, at(40)), 4600);
-        // The camera sets its clock: time goes on by what has really passed.
+        // The camera sets its clock: the timeline advances by the elapsed time.
         assert_eq!(timeline.map(77, at(80)), 8200);
         assert_eq!(timeline.map(3677, at(120)), 11800);
-        // A reconnect two seconds later, by chance with a close timestamp.
+        // A reconnect two seconds later, with a timestamp that happens to be close.
         timeline.restart();
         assert_eq!(timeline.peek(3700), None);
         assert_eq!(timeline.map(3700, at(2120)), 11800 + 180_000);
-        // A pause of five seconds is a pause.
+        // A pause of five seconds is preserved.
         assert_eq!(timeline.map(3700 + 450_000, at(7120)), 11800 + 180_000 + 450_000);
     }
 

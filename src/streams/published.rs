@@ -1,5 +1,5 @@
-//! A source that comes to us: somebody publishes by WHIP, and the media engine feeds what arrives into a [`Feed`].
-//! The stream's task holds the other end, [`PublishedConnection`]. Who may publish is decided elsewhere.
+//! A source that is pushed to us: somebody publishes by WHIP, and the media engine puts what arrives into a [`Feed`].
+//! The stream's task holds the other end, [`PublishedConnection`]. Permissions are checked elsewhere.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use super::packet::{AudioCodec, VideoCodec};
 use super::source::{Arrival, Offered, SourceError};
 use super::status::AudioStatus;
 
-/// Between two requests for a key frame.
+/// Minimum interval between two key frame requests.
 const KEY_FRAME_PAUSE: Duration = Duration::from_secs(1);
-/// Packets on their way from the engine to the stream: more than the largest key frame.
+/// Capacity of the queue from the engine to the stream, in packets: more than the largest key frame.
 const QUEUE: usize = 1024;
 
 /// Asks a publisher for a key frame.
 pub trait KeyFrames: Send + Sync {
-    /// Without waiting.
+    /// Sends the request without waiting.
     fn request(&self);
 }
 
@@ -27,19 +27,19 @@ pub struct Feed {
     arrivals: mpsc::Sender<Arrival>,
 }
 
-/// What became of an arrival.
+/// The outcome of feeding an arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fed {
-    /// It is on its way.
+    /// It is queued.
     Taken,
-    /// The stream is behind: it is lost.
+    /// The queue is full; the arrival is dropped.
     Full,
     /// The stream has ended, or another publisher has taken it over.
     Ended,
 }
 
 impl Feed {
-    /// Hands an arrival on without waiting.
+    /// Queues an arrival without waiting.
     pub fn send(&self, arrival: Arrival) -> Fed {
         match self.arrivals.try_send(arrival) {
             Ok(()) => Fed::Taken,
@@ -48,13 +48,13 @@ impl Feed {
         }
     }
 
-    /// Whether nobody takes anything any more.
+    /// Whether the stream no longer accepts anything.
     pub fn is_closed(&self) -> bool {
         self.arrivals.is_closed()
     }
 }
 
-/// A publisher that is connected, as its stream sees it.
+/// A connected publisher, as seen by its stream.
 pub struct PublishedConnection {
     arrivals: mpsc::Receiver<Arrival>,
     key_frames: Arc<dyn KeyFrames>,
@@ -63,7 +63,7 @@ pub struct PublishedConnection {
 }
 
 impl PublishedConnection {
-    /// Both ends. `key_frames` leads to the publisher.
+    /// Creates both ends. `key_frames` sends requests to the publisher.
     pub fn new(
         video: Option<VideoCodec>,
         audio: Option<AudioCodec>,
@@ -103,7 +103,7 @@ impl PublishedConnection {
     }
 }
 
-/// Why a published stream has nothing to show.
+/// The error of a stream that has no publisher.
 pub fn gone() -> SourceError {
-    SourceError::soon("not_published", "nobody publishes this stream at the moment")
+    SourceError::soon("not_published", "nobody is publishing this stream at the moment")
 }

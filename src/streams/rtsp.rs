@@ -1,5 +1,6 @@
-//! RTSP cameras, by retina: the only file that names it. It describes, sets up and plays, and hands on raw RTP;
-//! what is in the packets is the concern of `h264::shape`. retina has no time limits, so each step gets one here.
+//! RTSP cameras, using the `retina` crate, which no other file uses. Does DESCRIBE, SETUP and PLAY and passes on raw
+//! RTP; `h264::shape` interprets the packets. retina has no timeouts, so each step gets one here. Start at
+//! [`RtspConnection::connect`].
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::source::{Arrival, Offered, Secret, SourceError, Transport};
 use super::status::AudioStatus;
 
-/// For DESCRIBE, with the TCP connection and the login's second round.
+/// Timeout for DESCRIBE, including the TCP connect and the second request for authentication.
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
-/// For each SETUP, and for PLAY.
+/// Timeout for each SETUP and for PLAY.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A camera that is playing. Dropping it sends TEARDOWN in the background.
@@ -30,12 +31,12 @@ pub struct RtspConnection {
     offered: Offered,
 }
 
-/// A track that the camera's SDP lists.
+/// A track listed in the camera's SDP.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct ListedTrack {
     /// `video`, `audio`, `application`.
     pub media: String,
-    /// The encoding's name in capitals, such as `H264`.
+    /// The encoding name in upper case, such as `H264`.
     pub codec: String,
     /// RTP clock in Hz.
     pub clock_rate: u32,
@@ -49,10 +50,10 @@ pub struct Described {
 }
 
 impl Described {
-    /// Connects, logs in, and reads the camera's SDP.
+    /// Connects, authenticates and reads the camera's SDP.
     ///
     /// # Errors
-    /// Unreachable, too slow, login refused, no such path, or not RTSP.
+    /// Unreachable, timed out, login rejected, no such path, or not RTSP.
     pub async fn fetch(url: &Url, credentials: Option<&(String, Secret)>) -> Result<Self, SourceError> {
         let credentials = credentials.map(|(username, password)| Credentials {
             username: username.clone(),
@@ -69,7 +70,7 @@ impl Described {
         Ok(Self { tracks: tracks.collect(), inner })
     }
 
-    /// Sets up H.264 and G.711 and plays.
+    /// Sets up the H.264 and G.711 tracks and starts playing.
     ///
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
@@ -123,7 +124,7 @@ impl RtspConnection {
     /// Connects to a camera and starts it.
     ///
     /// # Errors
-    /// As of the two steps, [`Described::fetch`] and [`Described::play`].
+    /// Those of [`Described::fetch`] and [`Described::play`].
     pub async fn connect(
         url: &Url,
         credentials: Option<&(String, Secret)>,
@@ -140,7 +141,7 @@ impl RtspConnection {
     /// The next packet or sender report. May be dropped without losing one.
     ///
     /// # Errors
-    /// The camera closed the connection, or sent what is not RTSP or RTP.
+    /// The camera closed the connection, or sent something that is not RTSP or RTP.
     pub async fn next(&mut self) -> Result<Arrival, SourceError> {
         loop {
             let item = match self.inner.next().await {
@@ -209,17 +210,15 @@ async fn limited<T>(
     }
 }
 
-/// retina's errors are long and name the connection; the first line says what happened.
+/// retina's errors are long and include connection details; only the first line is kept.
 fn translate(step: &str, error: &retina::Error) -> SourceError {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     match error.status_code() {
         Some(401 | 403) => {
-            SourceError::slowly("camera_login", "the camera refuses the user name or password".to_owned())
+            SourceError::slowly("camera_login", "the camera rejected the user name or password".to_owned())
         }
-        Some(404 | 454) => {
-            SourceError::slowly("camera_path", format!("{step}: the camera knows no such path"))
-        }
+        Some(404 | 454) => SourceError::slowly("camera_path", format!("{step}: the camera has no such path")),
         Some(461) => {
             SourceError::slowly("camera_transport", format!("{step}: {line}; try the other transport"))
         }

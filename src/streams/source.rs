@@ -1,5 +1,5 @@
-//! What can be the source of a stream, how it is described, what it delivers and how it fails: types alone. The
-//! adapters are `rtsp`, `whep` and `published`; `connection` is any one of them.
+//! The types of stream sources: how a source is specified, what it delivers and how it fails. No logic; the adapters
+//! are `rtsp`, `whep` and `published`; `connection` is any one of them. Start at [`SourceSpec`].
 
 use std::time::{Instant, SystemTime};
 
@@ -17,7 +17,7 @@ pub enum Transport {
     /// Inside the RTSP connection.
     #[default]
     Tcp,
-    /// In datagrams: less delay on a perfect network, losses on every other.
+    /// In UDP datagrams: lower latency on a perfect network, packet loss on any other.
     Udp,
 }
 
@@ -40,36 +40,36 @@ pub enum SourceSpec {
         /// Sent as `Authorization: Bearer`.
         token: Option<Secret>,
     },
-    /// Whoever publishes it by WHIP: it comes by itself, and is not fetched.
+    /// Published by WHIP: pushed to us instead of pulled.
     Published,
 }
 
 impl SourceSpec {
-    /// Whether the source sends a key frame soon after it is asked for one, as browsers do and cameras do not.
+    /// Whether the source sends a key frame soon after a request for one, as browsers do and cameras do not.
     pub fn answers_key_frames(&self) -> bool {
         !matches!(self, Self::Rtsp { .. })
     }
 }
 
-/// Why a source is not, or no longer, delivering.
+/// Why a source is not delivering, or has stopped delivering.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
-    /// Stable, for clients.
+    /// A stable code for clients.
     pub code: &'static str,
     /// English, without secrets.
     pub message: String,
-    /// Whether trying again helps.
+    /// Whether retrying is likely to help.
     pub hope: Hope,
 }
 
 impl SourceError {
-    /// One that may pass by itself.
+    /// An error that may go away by itself.
     pub fn soon(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hope: Hope::Soon }
     }
 
-    /// One that somebody has to mend.
+    /// An error that needs operator action.
     pub fn slowly(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hope: Hope::Slowly }
     }
@@ -85,20 +85,20 @@ impl SourceError {
 pub struct Offered {
     /// SPS and PPS from the SDP.
     pub parameter_sets: Vec<Bytes>,
-    /// Its pictures' codec; none if it has sound alone.
+    /// The video codec; `None` if it is audio-only.
     pub video: Option<VideoCodec>,
-    /// Its sound, playable or not.
+    /// The audio track, playable or not.
     pub audio: Option<AudioStatus>,
-    /// Set if the sound is passed on.
+    /// Set if the audio is forwarded.
     pub audio_codec: Option<AudioCodec>,
 }
 
-/// Something that arrived.
+/// Something received from a source.
 #[derive(Debug)]
 pub enum Arrival {
     /// A packet.
     Rtp(RtpIn),
-    /// A sender report: which time of the source's clock an RTP timestamp stands for.
+    /// A sender report: maps an RTP timestamp to the source's wall clock.
     Clock {
         /// Which track.
         track: Track,

@@ -1,4 +1,4 @@
-//! What a stream says of itself, as the HTTP API shows it. Only data: who fills it in is `stream`.
+//! The status of a stream, as shown by the HTTP API. Data only: `stream` fills it in. Start at [`StreamStatus`].
 
 use std::time::SystemTime;
 
@@ -7,24 +7,24 @@ use serde::Serialize;
 use super::h264::parameters::VideoInfo;
 use super::packet::{AudioCodec, VideoCodec};
 
-/// Where a stream's source stands.
+/// The state of a stream's source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nobody watches and the source is on demand.
     #[default]
     Idle,
-    /// The source is being connected, or its first frame is awaited.
+    /// The source is connecting, or its first frame has not arrived yet.
     Connecting,
     /// Frames arrive.
     Live,
-    /// The source failed and is tried again at `retry_at`.
+    /// The source failed and will be retried at `retry_at`.
     Retrying,
-    /// The source failed in a way that time alone hardly mends; it is still tried again at `retry_at`.
+    /// The source failed in a way that probably needs operator action; it is still retried at `retry_at`.
     Failed,
 }
 
-/// Why something does not work: a stable code for programs and pages, and words for logs.
+/// Why something does not work: a stable code for programs and pages, and a message for logs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Reason {
     /// Stable, such as `camera_login`.
@@ -41,27 +41,27 @@ pub struct VideoStatus {
     /// From the SPS.
     #[serde(flatten)]
     pub info: Option<VideoInfo>,
-    /// Pictures are sent in another order than shown.
+    /// Whether frames are sent in a different order than they are shown.
     pub b_frames: bool,
-    /// What was measured over the last seconds.
+    /// Measured over the last seconds.
     #[serde(flatten)]
     pub measured: Measured,
 }
 
-/// Figures of the video as it arrives.
+/// Measurements of the incoming video.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub struct Measured {
     /// Frames per second.
     pub fps: f64,
     /// Bits per second of payload.
     pub bitrate: u64,
-    /// Frames from one key frame to the next, once two were seen.
+    /// Frames from one key frame to the next, once two have arrived.
     pub gop_frames: Option<u32>,
     /// Milliseconds from one key frame to the next.
     pub gop_ms: Option<u32>,
-    /// Packets that were lost before us since the source was connected.
+    /// Packets lost upstream since the source connected.
     pub lost_packets: u64,
-    /// The largest payload as it came.
+    /// The largest incoming payload.
     pub largest_payload: usize,
 }
 
@@ -70,7 +70,7 @@ pub struct Measured {
 pub struct AudioStatus {
     /// The codec's name in SDP, such as `PCMU` or `MPEG4-GENERIC`.
     pub codec: String,
-    /// Whether browsers can play it as it is.
+    /// Whether browsers can play it without transcoding.
     pub playable: bool,
     /// Nothing has come of it for five seconds.
     pub silent: bool,
@@ -82,28 +82,28 @@ pub struct AudioStatus {
 /// Everything about one stream.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct StreamStatus {
-    /// Where its source stands.
+    /// The state of its source.
     pub state: State,
-    /// Why it is not live, if that is so.
+    /// Why it is not live, if something failed.
     pub reason: Option<Reason>,
-    /// When it is tried again, as milliseconds since 1970.
+    /// When it is retried, in milliseconds since 1970.
     #[serde(serialize_with = "unix_ms")]
     pub retry_at: Option<SystemTime>,
-    /// Since when it is in this state, as milliseconds since 1970.
+    /// When it entered this state, in milliseconds since 1970.
     #[serde(serialize_with = "unix_ms")]
     pub since: Option<SystemTime>,
-    /// The video track, once known; kept while the source is away. None of a live stream is one of sound alone.
+    /// The video track, once known; kept while the source is disconnected. A live stream without it is audio-only.
     pub video: Option<VideoStatus>,
     /// The audio track, once known.
     pub audio: Option<AudioStatus>,
     /// Why the stream cannot be shown in a browser although it is live.
     pub problem: Option<Reason>,
-    /// How many watch.
+    /// The number of viewers.
     pub viewers: usize,
 }
 
 impl StreamStatus {
-    /// Whether a viewer that joins now gets a picture.
+    /// Whether a viewer who joins now would receive playable media.
     pub fn is_watchable(&self) -> bool {
         let playable =
             self.video.is_some() || self.audio.as_ref().is_some_and(|audio| audio.passed.is_some());

@@ -1,6 +1,6 @@
-//! The task that owns one stream: its source, its hub, its state. It starts the source when somebody watches,
-//! stops it some time after the last has left, and brings it back when it fails. Others send it messages; what
-//! they see of it is its status. Start reading at [`Task::run`].
+//! The task that owns one stream: its source, its hub, its state. It starts the source when somebody watches, stops
+//! it some time after the last viewer has left, and restarts it when it fails. Others send it commands and read its
+//! status. Start reading at [`Task::run`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +24,7 @@ use super::status::{Reason, State, StreamStatus};
 use crate::compartment::{self, Panicked};
 use crate::names::StreamName;
 
-/// A live source without a packet for this long is dead.
+/// A live source that sends no packet for this long is considered dead.
 const STALL: Duration = Duration::from_secs(5);
 /// Bytes of the cached GOP of a source that sends a key frame when it is asked for one: browsers send one key frame
 /// and then none for minutes, and nobody wants to be shown minutes.
@@ -32,16 +32,16 @@ pub const ANSWERING_GOP_CACHE: usize = 384 << 10;
 /// Between two updates of the measured figures.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How a stream is to be run.
+/// How to run a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamSpec {
     /// Where it comes from.
     pub source: SourceSpec,
     /// Whether the source is stopped while nobody watches.
     pub on_demand: bool,
-    /// How long after the last viewer it is stopped.
+    /// How long after the last viewer has left it is stopped.
     pub idle_timeout: Duration,
-    /// Bytes of the cached GOP.
+    /// Maximum size of the cached GOP in bytes.
     pub gop_cache: usize,
 }
 
@@ -54,26 +54,26 @@ impl StreamSpec {
     }
 }
 
-/// What others ask of the task.
+/// Commands to the task.
 pub enum Command {
-    /// Another sink; the cached GOP comes first.
+    /// Adds a sink, which first receives the cached GOP.
     Subscribe(SinkId, Arc<dyn Sink>),
-    /// A sink leaves.
+    /// Removes a sink.
     Unsubscribe(SinkId),
-    /// How many viewers a sink has now.
+    /// Sets a sink's number of viewers.
     Viewers(SinkId, usize),
-    /// A viewer has arrived: try now rather than later.
+    /// A viewer has arrived: retry as soon as the back-off allows.
     Hurry,
-    /// A viewer needs a key frame that the cache cannot give.
+    /// A viewer needs a key frame that is not in the cache.
     KeyFrame,
-    /// A publisher has come.
+    /// Attaches a publisher.
     Attach(Box<published::PublishedConnection>),
     /// The source panics at its next packet: for tests.
     #[cfg(debug_assertions)]
     Sink,
 }
 
-/// Where the source stands.
+/// The state of the source.
 enum Phase {
     Idle,
     Connecting(BoxFuture<'static, Result<SourceConnection, SourceError>>),
@@ -81,7 +81,7 @@ enum Phase {
     Waiting(Instant),
 }
 
-/// What happened to the source.
+/// An event of the source.
 enum Step {
     Connected(Result<SourceConnection, SourceError>),
     Arrived(Result<Arrival, SourceError>),
@@ -89,7 +89,7 @@ enum Step {
 }
 
 impl Phase {
-    /// Waits for the source's next step. May be dropped at any time.
+    /// Waits for the source's next event. May be dropped at any time.
     async fn step(&mut self) -> Step {
         match self {
             Self::Idle => std::future::pending().await,
@@ -103,7 +103,7 @@ impl Phase {
     }
 }
 
-/// See the module.
+/// See the module documentation.
 pub struct Task {
     id: StreamName,
     spec: StreamSpec,
@@ -119,7 +119,7 @@ pub struct Task {
     audio: Timeline,
     idle_since: Option<Instant>,
     shaped: Vec<Shaped>,
-    /// What the source had when it was last connected: viewers have agreed to these.
+    /// The source's codecs when it was last connected; viewers have negotiated these.
     codecs: Option<(Option<VideoCodec>, Option<AudioCodec>)>,
     /// A published picture has stopped.
     video_paused: bool,
@@ -129,7 +129,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task that is yet to run.
+    /// A task that is not running yet.
     pub fn new(
         id: StreamName,
         spec: StreamSpec,
@@ -191,7 +191,7 @@ impl Task {
         self.spec.source == SourceSpec::Published
     }
 
-    /// Starts or stops the source, by who wants it. Publishers come and go by themselves.
+    /// Starts or stops the source, depending on whether it is needed. Publishers come and go on their own.
     fn consider(&mut self, now: Instant) {
         if self.is_published() {
             return;
@@ -213,7 +213,7 @@ impl Task {
             self.idle_since = None;
             self.phase = Phase::Idle;
             self.source_gone();
-            debug!(stream = %self.id, "nobody watches: source stopped");
+            debug!(stream = %self.id, "no viewers: source stopped");
             self.set_state(State::Idle, None, None);
         }
     }
@@ -221,7 +221,7 @@ impl Task {
     fn connect(&mut self) {
         let source = self.spec.source.clone();
         self.phase = Phase::Connecting(Box::pin(async move { SourceConnection::connect(&source).await }));
-        // A source that is tried again keeps its reason until it is live: the page goes on telling it.
+        // A source that is retried keeps its reason until it is live, so that the page continues to show it.
         let (reason, retrying) = {
             let status = self.status.borrow();
             (status.reason.clone(), matches!(status.state, State::Retrying | State::Failed))
@@ -266,7 +266,7 @@ impl Task {
         let audio = offered.audio.clone();
         let codecs = (offered.video, offered.audio_codec);
         if self.codecs.replace(codecs).is_some_and(|before| before != codecs) {
-            // Viewers have agreed to others: they have to come anew.
+            // Existing viewers negotiated other codecs: they must renegotiate.
             self.hub.end();
         }
         let clock = codecs.1.map_or(G711_CLOCK, AudioCodec::clock);
@@ -282,7 +282,7 @@ impl Task {
         });
     }
 
-    /// Another publisher, in the place of the one who was there.
+    /// Attaches a publisher, replacing the current one.
     fn attach(&mut self, session: published::PublishedConnection) {
         if matches!(self.phase, Phase::Live(_)) {
             self.source_gone();
@@ -293,7 +293,7 @@ impl Task {
 
     fn fail(&mut self, error: &SourceError, now: Instant) {
         if self.is_published() {
-            info!(stream = %self.id, "the publisher is gone");
+            info!(stream = %self.id, "publisher disconnected");
             self.phase = Phase::Idle;
             self.source_gone();
             return self.set_state(State::Idle, Some(error.reason()), None);
@@ -335,7 +335,7 @@ impl Task {
         }
     }
 
-    /// A stream of sound alone is live with its first packet; one whose picture is off, after a while.
+    /// An audio-only stream is live with its first packet; one whose camera is off, after a while.
     fn announce_sound(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
         if !live.announced && live.is_sound_alone(now) {
@@ -378,7 +378,7 @@ impl Task {
         }
     }
 
-    /// The camera's clock, moved to ours by its first report: sound and picture keep their distance.
+    /// Maps the camera's clock to ours, anchored at its first sender report, so that audio and video stay in sync.
     fn clock(&mut self, track: Track, timestamp: u32, at: SystemTime, received: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
         let (wall, instant) = *live.wall_offset.get_or_insert((at, received));
@@ -390,7 +390,7 @@ impl Task {
             Track::Video => &self.video,
             Track::Audio => &self.audio,
         };
-        // A clock that runs away from ours (set by hand, by NTP) is anchored anew.
+        // A clock that has moved too far from ours (set by hand, by NTP) is re-anchored.
         let near = |sampled: &Instant| {
             let apart =
                 received.saturating_duration_since(*sampled) + sampled.saturating_duration_since(received);

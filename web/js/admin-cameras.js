@@ -195,7 +195,7 @@ function fields(camera, settings) {
     <div>${check("on_demand", settings?.on_demand ?? true)}<br />${check("enabled", settings?.enabled ?? true)}<br />${check("public", settings?.public ?? false)}</div>`;
 }
 
-/** What the probe found. @param {any} found */
+/** The result of the probe. @param {any} found */
 function report(found) {
   const info = found.stream?.info;
   const good = !found.error && !found.advice.some((/** @type {any} */ advice) => advice.severity === "problem");

@@ -27,7 +27,7 @@ export class UsersTab {
     this.groups = groups.groups;
   }
 
-  /** The fields of both dialogs. @param {User | null} user */
+  /** The fields shared by both dialogs. @param {User | null} user */
   #fields(user) {
     return html`<label class="field">
         <span>${t("users.display")}</span>

@@ -136,7 +136,7 @@ export class Call extends EventTarget {
    * @param {MediaStreamTrack | null} track
    */
   async #use(slot, track) {
-    // The other side may have hung up while a device was opening, or a screen was chosen.
+    // The other side may have hung up while a device was opening or a screen was being chosen.
     if (this.ended) return track?.stop();
     const before = this.local[slot];
     this.local[slot] = track;

@@ -26,7 +26,7 @@ class OnboardingPage {
       if (response.ok) this.fingerprint = (await response.json()).fingerprint;
       this.none = response.status === 404;
     } catch {
-      // The page is useful without it.
+      // The page is useful even without it.
     }
     if (this.none) return this.draw();
     for (;;) {

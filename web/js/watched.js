@@ -19,7 +19,7 @@ export class Watched extends EventTarget {
     this.questions = [];
     /** @type {{ name: string, display: string }[]} */
     this.watchers = [];
-    /** Whether this page is the one that publishes. */
+    /** Whether this page is the one to publish. */
     this.here = false;
     /** @type {WhipPublisher | null} */
     this.publisher = null;

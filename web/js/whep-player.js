@@ -82,7 +82,7 @@ export class WhepPlayer extends EventTarget {
     this.#connect();
   }
 
-  /** Stops and frees everything. `start()` may be called again. */
+  /** Stops and releases everything. `start()` may be called again. */
   stop() {
     this.listening?.abort();
     this.listening = null;

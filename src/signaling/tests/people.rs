@@ -1,4 +1,4 @@
-//! Who is told of whom, when, and in how many frames.
+//! Presence: who is notified about whom, when, and in how many frames.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn presence_is_told_to_whom_it_may_concern() {
     world.core.handle(world.now, Input::Connected { conn: socket, user: "carl".into(), secret: 9 });
     let hello = json!({ "type": "hello", "body": { "device": "c" } }).to_string();
     world.core.handle(world.now, Input::Frame { conn: socket, text: hello });
-    // With whatever else changes in this moment.
+    // Together with other changes in the same window.
     world.send("anna/a", "presence.set", &json!({ "dnd": true }));
     world.now = world.core.next_deadline().unwrap();
     let outputs = world.core.handle(world.now, Input::Tick);
@@ -40,7 +40,7 @@ fn presence_is_told_to_whom_it_may_concern() {
     assert_eq!(world.seen_by(Role::Guest), ["dora"]);
 }
 
-/// Those whom a role sees, out of all parts.
+/// The people a role sees, from all parts.
 pub(super) fn people_of(core: &mut Core, role: Role) -> Vec<Value> {
     let frames = core.people_for(role);
     let frames: Vec<Value> = frames.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
@@ -119,7 +119,7 @@ fn a_list_of_people_takes_one_place_in_the_queue_and_comes_again_only_if_somebod
 }
 
 impl World {
-    /// The names of those whom a role sees.
+    /// The names of the people a role sees.
     fn seen_by(&mut self, role: Role) -> Vec<String> {
         let people = people_of(&mut self.core, role);
         people.iter().map(|person| person["name"].as_str().unwrap().to_owned()).collect()

@@ -1,10 +1,10 @@
-//! Transcripts of watching somebody's camera, and of calls that are accepted by themselves.
+//! Transcripts of watching somebody's camera, and of calls that are accepted automatically.
 
 use super::*;
 use crate::accounts::permissions::Subject;
 use crate::accounts::preferences::Consent;
 
-/// The directory with something decided by one of its people.
+/// The directory with one person's preferences changed.
 fn decided(user: &str, decide: impl FnOnce(&mut Preferences)) -> Input {
     let mut changed = Directory::clone(&directory());
     decide(&mut changed.members.get_mut(user).unwrap().preferences);
@@ -12,7 +12,7 @@ fn decided(user: &str, decide: impl FnOnce(&mut Preferences)) -> Input {
 }
 
 impl World {
-    /// What is granted, as `user way stream`.
+    /// The current grants, as `user direction stream`.
     fn grants(&mut self) -> Vec<String> {
         self.core.grants_changed = true;
         let mut grants: Vec<String> = (self.core.new_grants().unwrap())
@@ -163,14 +163,14 @@ fn a_watcher_who_is_gone_is_missed_for_seconds_only() {
     world.play(ASKED);
     world.play(GRANTED);
     world.picture("anna", true);
-    // A reload: the picture ends, the socket too, and both come back.
+    // A reload: video and socket both end and come back.
     world.picture("anna", false);
     world.play("> anna/a loses\n> anna/a waits 3\n> anna/a connects\nanna/a < welcome resumed=false");
     world.send("anna/a", "watch.start", &json!({ "to": "bert" }));
     assert_eq!(world.log(), "anna/a < ok {\"state\":\"granted\",\"stream\":\"user/bert/camera\"}\n");
     world.picture("anna", true);
     world.play("> anna/a waits 30");
-    // Signaling alone is lost: the picture goes on.
+    // Only signaling is lost: the video continues.
     world.play("> anna/a loses\n> anna/a waits 30");
     world.picture("anna", false);
     world.play(&format!("> anna/a waits 4\n> anna/a waits 1\n{NOBODY_WATCHES}"));
@@ -255,7 +255,7 @@ fn a_new_page_of_the_watcher_that_does_not_ask_ends_it() {
     world.play(ASKED);
     world.play(GRANTED);
     world.picture("anna", true);
-    // From the wall to another page in the same tab.
+    // The watcher moves from the wall to another page in the same tab.
     world.play("> anna/a loses\n> anna/a connects\nanna/a < welcome resumed=false");
     world.picture("anna", false);
     world.play(&format!("> anna/a waits 4\n> anna/a waits 1\n{NOBODY_WATCHES}"));

@@ -1,4 +1,4 @@
-//! What the transcripts are played in: people with their devices, a clock, and a log of what was sent.
+//! The environment in which the transcripts are played: people with their devices, a clock, and a log of sent frames.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ pub(super) struct World {
     pub(super) sessions: HashMap<String, (String, u64)>,
     pub(super) next: u64,
     pub(super) requests: u64,
-    /// What was sent to whom since it was last asked for.
+    /// What was sent to whom since the log was last read.
     pub(super) log: String,
     pub(super) ended: Vec<CallRecord>,
 }
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Presence is left out: it would drown the rest. It has tests of its own.
+    /// Presence is left out, as it would obscure the rest; it has its own tests.
     pub(super) fn sent(&mut self, conn: Conn, text: &str) {
         let name = self.names[&conn].clone();
         let frame: Value = serde_json::from_str(text).unwrap();
@@ -145,7 +145,7 @@ impl World {
         std::mem::take(&mut self.log)
     }
 
-    /// Everybody in the text is there.
+    /// A world in which everybody named in the text is connected.
     pub(super) fn with(names: &str) -> Self {
         let mut world = Self::new();
         for name in names.split_whitespace() {
@@ -155,7 +155,7 @@ impl World {
         world
     }
 
-    /// `who kind body` in each line; what was sent is compared with the rest.
+    /// Each line is `who kind body`; the rest is compared with what was sent.
     pub(super) fn play(&mut self, script: &str) {
         let mut steps = script.trim().lines().map(str::trim).peekable();
         while let Some(step) = steps.next() {

@@ -1,4 +1,5 @@
-//! The clip that a simulated camera plays: an Annex-B file cut into access units. Not decoded, never changed.
+//! The clip that a simulated camera plays: an Annex-B file split into access units. Not decoded, never modified.
+//! Start at [`Clip`].
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 
 use crate::streams::h264::nal::{NalType, annex_b};
 
-/// 1280 × 720, 25 frames a second, 12 s, a key frame every 2 s, a clock and a frame counter burnt in.
+/// 1280 × 720, 25 frames per second, 12 s, a key frame every 2 s, with a clock and a frame counter burnt in.
 static BUNDLED: &[u8] = include_bytes!("clip.h264");
 
 /// Why a clip cannot be played.
@@ -17,15 +18,15 @@ pub enum ClipError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         error: std::io::Error,
     },
-    /// It is not H.264 in Annex-B form beginning with a key frame.
+    /// It is not H.264 in Annex-B format beginning with a key frame.
     #[error("{0}: no H.264 Annex-B stream that begins with SPS, PPS and an IDR picture")]
     Format(String),
 }
 
-/// Access units in the order of decoding.
+/// Access units in decoding order.
 #[derive(Clone, Debug)]
 pub struct Clip {
     /// Each is the NAL units of one picture.
@@ -38,18 +39,18 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// The one in the program.
+    /// The bundled clip.
     ///
     /// # Errors
-    /// Never, if the program was built from a whole tree.
+    /// Never, if the program was built from a complete source tree.
     pub fn bundled() -> Result<Self, ClipError> {
         Self::parse(&Bytes::from_static(BUNDLED), "the bundled clip")
     }
 
-    /// One from a file.
+    /// Reads a clip from a file.
     ///
     /// # Errors
-    /// It cannot be read or is no such clip.
+    /// The file cannot be read or is not such a clip.
     pub fn read(path: &Path) -> Result<Self, ClipError> {
         let data = std::fs::read(path).map_err(|error| ClipError::Io { path: path.into(), error })?;
         Self::parse(&data.into(), &path.display().to_string())
@@ -65,7 +66,7 @@ impl Clip {
         let mut pictures = false;
         for nal in nals {
             let picture = NalType::of(nal[0]).is_picture();
-            // first_mb_in_slice is 0, a single 1 bit, in the first slice of a picture alone.
+            // Only the first slice of a picture has first_mb_in_slice 0, which is coded as a single 1 bit.
             let begins = !picture || nal.get(1).is_some_and(|byte| byte & 0x80 != 0);
             if pictures && begins {
                 frames.push(Vec::new());

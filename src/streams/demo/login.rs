@@ -1,5 +1,5 @@
-//! The simulated camera's login: Basic (RFC 7617) and Digest with MD5 (RFC 7616, and RFC 2069 as many cameras
-//! still have it). For a simulated camera alone: MD5 protects nothing.
+//! The simulated camera's authentication: Basic (RFC 7617) and Digest with MD5 (RFC 7616, and RFC 2069, which many
+//! cameras still use). Only for the simulated camera: MD5 is not secure. Start at [`Login::accepts`].
 
 use md5::{Digest, Md5};
 
@@ -7,12 +7,12 @@ use super::LoginScheme;
 
 const REALM: &str = "demo camera";
 
-/// Who may come in.
+/// The expected credentials.
 pub struct Login<'a> {
     pub username: &'a str,
     pub password: &'a str,
     pub scheme: LoginScheme,
-    /// Of this connection.
+    /// The nonce of this connection.
     pub nonce: &'a str,
 }
 
@@ -25,7 +25,7 @@ impl Login<'_> {
         }
     }
 
-    /// Whether the value of `Authorization` is right for this request.
+    /// Whether the value of `Authorization` is valid for this request.
     pub fn accepts(&self, authorization: &str, method: &str, uri: &str) -> bool {
         match self.scheme {
             LoginScheme::Basic => {

@@ -1,6 +1,6 @@
-//! The built-in simulated camera: a real RTSP server that loops an H.264 clip, with a tone as G.711 sound and,
-//! on demand, the faults of real cameras. `clip` reads the clip, `rtsp` speaks RTSP, `send` paces the packets,
-//! `tone` makes the sound. It shares no code with the RTSP client; start reading at [`DemoCamera::start`].
+//! The built-in simulated camera: a real RTSP server that loops an H.264 clip, with a tone as G.711 audio and, on
+//! request, the faults of real cameras. `clip` reads the clip, `rtsp` speaks RTSP, `send` paces the packets, `tone`
+//! generates the audio. It shares no code with the RTSP client; start reading at [`DemoCamera::start`].
 
 mod clip;
 mod login;
@@ -19,15 +19,15 @@ use tokio_util::task::TaskTracker;
 
 pub use clip::{Clip, ClipError};
 
-/// How many clients at once.
+/// Maximum number of simultaneous clients.
 const MAX_CLIENTS: usize = 64;
 
-/// Which login the camera asks for.
+/// The authentication scheme that the camera requires.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LoginScheme {
     /// RFC 7617.
     Basic,
-    /// RFC 7616 with MD5, as cameras have it.
+    /// RFC 7616 with MD5, as used by cameras.
     #[default]
     Digest,
 }
@@ -41,13 +41,13 @@ pub struct DemoOptions {
     pub fps: f64,
     /// Whether there is G.711 sound.
     pub audio: bool,
-    /// User name and password that it asks for.
+    /// The user name, password and scheme that it requires.
     pub login: Option<(String, String, LoginScheme)>,
     /// The largest RTP payload; up to 65,000 over TCP.
     pub mtu: usize,
     /// Whether the SDP carries the parameter sets.
     pub sprop: bool,
-    /// What goes wrong, and when.
+    /// Simulated faults.
     pub faults: Faults,
 }
 
@@ -65,10 +65,10 @@ impl Default for DemoOptions {
     }
 }
 
-/// Faults of a session, timed from its PLAY.
+/// Faults of a session; times count from its PLAY.
 #[derive(Clone, Default, Debug)]
 pub struct Faults {
-    /// Goes silent, with the connection left open.
+    /// Stops sending, with the connection left open.
     pub silent_after: Option<Duration>,
     /// Closes the connection.
     pub close_after: Option<Duration>,
@@ -76,13 +76,13 @@ pub struct Faults {
     pub garbage_after: Option<Duration>,
     /// Timestamps jump by a million seconds.
     pub jump_after: Option<Duration>,
-    /// Goes on with another clip: other parameter sets, another size.
+    /// Switches to another clip, with other parameter sets and another size.
     pub switch: Option<(Duration, PathBuf)>,
-    /// Leaves out every n-th packet.
+    /// Drops every n-th packet.
     pub drop_every: Option<u64>,
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Shared {
     options: DemoOptions,
     clip: Clip,
@@ -125,7 +125,7 @@ impl DemoCamera {
         self.address
     }
 
-    /// Its address for a player.
+    /// Its RTSP URL.
     pub fn url(&self) -> String {
         format!("rtsp://{}/demo", self.address)
     }
@@ -150,7 +150,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of descriptors, most likely: they come back.
+                // Most likely out of file descriptors, which is temporary.
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;

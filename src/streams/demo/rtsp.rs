@@ -1,5 +1,5 @@
-//! RTSP 1.0 (RFC 2326) as a camera speaks it: OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN; RTP over
-//! the connection or over UDP. One task a connection; the packets themselves come from `send`.
+//! The server side of RTSP 1.0 (RFC 2326): OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN; RTP over the
+//! connection or over UDP. One task per connection; the packets themselves come from `send`. Start at [`serve`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use super::Shared;
 use super::login::{Login, base64};
 use super::send::{Carrier, Player};
 
-/// A request's head.
+/// Maximum size of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// A client that neither plays nor asks is sent away.
+/// A client that neither plays nor sends requests for this long is disconnected.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const SESSION: &str = "12345678";
 
@@ -33,7 +33,7 @@ impl Request {
     }
 }
 
-/// Serves one client until it leaves or breaks the rules.
+/// Serves one client until it disconnects or violates the protocol.
 pub async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
@@ -195,10 +195,10 @@ impl Connection {
     }
 }
 
-/// Tries for two ports side by side.
+/// Attempts to find two adjacent ports.
 const PAIR_TRIES: usize = 50;
 
-/// RTP on an even port and RTCP on the one behind it (RFC 3550 §11), as clients expect it.
+/// Binds RTP to an even port and RTCP to the next one (RFC 3550 §11), as clients expect.
 async fn udp_pair(
     local: SocketAddr,
     peer: SocketAddr,
@@ -223,7 +223,7 @@ fn path_of(uri: &str) -> &str {
     rest.find('/').map_or("/", |at| &rest[at..])
 }
 
-/// Reads requests and skips the client's interleaved RTCP. Ends at the first thing that is neither.
+/// Reads requests and skips the client's interleaved RTCP. Ends at the first data that is neither.
 async fn read_requests(mut reader: BufReader<OwnedReadHalf>, requests: mpsc::Sender<Request>) {
     while let Ok(Some(request)) = read_request(&mut reader).await {
         if requests.send(request).await.is_err() {

@@ -1,4 +1,5 @@
-//! What a simulated camera sends and when: frames at their rate, sound beside them, sender reports, faults.
+//! What a simulated camera sends and when: frames at the frame rate, audio, sender reports, faults. Not RTSP; that is
+//! `rtsp`. Start at [`Player::send`].
 
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use tokio::net::tcp::OwnedWriteHalf;
 use super::{Clip, Shared, tone};
 use crate::streams::h264::nal::fu_a_header;
 
-/// Between two sender reports.
+/// Interval between two sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// From NTP's epoch to Unix's, in seconds (RFC 5905 §6).
+/// From the NTP epoch to the Unix epoch, in seconds (RFC 5905 §6).
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
 /// How one track's packets reach the client.
@@ -111,7 +112,7 @@ impl Player {
         self.tracks[track].carrier = Some(carrier);
     }
 
-    /// Starts with the key frame that is current; returns the value for `RTP-Info`.
+    /// Starts with the current GOP's key frame; returns the value for `RTP-Info`.
     pub fn play(&mut self) -> String {
         let elapsed = self.shared.started.elapsed().as_secs_f64() * self.shared.options.fps;
         let frame = elapsed as u64;
@@ -151,7 +152,7 @@ impl Player {
         frames as f64 / self.shared.options.fps
     }
 
-    /// Waits for the next frame's time; for ever while nothing plays.
+    /// Waits until the next frame is due; forever while nothing is playing.
     pub async fn due(&self) {
         match &self.playing {
             Some(playing) => {
@@ -162,8 +163,8 @@ impl Player {
         }
     }
 
-    /// Sends the frame that is due, with the sound and the reports. Must not be dropped half-way: a packet would
-    /// be cut in two.
+    /// Sends the frame that is due, with its audio and sender reports. Must not be dropped half-way, as that would
+    /// truncate a packet on the connection.
     pub async fn send(&mut self) -> io::Result<()> {
         let Some(playing) = &self.playing else { return Ok(()) };
         let age = playing.started.elapsed();
@@ -284,7 +285,7 @@ impl Player {
         }
         let packet = [&[&header[..]], parts].concat();
         match &track.carrier {
-            // A client that is gone shows on the RTSP connection.
+            // A disconnected client is noticed on the RTSP connection.
             Some(Carrier::Udp { rtp, .. }) => drop(rtp.send(&packet.concat()).await),
             Some(Carrier::Interleaved { rtp, .. }) => {
                 let frame = interleaved(*rtp, &packet);

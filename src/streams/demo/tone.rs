@@ -1,6 +1,6 @@
-//! The simulated camera's sound: a short soft beep every second, in G.711 µ-law. Pure.
+//! The simulated camera's audio: a short soft beep every second, in G.711 µ-law. Pure.
 
-/// Samples in one RTP packet: 20 ms at 8 kHz.
+/// Samples per RTP packet: 20 ms at 8 kHz.
 pub const SAMPLES: usize = 160;
 
 const RATE: f64 = 8000.0;

@@ -1,11 +1,11 @@
-//! NAL units: their types, and the RTP payloads of RFC 6184 that carry them. Nothing here keeps state.
+//! NAL units: their types, and the RTP payloads of RFC 6184 that carry them. Stateless. Start at [`pieces`].
 
 use bytes::Bytes;
 
-/// `nal_unit_type`, ITU-T H.264 table 7-1, as far as it matters here.
+/// `nal_unit_type`, ITU-T H.264 table 7-1, reduced to what matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NalType {
-    /// A slice of a picture that needs others before it (1), or one of its data partitions (2 to 4).
+    /// A slice of a non-IDR picture (1), or one of its data partitions (2 to 4).
     Slice,
     /// A slice of an IDR picture (5).
     Idr,
@@ -15,7 +15,7 @@ pub enum NalType {
     Sps,
     /// Picture parameter set (8).
     Pps,
-    /// Access unit delimiter (9), end of sequence (10), end of stream (11), filler data (12): of no use here.
+    /// Access unit delimiter (9), end of sequence (10), end of stream (11), filler data (12): not needed here.
     Padding,
     /// Everything else: passed through.
     Other,
@@ -35,7 +35,7 @@ impl NalType {
         }
     }
 
-    /// Whether it carries a part of a picture.
+    /// Whether it carries picture data.
     pub fn is_picture(self) -> bool {
         matches!(self, Self::Slice | Self::Idr)
     }
@@ -46,7 +46,7 @@ impl NalType {
 pub enum Piece {
     /// A whole NAL unit with its header.
     Whole(Bytes),
-    /// A fragment (FU-A): the NAL header put together again, whether it is the first or the last, its bytes.
+    /// A fragment (FU-A), with the reconstructed NAL header.
     Fragment {
         /// The NAL unit's header byte.
         header: u8,
@@ -62,10 +62,10 @@ pub enum Piece {
 /// Why a payload could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PayloadError {
-    /// Nothing in it, or a length that goes past its end.
-    #[error("the payload is cut short")]
+    /// Empty, or a length points past its end.
+    #[error("the payload is truncated")]
     Truncated,
-    /// A packet type of the interleaved mode, which nobody offers (RFC 6184 §5.4).
+    /// A packet type of the interleaved mode, which is never negotiated (RFC 6184 §5.4).
     #[error("RTP payload type {0} of RFC 6184 is not supported")]
     Unsupported(u8),
 }
@@ -73,7 +73,7 @@ pub enum PayloadError {
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-/// The NAL units, or the fragment of one, in an RTP payload (RFC 6184 §5.2).
+/// Splits an RTP payload into its NAL units, or the fragment of one (RFC 6184 §5.2).
 pub fn pieces(payload: &Bytes) -> Result<Vec<Piece>, PayloadError> {
     let &first = payload.first().ok_or(PayloadError::Truncated)?;
     match first & 0x1f {
@@ -116,14 +116,14 @@ fn fragment(payload: &Bytes) -> Result<Piece, PayloadError> {
     })
 }
 
-/// A STAP-A with these NAL units (RFC 6184 §5.7.1).
+/// Builds a STAP-A from these NAL units (RFC 6184 §5.7.1).
 pub fn stap_a(nals: &[Bytes]) -> Vec<u8> {
     let reference = nals.iter().filter_map(|nal| nal.first()).map(|header| header & 0x60).max();
     let size = 1 + nals.iter().map(|nal| nal.len() + 2).sum::<usize>();
     let mut out = Vec::with_capacity(size);
     out.push(reference.unwrap_or(0) | STAP_A);
     for nal in nals {
-        // Callers only bundle parameter sets that fit one packet.
+        // Cannot overflow: callers only bundle parameter sets of limited size.
         out.extend_from_slice(&(nal.len() as u16).to_be_bytes());
         out.extend_from_slice(nal);
     }

@@ -1,11 +1,11 @@
-//! What a camera's parameter sets and slice headers say: size, profile, frame rate, reordering.
-//! SPS by h264-reader; of a slice header only the two first numbers.
+//! Reads a camera's parameter sets and slice headers: size, profile, frame rate, reordering. The SPS is parsed by
+//! `h264-reader`; of a slice header only the first two fields are read. Start at [`read_sps`].
 
 use h264_reader::nal::sps::{ConstraintFlags, Profile, SeqParameterSet};
 use h264_reader::rbsp::{BitReader, decode_nal};
 use serde::Serialize;
 
-/// What an SPS tells about the pictures.
+/// What an SPS says about the video.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct VideoInfo {
     /// Such as `Main`.
@@ -27,17 +27,17 @@ pub struct VideoInfo {
 /// Reads an SPS NAL unit, header byte included.
 ///
 /// # Errors
-/// In words, what h264-reader found wrong with it.
+/// A description of what h264-reader found wrong with it.
 pub fn read_sps(nal: &[u8]) -> Result<VideoInfo, String> {
     if nal.len() < 4 {
-        return Err("the SPS is cut short".into());
+        return Err("the SPS is truncated".into());
     }
     let rbsp = decode_nal(nal).map_err(|error| error.to_string())?;
     let sps = SeqParameterSet::from_bits(BitReader::new(&rbsp[..])).map_err(|error| format!("{error:?}"))?;
     let (width, height) = sps.pixel_dimensions().map_err(|error| format!("{error:?}"))?;
     let restrictions = sps.vui_parameters.as_ref().and_then(|vui| vui.bitstream_restrictions.as_ref());
     let profile = profile_name(&sps.profile(), sps.constraint_flags);
-    // Baseline has no B slices at all.
+    // Baseline does not allow B slices.
     let reorder_frames = match profile {
         "Baseline" | "Constrained Baseline" => Some(0),
         _ => restrictions.map(|restrictions| restrictions.max_num_reorder_frames),
@@ -68,23 +68,23 @@ fn profile_name(profile: &Profile, flags: ConstraintFlags) -> &'static str {
     }
 }
 
-/// What a slice may refer to.
+/// The type of a slice: what it may refer to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SliceKind {
-    /// Nothing but itself.
+    /// Only its own picture.
     I,
-    /// Pictures that were sent before it.
+    /// Previously sent pictures.
     P,
-    /// Pictures that are shown before and after it.
+    /// Pictures shown before and after it.
     B,
 }
 
-/// The kind of the slice that begins with these bytes (NAL header first); nothing if it is cut short, or not
-/// the first slice of its picture.
+/// The type of the slice that begins with these bytes (NAL header first); `None` if it is truncated or not the first
+/// slice of its picture.
 ///
-/// `slice_type` is the second number of the header (ITU-T H.264 §7.3.3 and table 7-6).
+/// `slice_type` is the second field of the header (ITU-T H.264 §7.3.3 and table 7-6).
 pub fn slice_kind(nal: &[u8]) -> Option<SliceKind> {
-    // The first slice's two numbers take at most eleven bits: emulation prevention cannot come before them.
+    // The first slice's two fields take at most eleven bits, so no emulation prevention byte can precede them.
     let mut bits = Bits { data: nal.get(1..nal.len().min(12))?, at: 0 };
     if bits.exp_golomb()? != 0 {
         return None;
@@ -96,7 +96,7 @@ pub fn slice_kind(nal: &[u8]) -> Option<SliceKind> {
     })
 }
 
-/// The id that an SPS or PPS is known by (ITU-T H.264 §7.3.2); nothing if it is cut short or out of range.
+/// The id of an SPS or PPS (ITU-T H.264 §7.3.2); `None` if it is truncated or out of range.
 pub fn parameter_set_id(nal: &[u8]) -> Option<u32> {
     let at = match nal.first()? & 0x1f {
         7 => 4,

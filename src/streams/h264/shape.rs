@@ -1,6 +1,6 @@
-//! Turns a camera's H.264 RTP payloads into ours: at most 1,180 bytes, the newest parameter sets in front of
-//! every key frame, nothing superfluous, markers where frames end. Pure: no clock, no socket.
-//! Timestamps pass through unchanged; numbering and timeline are the stream's. Start at [`Shaper::push`].
+//! Normalizes a camera's H.264 RTP payloads: at most 1,180 bytes, the newest parameter sets before every key frame,
+//! no unnecessary NAL units, markers at the end of frames. Pure: no clock, no socket. Timestamps pass through
+//! unchanged; numbering and timeline belong to the stream. Start at [`Shaper::push`].
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use super::parameters::SliceKind;
 use super::parameters::{VideoInfo, parameter_set_id, read_sps, slice_kind};
 use crate::streams::packet::MAX_PAYLOAD;
 
-/// Bytes of a NAL unit in one FU-A.
+/// NAL unit bytes per FU-A.
 const CHUNK: usize = MAX_PAYLOAD - 2;
-/// Units before a picture (SEI and the like) that are kept for it; more are dropped.
+/// Maximum number of units before a picture (SEI and the like) that are kept for it; more are dropped.
 const MAX_HELD: usize = 16;
-/// A parameter set or SEI larger than this is not one.
+/// A parameter set or SEI larger than this is considered invalid.
 const MAX_SIDE_UNIT: usize = 16 * 1024;
-/// Parameter sets that are kept, of each kind.
+/// Maximum number of parameter sets kept, of each kind.
 const MAX_SETS: usize = 32;
-/// Frames without a marker, one after the other, that show that the camera does not set it.
+/// After this many consecutive frames without a marker, the camera is assumed not to set it.
 const UNMARKED_FRAMES: u32 = 2;
 
-/// One payload in our shape.
+/// One normalized payload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shaped {
-    /// As it came.
+    /// Unchanged from the source.
     pub timestamp: u32,
     /// Last packet of the frame.
     pub marker: bool,
-    /// First packet of a frame that needs none before it.
+    /// First packet of a key frame.
     pub key_start: bool,
     /// Something is missing just before this packet.
     pub after_gap: bool,
@@ -37,16 +37,16 @@ pub struct Shaped {
     pub payload: Bytes,
 }
 
-/// How the ends of frames are known.
+/// How the end of a frame is detected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Markers {
-    /// By the marker bit, as RFC 6184 §5.1 wants it.
+    /// By the marker bit, as RFC 6184 §5.1 requires.
     Trusted,
-    /// By the next timestamp: this camera marks every slice, or nothing. Costs one packet of delay.
+    /// By the next timestamp, because this camera marks every slice or none. Costs one packet of delay.
     Ignored,
 }
 
-/// The frame that is under way.
+/// The current frame.
 #[derive(Default)]
 struct Frame {
     timestamp: u32,
@@ -58,30 +58,30 @@ struct Frame {
     held: Vec<Bytes>,
 }
 
-/// A NAL unit that arrives in fragments.
+/// A NAL unit that is arriving in fragments.
 struct Open {
     header: u8,
     buffer: BytesMut,
-    /// Its first fragment has gone out.
+    /// Its first fragment has been sent.
     started: bool,
 }
 
-/// What the shaper has found out about the stream and counted in it.
+/// What the shaper has detected and counted in the stream.
 #[derive(Clone, Default, Debug)]
 pub struct Findings {
     /// From the newest SPS.
     pub info: Option<VideoInfo>,
-    /// Pictures are sent in another order than shown: WebRTC cannot show that.
+    /// Frames are sent in a different order than shown, which WebRTC does not support.
     pub b_frames: bool,
-    /// The newest SPS that could not be read, and why.
+    /// Why the newest SPS could not be parsed, if it could not.
     pub sps_error: Option<String>,
-    /// Payloads that could not be read.
+    /// Payloads that could not be parsed.
     pub unreadable: u64,
     /// Key frames for which no parameter sets were known.
     pub keys_without_parameters: u64,
 }
 
-/// See the module.
+/// See the module documentation.
 pub struct Shaper {
     sps: BTreeMap<u32, Bytes>,
     pps: BTreeMap<u32, Bytes>,
@@ -122,12 +122,12 @@ impl Shaper {
         shaper
     }
 
-    /// What is known about the stream by now.
+    /// What is known about the stream so far.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
-    /// Takes one RTP payload of the camera and appends what has to go out because of it.
+    /// Processes one RTP payload of the camera and appends the resulting packets to `out`.
     pub fn push(&mut self, timestamp: u32, marker: bool, lost: u16, payload: &Bytes, out: &mut Vec<Shaped>) {
         if lost > 0 {
             self.damage();
@@ -153,7 +153,7 @@ impl Shaper {
         }
     }
 
-    /// Something is missing: what comes next stands behind a gap.
+    /// Something is missing: the next packet comes after a gap.
     fn damage(&mut self) {
         self.gap = true;
         self.frame.damaged = true;
@@ -175,7 +175,7 @@ impl Shaper {
             last.marker = true;
             out.push(last);
         }
-        // A loss between two frames damages the one that it was noticed in.
+        // A loss between two frames counts against the frame in which it is noticed.
         let damaged = self.gap;
         self.frame = Frame { timestamp, begun: true, damaged, ..Frame::default() };
     }
@@ -225,7 +225,7 @@ impl Shaper {
         } else {
             match &mut self.open {
                 Some(open) if open.header & 0x1f == header & 0x1f => open.buffer.extend_from_slice(data),
-                // Its beginning was lost: the rest is of no use.
+                // Its beginning was lost, so the rest is unusable.
                 _ => return self.damage(),
             }
         }
@@ -242,7 +242,7 @@ impl Shaper {
         }
     }
 
-    /// Sends what is ripe of a picture in fragments: all full chunks, and at its end the rest.
+    /// Emits what is complete of a fragmented picture: all full chunks, and at its end the rest.
     fn stream_out(&mut self, open: &mut Open, last: bool, out: &mut Vec<Shaped>) {
         if last && !open.started && open.buffer.len() <= MAX_PAYLOAD {
             let nal = open.buffer.split().freeze();
@@ -268,11 +268,11 @@ impl Shaper {
         self.emit(payload, false, out);
     }
 
-    /// The first slice of a frame: parameter sets and held units go in front of it.
+    /// Called for each slice; before the first one of a frame it emits parameter sets and held units.
     fn begin_picture(&mut self, nal: &[u8], out: &mut Vec<Shaped>) {
         let kind = slice_kind(nal);
         if kind == Some(SliceKind::B) && !self.findings.b_frames {
-            // An SPS that promises no reordering makes B slices harmless: they only look backward.
+            // If the SPS guarantees no reordering, B slices are harmless: they only refer backward.
             let promised = self.findings.info.as_ref().and_then(|info| info.reorder_frames);
             self.findings.b_frames = promised != Some(0);
         }
@@ -284,7 +284,7 @@ impl Shaper {
             return;
         }
         self.frame.pictures = true;
-        // Some cameras never send an IDR after the first one, only I slices behind parameter sets.
+        // Some cameras never send an IDR after the first one, only I slices after parameter sets.
         let key = NalType::of(nal[0]) == NalType::Idr || (self.frame.sps_seen && kind == Some(SliceKind::I));
         if key {
             self.emit_parameter_sets(out);
@@ -315,7 +315,7 @@ impl Shaper {
 
     fn keep_parameter_set(&mut self, nal: &Bytes) {
         let Some(id) = parameter_set_id(nal).filter(|_| nal.len() <= MAX_SIDE_UNIT) else { return };
-        // Payloads may be slices of large network buffers: a copy lets those go.
+        // Payloads may be slices of large network buffers; a copy allows those to be freed.
         let copy = Bytes::copy_from_slice(nal);
         if NalType::of(nal[0]) == NalType::Pps {
             insert_bounded(&mut self.pps, id, copy);

@@ -33,7 +33,7 @@ impl Camera {
         self
     }
 
-    /// What came out since the last call: `(timestamp, type, marker, key_start, after_gap)`.
+    /// The output since the last call: `(timestamp, type, marker, key_start, after_gap)`.
     fn take(&mut self) -> Vec<(u32, u8, bool, bool, bool)> {
         let line = |s: &Shaped| (s.timestamp, s.payload[0] & 0x1f, s.marker, s.key_start, s.after_gap);
         let lines = self.out.iter().map(line).collect();
@@ -164,7 +164,7 @@ fn b_frames_are_found() {
     }
 }
 
-/// The NAL units that a receiver puts together.
+/// Reassembles the NAL units as a receiver does.
 fn reassemble(shaped: &[Shaped]) -> Vec<(u32, Vec<u8>)> {
     let mut nals: Vec<(u32, Vec<u8>)> = Vec::new();
     for packet in shaped {
@@ -202,7 +202,7 @@ fn picture() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// What goes in comes out, in order; every payload fits; every key frame has its parameter sets before it.
+    /// All input is output in order; every payload fits; every key frame follows its parameter sets.
     #[test]
     fn pictures_pass_unharmed(
         frames in prop::collection::vec(prop::collection::vec(picture(), 1..4), 1..12),
@@ -235,7 +235,7 @@ proptest! {
         }
     }
 
-    /// Whatever arrives, nothing panics, nothing grows beyond its bound, everything fits.
+    /// Whatever arrives, nothing panics, nothing exceeds its bound, every payload fits.
     #[test]
     fn garbage_does_no_harm(
         packets in prop::collection::vec(

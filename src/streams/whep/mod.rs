@@ -31,24 +31,24 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
-/// For the POST and its answer.
+/// Timeout for the POST and its answer.
 const POST_LIMIT: Duration = Duration::from_secs(10);
-/// For the DELETE at the end.
+/// Timeout for the final DELETE.
 const DELETE_LIMIT: Duration = Duration::from_secs(3);
-/// From the answer to the first packet.
+/// Timeout from the answer to the first packet.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// Between two requests for a key frame.
+/// Minimum interval between two key frame requests.
 const KEY_FRAME_PAUSE: Duration = Duration::from_secs(1);
-/// What we call the codecs without a number of their own.
+/// Dynamic payload types in our offer.
 const PT_H264: u8 = 102;
 const PT_VP8: u8 = 97;
 const PT_OPUS: u8 = 111;
-/// Packets on their way from the peer connection to the stream.
+/// Capacity of the queue from the peer connection to the stream, in packets.
 const QUEUE: usize = 1024;
 /// A larger answer is none: ours have 2 KiB.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// A WHEP session that delivers. Dropping it closes the connection and sends DELETE in the background.
+/// A connected WHEP session. Dropping it closes the connection and sends DELETE in the background.
 pub struct WhepConnection {
     events: mpsc::Receiver<Event>,
     key_frames: mpsc::Sender<()>,
@@ -83,7 +83,7 @@ impl PeerConnectionEventHandler for Handler {
         let reason = match state {
             RTCPeerConnectionState::Failed => "no connection to the server's media port",
             RTCPeerConnectionState::Closed => "the server closed the connection",
-            RTCPeerConnectionState::Disconnected => "the server is silent",
+            RTCPeerConnectionState::Disconnected => "the server stopped responding",
             _ => return,
         };
         let _ = self.events.try_send(Event::Closed(reason));
@@ -224,7 +224,7 @@ impl WhepConnection {
     }
 }
 
-/// The peer connection and what is needed to end it on the server.
+/// The peer connection, and what is needed to end its session on the server.
 struct Closer {
     peer: Arc<dyn PeerConnection>,
     client: reqwest::Client,
@@ -242,7 +242,7 @@ impl Closer {
         }
         let offer = self.peer.create_offer(None).await.map_err(|error| internal(&error))?;
         self.peer.set_local_description(offer).await.map_err(|error| internal(&error))?;
-        // Host candidates alone: this takes milliseconds, and what is missing after a second is not waited for.
+        // There are only host candidates, so gathering takes milliseconds; after a second the offer is sent as it is.
         let _ = tokio::time::timeout(Duration::from_secs(1), gathering.recv()).await;
         let description = self.peer.local_description().await;
         description.map(|description| description.sdp).ok_or_else(|| internal(&"no local description"))
@@ -265,10 +265,10 @@ impl Closer {
         match status {
             200 | 201 => Ok(body),
             401 | 403 => {
-                Err(SourceError::slowly("camera_login", format!("the server refuses the token ({status})")))
+                Err(SourceError::slowly("camera_login", format!("the server rejected the token ({status})")))
             }
-            404 => Err(SourceError::slowly("camera_path", "the server knows no such stream (404)")),
-            _ => Err(SourceError::soon("camera_refused", format!("the server answers {status}"))),
+            404 => Err(SourceError::slowly("camera_path", "the server has no such stream (404)")),
+            _ => Err(SourceError::soon("camera_refused", format!("the server answered {status}"))),
         }
     }
 }
@@ -295,7 +295,7 @@ impl Drop for Closer {
                 None => request,
             }
         });
-        // Without a runtime (at the very end of the program) there is nobody left to tell.
+        // Without a runtime (at process exit) the DELETE cannot be sent any more.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             let _ = peer.close().await;
@@ -339,7 +339,7 @@ async fn build_peer(url: &Url, handler: Handler) -> Result<Arc<dyn PeerConnectio
     Ok(Arc::new(peer))
 }
 
-/// The address of ours that the server's host is reached from: its media port is most likely there too.
+/// The local address from which the server's host is reached; its media is most likely reachable from there too.
 fn local_address(url: &Url) -> IpAddr {
     let any: IpAddr = [0, 0, 0, 0].into();
     let targets = url.socket_addrs(|| None).unwrap_or_default();
@@ -366,7 +366,7 @@ fn video(mime: &str, payload_type: u8, format: &str) -> RTCRtpCodecParameters {
     }
 }
 
-/// The payload type of the answer's first accepted section of a kind: what will come.
+/// The payload type of the answer's first accepted section of a kind, which is the one that will be sent.
 fn first_type<'a>(answer: &'a str, kind: &str) -> Option<&'a str> {
     let heads =
         answer.lines().filter_map(|line| line.strip_prefix("m=")?.strip_prefix(kind)?.strip_prefix(' '));
@@ -392,7 +392,7 @@ fn video_of(answer: &str) -> Option<VideoCodec> {
 }
 
 fn http_client() -> Result<reqwest::Client, SourceError> {
-    // Idempotent: reqwest is built without a TLS provider of its own, so that there is one in the program.
+    // Idempotent. reqwest is built without its own TLS provider, so that the program contains only one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let same_origin = Policy::custom(|attempt| match attempt.previous() {
         [.., last] if last.origin() == attempt.url().origin() && attempt.previous().len() < 5 => {
@@ -406,11 +406,11 @@ fn http_client() -> Result<reqwest::Client, SourceError> {
 }
 
 fn internal(error: &dyn std::fmt::Display) -> SourceError {
-    SourceError::soon("internal", format!("the peer connection could not be made: {error}"))
+    SourceError::soon("internal", format!("the peer connection could not be created: {error}"))
 }
 
 fn unusable(error: &dyn std::fmt::Display) -> SourceError {
-    SourceError::slowly("camera_codec", format!("the server's answer is of no use: {error}"))
+    SourceError::slowly("camera_codec", format!("the server's answer is unusable: {error}"))
 }
 
 fn unreachable_server(error: &reqwest::Error) -> SourceError {
