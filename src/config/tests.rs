@@ -28,7 +28,7 @@ fn the_example_file_shows_the_defaults() {
     let mut overrides = Overrides::default();
     overrides.environment.insert("YARD_PASSWORD".into(), "x".into());
     let config = Config::parse(&uncommented, "example", Path::new("."), &overrides).unwrap();
-    assert_eq!(config.cameras.len(), 3);
+    assert_eq!(config.cameras.len(), 4);
     for (_, key) in variables() {
         let key = key.rsplit('.').next().unwrap();
         assert!(text.contains(&format!("{key} =")), "{key}");
