@@ -3,7 +3,8 @@
 //! to the HTTP port that turn out to be ICE are handed over to it. Start at [`Engine::watch`] for viewers, at
 //! [`Engine::publish`] for publishers, and at [`shard`] for packet handling.
 
-pub mod inbox;
+mod early;
+mod inbox;
 pub mod peer;
 pub mod publish;
 pub mod session;
@@ -485,10 +486,19 @@ impl Inner {
             Some(1) => stun::peek_response(data).map(|transaction| usize::from(transaction[0])),
             _ => None,
         };
-        let Some(number) = named.or(by_address) else { return };
+        let Some(number) = named.or(by_address) else { return self.dispatch_early(path, data) };
         let Some(shard) = self.shards.get(number) else { return };
         if !shard.datagram(path, data.to_vec(), by_address == Some(number)) && !self.stop.is_cancelled() {
             error!(shard = number, "a media thread has ended");
+        }
+    }
+
+    /// A handshake datagram of an address that is not proven yet may be any shard's.
+    fn dispatch_early(&self, path: Path, data: &[u8]) {
+        if early::is_handshake(data) {
+            for shard in &self.shards {
+                shard.datagram(path, data.to_vec(), false);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use tracing::{debug, error, warn};
 
 use crate::compartment;
 use crate::ids::SessionId;
+use crate::media::early::EarlyHandshakes;
 use crate::media::inbox::{Inbox, ShardHandle};
 use crate::media::peer::{Effects, NewPeer, Peer};
 use crate::media::session::answer::restart_fragment;
@@ -137,6 +138,7 @@ pub struct Shard {
     next_peer: u32,
     by_path: HashMap<(SocketAddr, Via), u32>,
     by_ufrag: HashMap<String, u32>,
+    early: EarlyHandshakes,
     by_session: HashMap<SessionId, u32>,
     streams: HashMap<u64, Watched>,
     empty: Ring,
@@ -169,6 +171,7 @@ impl Shard {
             next_peer: 0,
             by_path: HashMap::new(),
             by_ufrag: HashMap::new(),
+            early: EarlyHandshakes::default(),
             by_session: HashMap::new(),
             streams: HashMap::new(),
             empty: Ring::default(),
@@ -372,7 +375,7 @@ impl Shard {
     }
 
     fn datagram(&mut self, now: Instant, path: Path, data: &[u8]) {
-        let Some(key) = self.owner(&path, data) else { return };
+        let Some(key) = self.owner(&path, data) else { return self.early.keep(now, path, data) };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         self.current = Some(key);
         let watched = peer.watches().and_then(|stream| self.streams.get(&stream));
@@ -389,6 +392,11 @@ impl Shard {
             self.egress.tcp_is_proven(path.via);
         }
         self.apply(key, now, &effects);
+        if effects.proven {
+            for data in self.early.take(now, &path) {
+                self.datagram(now, path, &data);
+            }
+        }
     }
 
     /// Assigns a proven address to this peer, even if another peer had it. A peer can have one for each of its pairs,

@@ -99,6 +99,7 @@ fn pure_files_know_no_clock_no_sockets_no_chance() {
         "media/session/answer.rs",
         "media/publish/rtp_receiver.rs",
         "media/publish/twcc.rs",
+        "media/early.rs",
         "media/subscribe/ring.rs",
         "media/subscribe/cursor.rs",
         "media/subscribe/track.rs",
