@@ -146,6 +146,12 @@ struct DemoArgs {
     /// Stop sending after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     silent_after: Option<f64>,
+    /// Stop sending video after this many seconds of a session; audio continues
+    #[arg(long, value_name = "SECONDS")]
+    freeze_after: Option<f64>,
+    /// Stop sending audio after this many seconds of a session; video continues
+    #[arg(long, value_name = "SECONDS")]
+    mute_after: Option<f64>,
     /// Close the connection after this many seconds of a session
     #[arg(long, value_name = "SECONDS")]
     close_after: Option<f64>,
@@ -324,6 +330,8 @@ fn demo_options(args: &DemoArgs) -> Result<DemoOptions, String> {
     };
     let faults = Faults {
         silent_after: seconds(args.silent_after)?,
+        freeze_after: seconds(args.freeze_after)?,
+        mute_after: seconds(args.mute_after)?,
         close_after: seconds(args.close_after)?,
         garbage_after: seconds(args.garbage_after)?,
         jump_after: seconds(args.jump_after)?,

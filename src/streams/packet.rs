@@ -287,6 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn after_an_outage_of_any_length_frames_are_apart_as_before() {
+        for minutes in [1, 59, 61, 6 * 60 + 38, 8 * 60, 13 * 60 + 15, 14 * 60, 20 * 60, 7 * 24 * 60] {
+            let start = Instant::now();
+            let mut timeline = Timeline::new(VIDEO_CLOCK, 1000);
+            let before = timeline.map(5_000, start);
+            timeline.restart();
+            let back = start + Duration::from_secs(60 * minutes);
+            let first = timeline.map(77, back);
+            let expected = Duration::from_secs(60 * minutes).min(MAX_GAP).as_secs() as u32 * VIDEO_CLOCK;
+            assert_eq!(first.wrapping_sub(before), expected, "{minutes}");
+            assert!(first.wrapping_sub(before) as i32 > 0, "{minutes}: it does not look like the past");
+            assert_eq!(timeline.map(77 + 3600, back + Duration::from_millis(40)), first + 3600, "{minutes}");
+        }
+    }
+
+    #[test]
     fn timeline_survives_the_wrap_and_frames_out_of_order() {
         let now = Instant::now();
         let mut timeline = Timeline::new(G711_CLOCK, u32::MAX - 10);

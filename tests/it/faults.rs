@@ -62,6 +62,29 @@ async fn a_stalled_camera_is_detected() {
 }
 
 #[tokio::test]
+async fn sound_does_not_keep_a_frozen_picture_alive() {
+    let faults = Faults { freeze_after: Some(Duration::from_millis(500)), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
+    server.wait_for("c", "it is live", |status| status.state == State::Live).await;
+    server.wait_for("c", "the stall is detected", |status| code(status) == "camera_silent").await;
+    // It reconnects, and the picture is back for half a second.
+    server.wait_for("c", "live again", |status| status.state == State::Live).await;
+}
+
+#[tokio::test]
+async fn a_camera_whose_sound_stops_stays_live_and_says_so() {
+    let faults = Faults { mute_after: Some(Duration::from_millis(500)), ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
+    let audio =
+        |status: &gatehouse::streams::status::StreamStatus| status.audio.as_ref().map(|audio| audio.silent);
+    server.wait_for("c", "there is sound", |status| audio(status) == Some(false)).await;
+    server.wait_for("c", "the sound is missed", |status| audio(status) == Some(true)).await;
+    assert_eq!(server.status("c").state, State::Live);
+}
+
+#[tokio::test]
 async fn garbage_ends_the_session_and_a_new_one_begins() {
     let faults = Faults { garbage_after: Some(Duration::from_millis(300)), ..Faults::default() };
     let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;

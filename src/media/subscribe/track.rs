@@ -267,4 +267,14 @@ mod tests {
             [1000, 1000, 4600, 1000, 1000, 4600, 8200].map(|input| track.outgoing_timestamp(input)).to_vec();
         assert_eq!(outgoing, [1000, 1000, 4600, 4601, 4601, 4602, 8200]);
     }
+
+    #[test]
+    fn only_a_replay_is_taken_for_the_past() {
+        for step in [MAX_REPLAY + 1, i32::MAX, i32::MIN] {
+            let mut track = OutTrack::new(settings(None), 0, 0);
+            track.outgoing_timestamp(1000);
+            let behind = 1000u32.wrapping_sub(step as u32);
+            assert_eq!(track.outgoing_timestamp(behind), behind, "{step}: an outage, not a replay");
+        }
+    }
 }

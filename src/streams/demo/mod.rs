@@ -70,6 +70,10 @@ impl Default for DemoOptions {
 pub struct Faults {
     /// Stops sending, with the connection left open.
     pub silent_after: Option<Duration>,
+    /// Stops sending video, while audio continues.
+    pub freeze_after: Option<Duration>,
+    /// Stops sending audio, while video continues.
+    pub mute_after: Option<Duration>,
     /// Closes the connection.
     pub close_after: Option<Duration>,
     /// Sends bytes that are not RTSP.

@@ -170,10 +170,16 @@ impl Player {
         let age = playing.started.elapsed();
         let media_time = self.media_time();
         self.trouble(age).await?;
-        let silent = self.shared.options.faults.silent_after.is_some_and(|after| age >= after);
-        if !silent && !self.finished {
-            self.send_frame(media_time, age).await?;
-            self.send_sound(media_time).await?;
+        let faults = &self.shared.options.faults;
+        let past = |after: Option<Duration>| after.is_some_and(|after| age >= after);
+        let (frozen, muted) = (past(faults.freeze_after), past(faults.mute_after));
+        if !past(faults.silent_after) && !self.finished {
+            if !frozen {
+                self.send_frame(media_time, age).await?;
+            }
+            if !muted {
+                self.send_sound(media_time).await?;
+            }
             self.send_reports(media_time).await?;
         }
         if let Some(playing) = &mut self.playing {
