@@ -68,15 +68,20 @@ pub struct CallView {
 }
 
 impl Accounts {
-    /// The highest call number in use.
+    /// The number after which the calls of this start of the server are numbered. Up to it, numbers may belong to calls
+    /// of an earlier start, at most `running` of which are in no history because they had not ended.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn last_call(&self) -> Result<u64, AccountError> {
+    pub async fn reserve_calls(&self, running: u64) -> Result<u64, AccountError> {
         self.database
-            .call(|connection| {
-                let sql = "SELECT coalesce(max(id), 0) FROM calls";
-                Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))? as u64)
+            .call(move |connection| {
+                let sql = "SELECT max((SELECT coalesce(max(id), 0) FROM calls), \
+                           (SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM settings WHERE key = 'last_call'))";
+                let last = connection.query_row(sql, [], |row| row.get::<_, i64>(0))? + running as i64;
+                let sql = "INSERT OR REPLACE INTO settings VALUES ('last_call', ?)";
+                connection.execute(sql, [last.to_string()])?;
+                Ok(last as u64)
             })
             .await
     }

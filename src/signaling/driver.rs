@@ -88,7 +88,7 @@ impl Switchboard {
         let (commands, received) = mpsc::channel(INPUTS);
         let (gone, lost) = mpsc::unbounded_channel();
         // Calls that were going on when the server before this one stopped are in no history, and keep their numbers.
-        let last_call = accounts.last_call().await? + RUNNING_CALLS;
+        let last_call = accounts.reserve_calls(RUNNING_CALLS).await?;
         let core = Core::new(Arc::new(directory(&accounts).await?), last_call, config);
         let driver = Driver { core, accounts, grants, sockets: HashMap::new() };
         tokio::spawn(driver.run(received, lost, stop));

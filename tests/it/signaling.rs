@@ -1,6 +1,8 @@
 //! Signaling over real sockets: a call from the invitation to the history, a broken socket, and bad frames. The
 //! decisions of the core are tested in its own module.
 
+use std::sync::Arc;
+
 use futures::{SinkExt, StreamExt};
 use gatehouse::accounts::permissions::Role;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::support::{PASSWORD, Server, http, server, within};
+use crate::support::{PASSWORD, Server, http, server, server_in, within};
 
 struct Client {
     socket: Socket,
@@ -225,4 +227,43 @@ async fn a_proxys_connections_are_those_of_many_addresses() {
     for _ in 0..12 {
         held.push(within("an answer", open(&server, &anna)).await);
     }
+}
+
+/// The media between two browsers outlives the server: the call does, too.
+#[tokio::test]
+async fn a_call_goes_on_after_a_restart_once_both_sides_claim_it() {
+    let data = Arc::new(tempfile::tempdir().unwrap());
+    let first = server_in(data.clone(), "127.0.0.1:0", "").await;
+    first.user("anna", Role::Member).await;
+    first.user("bert", Role::Member).await;
+    let (anna, bert) = (cookie(&first, "anna").await, cookie(&first, "bert").await);
+    let mut a = Client::connect(&first, &anna, "a", None).await;
+    let mut b = Client::connect(&first, &bert, "b", None).await;
+    let call = a.request("call.invite", json!({ "to": "bert", "video": true })).await["body"]["call"].clone();
+    b.event("call.incoming").await;
+    b.request("call.accept", json!({ "call": call })).await;
+    a.event("call.accepted").await;
+    drop((a, b, first));
+
+    // Cookies are named after the port, which another test may take meanwhile.
+    let second = server_in(data, "127.0.0.1:0", "").await;
+    let renamed = |cookie: &str| {
+        format!("gatehouse-{}={}", second.gatehouse.address().port(), cookie.split_once('=').unwrap().1)
+    };
+    let mut a = Client::connect(&second, &renamed(&anna), "a", None).await;
+    let mut b = Client::connect(&second, &renamed(&bert), "b", None).await;
+    let claim = |peer: &str, outgoing: bool| json!({ "call": call, "peer": peer, "outgoing": outgoing, "video": true, "talked": 75 });
+    let answer = a.request("call.claim", claim("bert", true)).await;
+    assert_eq!(answer["body"]["state"], "waiting", "{answer}");
+    // An invented call, and somebody else's part of this one.
+    let invented = json!({ "call": 999_999, "peer": "anna", "outgoing": false, "video": true, "talked": 1 });
+    assert_eq!(b.request("call.claim", invented).await["error"]["code"], "call_gone");
+    b.request("call.claim", claim("anna", false)).await;
+    assert_eq!(a.event("call.restored").await["call"], call);
+    // It is a call like any other: frames pass, and it ends.
+    let signal = json!({ "call": call, "payload": { "again": true } });
+    assert!(a.request("call.signal", signal).await["error"].is_null());
+    assert_eq!(b.event("call.signal").await["payload"]["again"], true);
+    assert!(b.request("call.hangup", json!({ "call": call, "failed": false })).await["error"].is_null());
+    assert_eq!(a.event("call.ended").await["reason"], "hangup");
 }
