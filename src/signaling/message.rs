@@ -114,16 +114,16 @@ pub enum Request {
     },
 }
 
-/// A call that a device is in, and that a server after a restart does not know.
+/// A call the device is in but the restarted server does not know.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Claim {
     /// Its number.
     pub call: u64,
     /// The login name of the other side.
     pub peer: String,
-    /// Whether this side has called.
+    /// Whether this side made the call.
     pub outgoing: bool,
-    /// With picture.
+    /// With video.
     #[serde(default)]
     pub video: bool,
     /// Seconds since it was accepted.
@@ -131,7 +131,7 @@ pub struct Claim {
     pub talked: u64,
 }
 
-/// Why a request is not done.
+/// Why a request was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
     /// Stable.

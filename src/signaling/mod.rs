@@ -129,7 +129,7 @@ pub struct Core {
     /// Numbers of calls up to this one may be of the server before this one.
     first_call: u64,
     /// Sides of its calls that have come back.
-    restoring: BTreeMap<u64, restore::Waiting>,
+    restoring: BTreeMap<restore::Claimed, restore::Waiting>,
     grants_changed: bool,
     news: presence::News,
     outputs: Vec<Output>,
@@ -336,6 +336,7 @@ impl Core {
             Request::Reject { call, message } => {
                 Ok(self.on_call(now, device, call, call::Event::Reject, &json!(message))?)
             }
+            Request::HangUp { call, .. } if self.withdraw_claim(device, call) => Ok(json!({})),
             Request::HangUp { call, failed } => {
                 let event = if failed { call::Event::Fail } else { call::Event::HangUp };
                 Ok(self.on_call(now, device, call, event, &Value::Null)?)

@@ -1,5 +1,5 @@
-//! Calls that outlive a restart of the server: media between two browsers does not need it. Both sides say which call
-//! they are in when they come back; once the second one has said it, the call goes on under its number.
+//! Restores calls after a restart of the server: media between two browsers survives it. Both sides claim their call when
+//! they reconnect; the second claim restores it under its old id. Start at [`Core::claim`].
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,17 @@ use super::{Call, Core, DeviceKey, Output};
 use crate::accounts::calls::CallRecord;
 use crate::accounts::permissions::Action;
 
-/// How long after its start the server takes up calls of the one before it.
+/// How long after its start the server restores calls of the one before it.
 pub const RESTORE: Duration = Duration::from_secs(60);
-/// Calls that wait for their other side.
+/// Claims that wait for the other side's: in all, and of one device, which is in one call and has others on hold.
 const MAX_WAITING: usize = 10_000;
+const MAX_OF_DEVICE: usize = 4;
 
-/// A side of a call that has come back, and waits for the other.
+/// A call, its caller and its callee. Ids can be guessed: somebody else's claim of the same id is another entry, and does
+/// not keep the two whose call it is from restoring it.
+pub(super) type Claimed = (u64, String, String);
+
+/// A claim that waits for the other side's.
 #[derive(Debug)]
 pub(super) struct Waiting {
     device: DeviceKey,
@@ -48,28 +53,29 @@ impl Core {
         if ours || !in_time || !self.may_to(caller, |other| Action::Call(&other.person), callee) {
             return Err("call_gone");
         }
-        let Some(other) = self.restoring.get(&id) else {
-            if self.restoring.len() >= MAX_WAITING {
-                return Err("call_gone");
+        let claimed = (id, caller.clone(), callee.clone());
+        match self.restoring.get(&claimed) {
+            Some(other) if other.device.user == peer => {
+                self.restore(now, device, claim, &claimed);
+                Ok(json!({ "call": id, "state": "active" }))
             }
-            self.restoring.insert(id, Waiting { device: device.clone(), claim: Claim { peer, ..*claim } });
-            return Ok(json!({ "call": id, "state": "waiting" }));
-        };
-        if other.device == *device {
-            return Ok(json!({ "call": id, "state": "waiting" }));
+            Some(other) if other.device == *device => Ok(json!({ "call": id, "state": "waiting" })),
+            // Another device of the same user.
+            Some(_) => Err("call_gone"),
+            None => {
+                let own = self.restoring.values().filter(|waiting| waiting.device == *device).count();
+                if own >= MAX_OF_DEVICE || self.restoring.len() >= MAX_WAITING {
+                    return Err("call_gone");
+                }
+                let claim = Claim { peer, ..*claim };
+                self.restoring.insert(claimed, Waiting { device: device.clone(), claim });
+                Ok(json!({ "call": id, "state": "waiting" }))
+            }
         }
-        let fits = other.device.user == peer
-            && other.claim.peer == device.user
-            && other.claim.outgoing != claim.outgoing;
-        if !fits {
-            return Err("call_gone");
-        }
-        self.restored(now, device, claim);
-        Ok(json!({ "call": id, "state": "active" }))
     }
 
-    fn restored(&mut self, now: Instant, device: &DeviceKey, claim: &Claim) {
-        let Some(other) = self.restoring.remove(&claim.call) else { return };
+    fn restore(&mut self, now: Instant, device: &DeviceKey, claim: &Claim, claimed: &Claimed) {
+        let Some(other) = self.restoring.remove(claimed) else { return };
         let (caller, callee) =
             if claim.outgoing { (device.clone(), other.device) } else { (other.device, device.clone()) };
         let talked = Duration::from_secs(claim.talked.max(other.claim.talked));
@@ -96,11 +102,9 @@ impl Core {
         if self.restoring.is_empty() || self.restore_until().is_some_and(|until| now < until) {
             return;
         }
-        for (id, Waiting { device, claim }) in std::mem::take(&mut self.restoring) {
+        for ((id, caller, callee), Waiting { device, claim }) in std::mem::take(&mut self.restoring) {
             let body = json!({ "call": id, "reason": Reason::Lost.as_str(), "message": "", "missed": false });
             self.push(now, &device, event("call.ended", &body));
-            let (caller, callee) =
-                if claim.outgoing { (device.user, claim.peer) } else { (claim.peer, device.user) };
             self.outputs.push(Output::Ended(CallRecord {
                 call: id,
                 caller,
@@ -113,7 +117,14 @@ impl Core {
         }
     }
 
-    /// A device is gone for good, or has hung up.
+    /// A device hangs up before the other side has claimed the call. `false` if it has no such claim.
+    pub(super) fn withdraw_claim(&mut self, device: &DeviceKey, call: u64) -> bool {
+        let before = self.restoring.len();
+        self.restoring.retain(|(id, ..), waiting| *id != call || waiting.device != *device);
+        self.restoring.len() < before
+    }
+
+    /// The session of a device has ended.
     pub(super) fn drop_claims(&mut self, device: &DeviceKey) {
         self.restoring.retain(|_, waiting| waiting.device != *device);
     }

@@ -313,7 +313,7 @@ fn hold_without_a_word_resumes_nothing() {
     );
 }
 
-/// A world whose server has just been restarted: calls up to number 100 may be of the one before.
+/// A world just after a server restart: ids up to 100 may belong to the previous process.
 fn restarted(names: &str) -> World {
     let mut world = World::new();
     world.core = Core::new(directory(), 100, Value::Null);
@@ -356,7 +356,9 @@ fn a_call_whose_other_side_does_not_come_back_is_lost() {
     > anna/a call.claim {"call":17,"peer":"bert","outgoing":true}
     anna/a < ok {"call":17,"state":"waiting"}
     > carl/c call.claim {"call":17,"peer":"anna","outgoing":false}
-    carl/c < error "call_gone"
+    carl/c < ok {"call":17,"state":"waiting"}
+    > carl/c call.hangup {"call":17}
+    carl/c < ok {}
     > anna/a call.claim {"call":101,"peer":"bert","outgoing":true}
     anna/a < error "call_gone"
     > anna/a waits 60
@@ -364,6 +366,27 @@ fn a_call_whose_other_side_does_not_come_back_is_lost() {
     history anna bert lost
     > anna/a call.claim {"call":18,"peer":"bert","outgoing":true}
     anna/a < error "call_gone"
+"#,
+    );
+}
+
+#[test]
+fn somebody_elses_claim_keeps_nobody_from_a_call() {
+    let mut world = restarted("anna/a bert/phone carl/c");
+    for call in 14..18 {
+        world.send("carl/c", "call.claim", &json!({ "call": call, "peer": "anna", "outgoing": true }));
+    }
+    world.log();
+    world.play(
+        r#"
+    > carl/c call.claim {"call":18,"peer":"anna","outgoing":true}
+    carl/c < error "call_gone"
+    > anna/a call.claim {"call":17,"peer":"bert","outgoing":true}
+    anna/a < ok {"call":17,"state":"waiting"}
+    > bert/phone call.claim {"call":17,"peer":"anna","outgoing":false}
+    anna/a < call.restored {"call":17}
+    bert/phone < call.restored {"call":17}
+    bert/phone < ok {"call":17,"state":"active"}
 "#,
     );
 }
