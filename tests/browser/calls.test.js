@@ -330,6 +330,23 @@ describe("between people", () => {
     await silent(a);
   });
 
+  test("a second call that does not come about takes the first one off hold", async (t) => {
+    const { a, b } = await two(t);
+    await call(a, "bert");
+    await incoming(b);
+    await accept(b);
+    await Promise.all([talking(a), talking(b)]);
+    server.addUser("emma");
+    await a.locator('[data-person="emma"]').waitFor({ state: "attached" });
+    await a.evaluate(() => globalThis.desk.calls.invite("emma", true));
+    await over(a, "callee_offline");
+    assert.equal(await a.evaluate(() => globalThis.desk.calls.current.held.here), false);
+    await until("the other side is told", () => b.evaluate(() => !globalThis.desk.calls.current.held.there));
+    await seeAndHear(a, b);
+    await a.locator("[data-hangup]").click();
+    await silent(b);
+  });
+
   test("an intercom accepts automatically, and shows it", async (t) => {
     const { a, b } = await two(t);
     await b.goto(`${server.url}/account`);
@@ -386,6 +403,28 @@ describe("between people", () => {
     await anna.close();
     await bert.close();
   });
+});
+
+test("a direct call goes on while the server is restarted", async () => {
+  let server = await gatehouse();
+  for (const name of ["anna", "bert"]) server.addUser(name);
+  const chromium = await fakeBrowser();
+  const [anna, bert] = await Promise.all(["anna", "bert"].map((name) => person(chromium, server, name)));
+  await call(anna.page, "bert");
+  await incoming(bert.page);
+  await accept(bert.page);
+  await Promise.all([talking(anna.page), talking(bert.page)]);
+  await server.halt();
+  server = await gatehouse("", { port: server.port, folder: server.folder });
+  for (const { page } of [anna, bert]) {
+    await page.waitForFunction(() => globalThis.desk.connected && globalThis.desk.calls.current?.restoring === false);
+  }
+  await seeAndHear(anna.page, bert.page);
+  await anna.page.locator("[data-hangup]").click();
+  await Promise.all([silent(anna.page), silent(bert.page)]);
+  await over(bert.page, "hangup");
+  await chromium.close();
+  await server.stop();
 });
 
 test("calls that always go through the server", async () => {

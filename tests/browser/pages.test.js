@@ -147,6 +147,35 @@ describe("on a server", () => {
     await close();
   });
 
+  test("shared cameras are listed and revoked; everything is ended at once", async () => {
+    server.addUser("dina", "dispatcher");
+    const { page, close, check } = await openPage(chromium, server, { user: "dina" });
+    await page.goto(`${server.url}/account`);
+    const ticket = () => page.evaluate(async () => {
+      const body = JSON.stringify({ camera: "demo", seconds: 600 });
+      return (await fetch("/api/tickets", { method: "POST", headers: { "Content-Type": "application/json" }, body })).json();
+    });
+    const { path } = await ticket();
+    assert.match(path, /#token=ghv_/, "the ticket is in the fragment, which reaches no server");
+    const embedded = await openPage(chromium, server);
+    await embedded.page.goto(server.url + path);
+    await embedded.page.locator('gh-camera-tile[data-state="live"]').waitFor();
+    await page.reload();
+    await page.locator("#tickets").getByText("demo").waitFor();
+    await page.locator("#tickets").getByRole("button").click();
+    await embedded.page.locator('gh-camera-tile[data-state="live"]').waitFor({ state: "detached" });
+    await embedded.close();
+    const second = await ticket();
+    await page.getByRole("button", { name: "End everything" }).click();
+    await page.locator("dialog").getByRole("button", { name: "End everything" }).click();
+    await page.waitForURL("**/login**");
+    const token = second.path.split("#token=")[1];
+    const answer = await fetch(`${server.url}/whep/camera/demo`, { headers: { Authorization: `Bearer ${token}` } });
+    assert.equal(answer.status, 401);
+    check(refused);
+    await close();
+  });
+
   test("an admin adds a user, who logs in, sees no administration, and is disabled", async () => {
     const admin = await openPage(chromium, server);
     await admin.page.goto(`${server.url}/admin`);
