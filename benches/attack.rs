@@ -11,7 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, dead_code)]
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,9 @@ mod attacker;
 #[path = "../tests/it/sdp.rs"]
 mod sdp;
 
+/// The addresses of those who log in and of the attacker; whoever watches meanwhile has 127.0.0.1.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
@@ -38,10 +40,15 @@ fn resident(pid: &str) -> f64 {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let url = argument("--url").unwrap();
     let pid = argument("--pid").unwrap();
     let attack = argument("--attack").unwrap();
     let seconds: u64 = argument("--seconds").map_or(10, |value| value.parse().unwrap());
+    // The memory of hashing passwords stays with its threads.
+    for _ in 0..4 {
+        log_in(&url).await;
+    }
     let before = resident(&pid);
     let stop = Arc::new(AtomicBool::new(false));
     let attacking = {
@@ -67,9 +74,13 @@ async fn main() {
     );
 }
 
+fn client(address: Ipv4Addr) -> reqwest::Client {
+    reqwest::Client::builder().local_address(IpAddr::V4(address)).build().unwrap()
+}
+
 /// Somebody else's login, from another address, over a new connection.
 async fn log_in(url: &str) -> Duration {
-    let client = reqwest::Client::builder().local_address(std::net::IpAddr::V4(STRANGER)).build().unwrap();
+    let client = client(STRANGER);
     let start = Instant::now();
     let request = client
         .post(format!("{url}/api/login"))
@@ -84,7 +95,7 @@ async fn log_in(url: &str) -> Duration {
 /// Attacks until told to stop; how many attempts were made.
 fn run(url: &str, attack: &str, stop: &AtomicBool) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = reqwest::Client::new();
+    let client = client(ATTACKER);
     let session = || {
         let offer = offer("active", &["AB"; 32].join(":"), "");
         runtime.block_on(attacker::post(url, &client, "camera/demo", offer)).ok()
@@ -113,7 +124,7 @@ fn pause(milliseconds: u64) -> u64 {
 
 /// A handshake message in fragments of one byte, the first one last, or records of the next epoch.
 fn handshake(session: &Session, attack: &str) -> u64 {
-    let socket = attacker::socket();
+    let socket = attacker::socket_on(ATTACKER);
     session.prove(&socket);
     for sequence in 0..1000u64 {
         let mut record = if attack == "dtls" {
@@ -132,7 +143,7 @@ fn checks(session: &Session, stop: &AtomicBool) -> u64 {
     let check = session.check(true);
     let mut count = 0;
     while count < 20_000 && !stop.load(Ordering::Relaxed) {
-        attacker::socket().send_to(&check, session.server).unwrap();
+        attacker::socket_on(ATTACKER).send_to(&check, session.server).unwrap();
         count += 1;
     }
     count
@@ -140,8 +151,8 @@ fn checks(session: &Session, stop: &AtomicBool) -> u64 {
 
 /// Rubbish and checks with wrong passwords, as fast as they go.
 fn flood(url: &str, stop: &AtomicBool) -> u64 {
-    let server: std::net::SocketAddr = url.trim_start_matches("http://").parse().unwrap();
-    let socket = attacker::socket();
+    let server: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
+    let socket = attacker::socket_on(ATTACKER);
     let name = [&[0, 6, 0, 8][..], b"Abcd:efg"].concat();
     let check = attacker::stun(1, &[7; 12], &[name], "no-password");
     let mut count = 0;
@@ -158,7 +169,11 @@ fn flood(url: &str, stop: &AtomicBool) -> u64 {
 fn tcp(url: &str, connections: &mut Vec<TcpStream>) -> u64 {
     let name = [&[0, 6, 0, 8][..], b"Abcd:efg"].concat();
     let check = attacker::stun(1, &[7; 12], &[name], "no-password");
-    if let Ok(mut connection) = TcpStream::connect(url.trim_start_matches("http://")) {
+    let server: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((ATTACKER, 0)).into()).unwrap();
+    if socket.connect(&server.into()).is_ok() {
+        let mut connection = TcpStream::from(socket);
         let _ = connection.write_all(&[&(check.len() as u16).to_be_bytes()[..], &check].concat());
         connections.push(connection);
         if connections.len() > 900 {

@@ -47,6 +47,7 @@ fn config(folder: &Path, camera: &str, allow: &str) -> Config {
 
 #[tokio::main]
 async fn main() {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let (sessions, sockets) = (argument("--sessions", 1000), argument("--sockets", 10_000));
     let folder = tempfile::tempdir().unwrap();
     let camera = DemoCamera::start("127.0.0.1:0".parse().unwrap(), DemoOptions::default()).await.unwrap();

@@ -1,16 +1,18 @@
 //! Passwords: hashing with argon2id, with bounded concurrency so that logins cannot exhaust the machine, and the
 //! rules for acceptable passwords. It stores nothing. Start at [`Hasher`] and [`check`].
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use rand::Rng;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::AccountError;
+use crate::compartment;
 use crate::secret::Secret;
 
 /// Allowed password lengths, in characters.
@@ -23,10 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Without characters that are easily confused.
 const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hashes and verifies passwords.
 #[derive(Clone)]
 pub struct Hasher {
     room: Arc<Semaphore>,
+    /// To threads of their own: the allocator keeps the memory of a hashing for its thread, and tokio's pool of blocking
+    /// threads would keep it for each of its threads.
+    jobs: SyncSender<Job>,
     /// Compared with for unknown users, so that the answer takes equally long.
     nobody: Arc<str>,
 }
@@ -35,10 +42,18 @@ impl Hasher {
     /// Creates one; takes as long as one hashing.
     ///
     /// # Errors
-    /// Hashing fails.
+    /// Hashing fails, or there can be no further thread.
     pub fn new() -> Result<Self, AccountError> {
+        let (jobs, waiting) = sync_channel(AT_ONCE);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..AT_ONCE {
+            let waiting = waiting.clone();
+            let thread = std::thread::Builder::new().name(format!("password-{number}"));
+            let started = thread.spawn(move || work(&waiting));
+            started.map_err(|error| AccountError::Internal(error.to_string()))?;
+        }
         let nobody = hash(random().expose())?.into();
-        Ok(Self { room: Arc::new(Semaphore::new(AT_ONCE)), nobody })
+        Ok(Self { room: Arc::new(Semaphore::new(AT_ONCE)), jobs, nobody })
     }
 
     async fn run<T: Send + 'static>(
@@ -47,12 +62,14 @@ impl Hasher {
     ) -> Result<T, AccountError> {
         let permit = tokio::time::timeout(PATIENCE, self.room.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(AccountError::Busy) };
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
+        let (done, result) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let _ = done.send(work());
             drop(permit);
-            result
         });
-        done.await.map_err(|_| AccountError::Busy)
+        // There is room: each job holds a permit.
+        self.jobs.try_send(job).map_err(|_| AccountError::Busy)?;
+        result.await.map_err(|_| AccountError::Busy)
     }
 
     /// The hash to store for a password.
@@ -79,6 +96,16 @@ impl Hasher {
             known && fits
         })
         .await
+    }
+}
+
+/// Runs jobs until the hasher is gone.
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // A panic is logged, and its job's caller gets an error.
+        let _ = compartment::run(job);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Somebody who speaks HTTP, STUN and DTLS by hand, and means no good: sessions with chosen credentials, checks from any
 //! socket, answers only when asked for.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use gatehouse::media::session::negotiate::DtlsRole;
@@ -64,7 +64,11 @@ pub async fn post(
 }
 
 pub fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket_on(Ipv4Addr::LOCALHOST)
+}
+
+pub fn socket_on(address: Ipv4Addr) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket
 }
