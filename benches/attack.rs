@@ -2,9 +2,10 @@
 //! in, and the server's memory before, at its height and 20 s later. Another program, such as gwbench, watches a camera
 //! meanwhile. A benchmark, not a test (`tests/it/attacks.rs` has those).
 //!
-//!     cargo bench --bench attack -- --url http://127.0.0.1:8443 --pid PID --attack dtls [--seconds 10]
+//!     cargo bench --bench attack -- --url http://127.0.0.1:8443 --pid PID \
+//!         --stream camera/cam0 --attack dtls [--seconds 10]
 //!
-//! The server needs `[tls] mode = "off"` and the public camera `demo`. Attacks: none, dtls, epoch, checks, flood,
+//! The server needs `[tls] mode = "off"` and a public camera. Attacks: none, dtls, epoch, checks, flood,
 //! tcp, patches, logins.
 
 // A failed `unwrap` is a failed benchmark; the figures go to standard output.
@@ -96,9 +97,10 @@ async fn log_in(url: &str) -> Duration {
 fn run(url: &str, attack: &str, stop: &AtomicBool) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = client(ATTACKER);
+    let stream = argument("--stream").unwrap();
     let session = || {
         let offer = offer("active", &["AB"; 32].join(":"), "");
-        runtime.block_on(attacker::post(url, &client, "camera/demo", offer)).ok()
+        runtime.block_on(attacker::post(url, &client, &stream, offer)).ok()
     };
     let mut count = 0;
     let mut connections = Vec::new();

@@ -5,9 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::Rng;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -25,14 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Without characters that are easily confused.
 const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What one hashing works in.
+type Memory = Vec<Block>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// Hashes and verifies passwords.
 #[derive(Clone)]
 pub struct Hasher {
     room: Arc<Semaphore>,
-    /// To threads of their own: the allocator keeps the memory of a hashing for its thread, and tokio's pool of blocking
-    /// threads would keep it for each of its threads.
+    /// To threads that each keep their memory: allocated anew for every hashing, it fragments the heap, which then grows
+    /// by a hundred megabytes.
     jobs: SyncSender<Job>,
     /// Compared with for unknown users, so that the answer takes equally long.
     nobody: Arc<str>,
@@ -52,19 +53,19 @@ impl Hasher {
             let started = thread.spawn(move || work(&waiting));
             started.map_err(|error| AccountError::Internal(error.to_string()))?;
         }
-        let nobody = hash(random().expose())?.into();
+        let nobody = hash(random().expose(), &mut Memory::new())?.into();
         Ok(Self { room: Arc::new(Semaphore::new(AT_ONCE)), jobs, nobody })
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, AccountError> {
         let permit = tokio::time::timeout(PATIENCE, self.room.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(AccountError::Busy) };
         let (done, result) = oneshot::channel();
-        let job: Job = Box::new(move || {
-            let _ = done.send(work());
+        let job: Job = Box::new(move |memory| {
+            let _ = done.send(work(memory));
             drop(permit);
         });
         // There is room: each job holds a permit.
@@ -78,7 +79,7 @@ impl Hasher {
     /// [`AccountError::Busy`].
     pub async fn hash(&self, password: &Secret) -> Result<String, AccountError> {
         let password = password.clone();
-        self.run(move || hash(password.expose())).await?
+        self.run(move |memory| hash(password.expose(), memory)).await?
     }
 
     /// Whether a password matches the stored hash; takes equally long when there is none.
@@ -87,13 +88,10 @@ impl Hasher {
     /// [`AccountError::Busy`].
     pub async fn verify(&self, password: &Secret, stored: Option<String>) -> Result<bool, AccountError> {
         let (password, nobody) = (password.clone(), self.nobody.clone());
-        self.run(move || {
+        self.run(move |memory| {
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&nobody);
-            let fits = PasswordHash::new(stored).is_ok_and(|stored| {
-                Argon2::default().verify_password(password.expose().as_bytes(), &stored).is_ok()
-            });
-            known && fits
+            known && fits(password.expose(), stored, memory)
         })
         .await
     }
@@ -101,17 +99,56 @@ impl Hasher {
 
 /// Runs jobs until the hasher is gone.
 fn work(waiting: &Mutex<Receiver<Job>>) {
+    let mut memory = Memory::new();
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         // A panic is logged, and its job's caller gets an error.
-        let _ = compartment::run(job);
+        let _ = compartment::run(|| job(&mut memory));
     }
 }
 
-fn hash(password: &str) -> Result<String, AccountError> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
-    hash.map(|hash| hash.to_string()).map_err(|error| AccountError::Internal(error.to_string()))
+/// A new hash in the PHC string format, with a random salt.
+fn hash(password: &str, memory: &mut Memory) -> Result<String, AccountError> {
+    let internal = |error: &dyn std::fmt::Display| AccountError::Internal(error.to_string());
+    let params = Params::default();
+    let salt =
+        Salt::new(&rand::random::<[u8; Salt::RECOMMENDED_LENGTH]>()).map_err(|error| internal(&error))?;
+    let output = output(password, &salt, &params, Params::DEFAULT_OUTPUT_LEN, memory);
+    let output = output.ok_or_else(|| internal(&"a password cannot be hashed"))?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(|error| internal(&error))?,
+        salt: Some(salt),
+        hash: Some(output),
+    };
+    Ok(hash.to_string())
+}
+
+/// Whether a password has this hash. Outputs are compared in constant time.
+fn fits(password: &str, stored: &str, memory: &mut Memory) -> bool {
+    let Ok(stored) = PasswordHash::new(stored) else { return false };
+    let (Some(salt), Some(expected)) = (&stored.salt, &stored.hash) else { return false };
+    let ours =
+        stored.algorithm == Algorithm::Argon2id.ident() && stored.version == Some(Version::V0x13.into());
+    let Some(params) = Params::try_from(&stored).ok().filter(|_| ours) else { return false };
+    output(password, salt, &params, expected.len(), memory).is_some_and(|found| found == *expected)
+}
+
+fn output(
+    password: &str,
+    salt: &Salt,
+    params: &Params,
+    length: usize,
+    memory: &mut Memory,
+) -> Option<Output> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    memory.resize(params.block_count(), Block::default());
+    let mut buffer = [0; Output::MAX_LENGTH];
+    let out = buffer.get_mut(..length)?;
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, out, &mut memory[..]).ok()?;
+    Output::new(out).ok()
 }
 
 /// Whether a password is acceptable.
@@ -178,6 +215,17 @@ mod tests {
         assert!(!hasher.verify(&Secret::new("wrong horse"), Some(stored)).await.unwrap());
         assert!(!hasher.verify(&Secret::new("correct horse"), None).await.unwrap());
         assert!(!hasher.verify(&Secret::new("x"), Some("broken".into())).await.unwrap());
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_crate() {
+        use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+        let mut memory = Memory::new();
+        let theirs = Argon2::default().hash_password(b"violet").unwrap().to_string();
+        let ours = hash("violet", &mut memory).unwrap();
+        assert!(fits("violet", &theirs, &mut memory) && !fits("violets", &theirs, &mut memory));
+        assert!(Argon2::default().verify_password(b"violet", &PasswordHash::new(&ours).unwrap()).is_ok());
+        assert_ne!(ours, hash("violet", &mut memory).unwrap(), "each has its own salt");
     }
 
     #[test]
