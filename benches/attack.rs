@@ -127,7 +127,9 @@ fn pause(milliseconds: u64) -> u64 {
 /// A handshake message in fragments of one byte, the first one last, or records of the next epoch.
 fn handshake(session: &Session, attack: &str) -> u64 {
     let socket = attacker::socket_on(ATTACKER);
-    session.prove(&socket);
+    if !session.prove(&socket) {
+        return 0;
+    }
     for sequence in 0..1000u64 {
         let mut record = if attack == "dtls" {
             fragment(sequence, 1000, (sequence as u32 + 1) % 1000, &[0])

@@ -114,17 +114,18 @@ impl Session {
         stun(0x101, transaction, &[attribute(0x20, &[0, 1, 0, 0, 0, 0, 0, 0])], PWD)
     }
 
-    /// Sends a nominating check and answers the server's: the socket's address is proven afterwards.
-    pub fn prove(&self, socket: &UdpSocket) {
+    /// Sends a nominating check and answers the server's: the socket's address is proven afterwards. `false` if the
+    /// server sends none, because the session has had too many.
+    pub fn prove(&self, socket: &UdpSocket) -> bool {
         socket.send_to(&self.check(true), self.server).unwrap();
         let mut buffer = [0; 2000];
-        loop {
-            let length = socket.recv(&mut buffer).unwrap();
+        while let Ok(length) = socket.recv(&mut buffer) {
             if buffer[..2] == [0, 1] {
                 socket.send_to(&Self::answer(&buffer[..length]), self.server).unwrap();
-                return;
+                return true;
             }
         }
+        false
     }
 }
 

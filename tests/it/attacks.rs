@@ -40,7 +40,7 @@ async fn dtls_fragments_neither_kill_nor_slow_anybody() {
     let session = session(&server, "").await;
     blocking(move || {
         let socket = attacker::socket();
-        session.prove(&socket);
+        assert!(session.prove(&socket));
         // Message 0 in 910 fragments of one byte, the first one last; then with the first one first.
         for round in 0..2u64 {
             let offsets = (1..910).chain([0]).map(|offset| if round == 0 { offset } else { 909 - offset });
@@ -69,7 +69,7 @@ async fn a_whole_handshake_by_hand_still_works() {
     let session = attacker::post(&server.url(""), &server.http(), "camera/demo", offer).await.unwrap();
     let done = blocking(move || {
         let socket = attacker::socket();
-        session.prove(&socket);
+        assert!(session.prove(&socket));
         dtls.handshake(&session, &socket)
     });
     assert!(done.await);
@@ -88,7 +88,7 @@ async fn an_address_cannot_be_taken_over_with_a_forged_check() {
     let engine = server.gatehouse.engine().clone();
     let done = blocking(move || {
         let socket = attacker::socket();
-        victim.prove(&socket);
+        assert!(victim.prove(&socket));
         while engine.known_addresses() == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -116,7 +116,7 @@ async fn checks_from_a_thousand_ports_leave_nothing_behind() {
     let roaming = session(&server, "").await;
     blocking(move || {
         for _ in 0..30 {
-            roaming.prove(&attacker::socket());
+            assert!(roaming.prove(&attacker::socket()));
         }
     })
     .await;
