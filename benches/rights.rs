@@ -6,8 +6,10 @@
 // A failed `unwrap` is a failed benchmark; the figures go to standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -49,13 +51,17 @@ fn config(folder: &Path, camera: &str, allow: &str) -> Config {
 async fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let (sessions, sockets) = (argument("--sessions", 1000), argument("--sockets", 10_000));
+    let port = argument("--client", 0);
+    if port != 0 {
+        return client(port, sockets).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let camera = DemoCamera::start("127.0.0.1:0".parse().unwrap(), DemoOptions::default()).await.unwrap();
     let config = |allow: &str| config(folder.path(), &camera.url(), allow);
     let server = Gatehouse::start(&config("allow = [\"everyone\"]")).await.unwrap();
     let users = make_users(&server, sockets.div_ceil(DEVICES)).await;
-    let mut sockets = open_sockets(&server, &users, sockets).await;
-    println!("{} sockets are open", sockets.len());
+    let mut client = Client::start(&server, &users, sockets);
+    println!("{}", client.line());
     watch(&server, &users, sessions).await;
     let before = server.engine().sessions();
     let start = Instant::now();
@@ -65,16 +71,55 @@ async fn main() {
 
     let start = Instant::now();
     server.accounts().end_everything("u0").await.unwrap();
+    let ended = client.line();
+    println!("an account ends after {:.0} ms: {ended}", start.elapsed().as_secs_f64() * 1e3);
+}
+
+/// A process of its own with the clients' ends of the sockets: one may have too few descriptors for both.
+struct Client {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Client {
+    fn start(server: &Gatehouse, users: &[(String, String)], sockets: usize) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--client").arg(server.address().port().to_string());
+        command.arg("--sockets").arg(sockets.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for (cookie, _) in users {
+            writeln!(stdin, "{cookie}").unwrap();
+        }
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next thing that it says.
+    fn line(&mut self) -> String {
+        tokio::task::block_in_place(|| self.lines.next().unwrap().unwrap())
+    }
+}
+
+/// Opens sockets for the users whose cookies stand on standard input, and says when those of the first user have ended.
+async fn client(port: usize, count: usize) {
+    let cookies: Vec<String> = std::io::stdin().lines().map(Result::unwrap).collect();
+    let mut sockets = open_sockets(port, &cookies, count).await;
+    println!("{} sockets are open", sockets.len());
     let mut ended = 0;
-    for socket in sockets.iter_mut().step_by(users.len()) {
+    for socket in sockets.iter_mut().step_by(cookies.len()) {
         socket.await.unwrap();
         ended += 1;
     }
-    println!("an account ends: its {ended} sockets in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
-    println!(
-        "sockets of others that ended: {}",
-        sockets.iter().filter(|socket| socket.is_finished()).count() - ended
-    );
+    let all = sockets.iter().filter(|socket| socket.is_finished()).count();
+    println!("its {ended} sockets and {} of others", all - ended);
 }
 
 async fn until_zero(start: Instant, count: impl Fn() -> usize) -> Duration {
@@ -108,16 +153,11 @@ async fn make_users(server: &Gatehouse, count: usize) -> Vec<(String, String)> {
     users.buffered(2).collect().await
 }
 
-async fn open_sockets(
-    server: &Gatehouse,
-    users: &[(String, String)],
-    count: usize,
-) -> Vec<tokio::task::JoinHandle<()>> {
-    let port = server.address().port();
+async fn open_sockets(port: usize, cookies: &[String], count: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let opening = futures::stream::iter(0..count).map(|number| async move {
         let mut request = format!("ws://127.0.0.1:{port}/api/ws").into_client_request().unwrap();
         let headers = request.headers_mut();
-        headers.insert("cookie", users[number % users.len()].0.parse().unwrap());
+        headers.insert("cookie", cookies[number % cookies.len()].parse().unwrap());
         headers.insert("origin", format!("http://127.0.0.1:{port}").parse().unwrap());
         let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
         socket
