@@ -14,6 +14,7 @@ pub mod h264;
 pub mod hub;
 pub mod interest;
 mod live;
+mod memory;
 pub mod meter;
 pub mod packet;
 pub mod published;

@@ -14,6 +14,7 @@ use retina::client::{
 use retina::codec::{ParametersRef, VideoParametersCodec};
 use url::Url;
 
+use super::memory;
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::source::{Arrival, Offered, Secret, SourceError, Transport};
 use super::status::AudioStatus;
@@ -200,7 +201,17 @@ async fn limited<T>(
     limit: Duration,
     work: Pin<Box<impl Future<Output = Result<T, retina::Error>> + ?Sized>>,
 ) -> Result<T, SourceError> {
-    match tokio::time::timeout(limit, work).await {
+    let bounded = async {
+        tokio::select! {
+            done = tokio::time::timeout(limit, work) => Some(done),
+            () = memory::grown() => None,
+        }
+    };
+    let Some(done) = bounded.await else {
+        let text = format!("{step}: the camera's answer takes more than {} MiB", memory::MAX_GROWTH >> 20);
+        return Err(SourceError::soon("camera_protocol", text));
+    };
+    match done {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(translate(step, &error)),
         Err(_) => {

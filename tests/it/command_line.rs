@@ -2,8 +2,13 @@
 
 use std::process::Output;
 
-use crate::support::{camera, clip};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::support::{camera, clip, within};
 use gatehouse::streams::demo::{DemoOptions, LoginScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 async fn run(arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
@@ -74,4 +79,47 @@ async fn probe_of_cameras_with_problems() {
     assert!(out(&output).contains("camera_login"), "{}", out(&output));
     assert_eq!(run(&["probe", "http://x/"]).await.status.code(), Some(3));
     assert_eq!(run(&["probe", "rtsp://127.0.0.1:1/x"]).await.status.code(), Some(3));
+}
+
+/// A camera whose answer to DESCRIBE is three gigabytes long.
+async fn endless(mut connection: TcpStream, sent: Arc<AtomicU64>) -> std::io::Result<()> {
+    let mut request = vec![0; 4096];
+    for cseq in 1.. {
+        let length = connection.read(&mut request).await?;
+        let text = String::from_utf8_lossy(&request[..length]).into_owned();
+        if !text.starts_with("DESCRIBE") {
+            let answer = format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nPublic: DESCRIBE\r\n\r\n");
+            connection.write_all(answer.as_bytes()).await?;
+            continue;
+        }
+        let head = format!(
+            "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Type: application/sdp\r\nContent-Length: 3000000000\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await?;
+        let piece = vec![b'a'; 1 << 20];
+        for _ in 0..2861 {
+            connection.write_all(&piece).await?;
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// In a process of its own, since the bound is one of the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_answer_does_not_fill_the_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rtsp://{}/x", listener.local_addr().unwrap());
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = sent.clone();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(endless(connection, counted.clone()));
+        }
+    });
+    let output = within("the probe gives up", run(&["probe", &url])).await;
+    assert_eq!(output.status.code(), Some(3));
+    let text = out(&output) + &String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("takes more than 256 MiB"), "{text}");
+    assert!(sent.load(Ordering::Relaxed) < 1 << 30, "{sent:?} bytes were read");
 }
