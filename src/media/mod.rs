@@ -5,6 +5,8 @@
 
 mod early;
 mod inbox;
+#[cfg(test)]
+mod lossy_tests;
 pub mod peer;
 pub mod publish;
 pub mod session;

@@ -138,7 +138,7 @@ impl Ring {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::media) mod tests {
     use super::*;
     use crate::streams::packet::Track;
 
