@@ -113,6 +113,14 @@ fn broken_toml_is_told_as_well() {
 }
 
 #[test]
+fn a_name_that_is_none_is_reported_under_its_key() {
+    for key in ["names", "domains"] {
+        let found = problems(&format!("[tls]\n{key} = [\"https://a.example\"]\n"));
+        assert!(found[0].contains(&format!(": tls.{key} = ")), "{found:?}");
+    }
+}
+
+#[test]
 fn two_cameras_cannot_share_an_id() {
     let camera = "[[camera]]\nid = \"a\"\nurl = \"rtsp://h/1\"\n";
     let found = problems(&camera.repeat(2));

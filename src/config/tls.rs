@@ -70,8 +70,10 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Pat
         directory_ca: path(section.string(reader, "directory_ca")),
         off_anywhere: section.boolean(reader, "off_anywhere").unwrap_or(false),
     };
-    for name in config.names.iter().chain(&config.domains).filter(|name| !is_host(name)) {
-        section.complain(reader, "names", name, "names or addresses without a scheme and a port");
+    for (key, names) in [("names", &config.names), ("domains", &config.domains)] {
+        for name in names.iter().filter(|name| !is_host(name)) {
+            section.complain(reader, key, name, "names or addresses without a scheme and a port");
+        }
     }
     section.finish(reader);
     config

@@ -83,9 +83,9 @@ fn handshake(network: Network, seed: u64) -> Option<Duration> {
             let event = sides[to].handle(now, &datagram).unwrap();
             connected[to] |= matches!(event, Some(DtlsEvent::Connected(_)));
         }
-        for from in 0..2 {
-            sides[from].poll(now).unwrap();
-            while let Some(datagram) = sides[from].outgoing() {
+        for (from, side) in sides.iter_mut().enumerate() {
+            side.poll(now).unwrap();
+            while let Some(datagram) = side.outgoing() {
                 wire.send(now, 1 - from, &datagram);
             }
         }

@@ -186,15 +186,13 @@ impl Driver {
             Input::Frame { conn, .. } => Some(*conn),
             _ => None,
         };
-        let outputs = match compartment::run(|| self.core.handle(Instant::now(), input)) {
-            Ok(outputs) => outputs,
-            Err(panicked) => {
-                error!(code = "internal", ?conn, "signaling: the connection is closed: {panicked}");
-                conn.map(|conn| self.sockets.remove(&conn));
-                return;
-            }
-        };
-        // Before anybody is told, and comes.
+        let handled = compartment::run(|| self.core.handle(Instant::now(), input));
+        let outputs = handled.unwrap_or_else(|panicked| {
+            error!(code = "internal", ?conn, "signaling: the connection is closed: {panicked}");
+            conn.map(|conn| self.sockets.remove(&conn));
+            Vec::new()
+        });
+        // Before the outputs are sent: a client may use its new rights as soon as it learns of them.
         if let Some(grants) = self.core.new_grants() {
             self.grants.set(grants);
         }

@@ -26,6 +26,8 @@ export class AdminPage {
     this.root = root;
     /** @type {Me | null} */
     this.me = null;
+    /** @type {import("./desk.js").Desk | null} */
+    this.desk = null;
     this.error = "";
     this.loaded = false;
     /** @type {Record<string, Tab>} */
@@ -46,7 +48,8 @@ export class AdminPage {
     await use(preferred());
     this.me = await whoAmI().catch(() => null);
     if (!this.me || this.me.must_change) return goToLogin();
-    if (this.me) openDesk(this.me).addEventListener("missed", () => this.draw());
+    this.desk = openDesk(this.me);
+    this.desk.addEventListener("missed", () => this.draw());
     if (!this.me.may.administer) {
       this.error = t("error.forbidden");
       return this.draw();
@@ -100,7 +103,7 @@ export class AdminPage {
     document.title = `${t("bar.admin")} · Gatehouse`;
     const allowed = this.me?.may.administer;
     render(
-      html`${bar({ me: this.me, page: "admin", changed: () => this.draw() })}
+      html`${bar({ me: this.me, page: "admin", changed: () => this.draw(), missed: this.desk?.missed ?? 0 })}
         <main class="page">
           <h1>${t("bar.admin")}</h1>
           ${allowed
