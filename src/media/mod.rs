@@ -30,7 +30,6 @@ use crate::compartment;
 use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::streams::StreamHandle;
-use crate::streams::packet::VideoCodec;
 use crate::streams::published::{self, KeyFrames};
 use crate::streams::source::SourceError;
 use crate::streams::status::{Reason, State, StreamStatus};
@@ -38,7 +37,7 @@ use inbox::ShardHandle;
 use peer::{Media, NewPeer};
 use publish::publisher::Publisher;
 use session::answer;
-use session::answer::Local;
+use session::answer::{AnswerTrack, Local};
 use session::candidates::{Candidates, parse_remote};
 use session::negotiate::{self, Agreement, OfferError, Tracks};
 use session::sdp::Sdp;
@@ -197,11 +196,10 @@ impl Engine {
         client: IpAddr,
     ) -> Result<Begun, WatchError> {
         // An offer that no stream could satisfy is rejected before a camera is started.
-        let any = Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio: None };
         if stream.is_published() {
             negotiate::check(offer)?;
         } else {
-            negotiate::watch(offer, &any, [0; 4])?;
+            negotiate::check_for_camera(offer)?;
         }
         self.has_room()?;
         let interest = stream.want().await;
@@ -267,7 +265,7 @@ impl Engine {
     }
 
     /// Writes the answer for an agreement and hands the new peer to a shard.
-    fn begin<T>(
+    fn begin<T: AnswerTrack>(
         &self,
         agreement: &Agreement<T>,
         session: SessionId,

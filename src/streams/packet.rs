@@ -70,6 +70,9 @@ pub enum AudioCodec {
 }
 
 impl AudioCodec {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Opus, Self::Pcmu, Self::Pcma];
+
     /// The name in SDP (RFC 3551).
     pub fn name(self) -> &'static str {
         match self {
@@ -81,7 +84,7 @@ impl AudioCodec {
 
     /// Looks a codec up by its name in SDP, ignoring case.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Opus, Self::Pcmu, Self::Pcma].into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
     }
 
     /// RTP clock rate in Hz; always the same for Opus, whatever it carries (RFC 7587 §4.1).

@@ -2,6 +2,8 @@
 //! Start at [`negotiate::watch`] and [`negotiate::publish`].
 
 pub mod answer;
+mod bundle;
 pub mod candidates;
+mod codecs;
 pub mod negotiate;
 pub mod sdp;

@@ -1,6 +1,8 @@
 //! Turns an offer into an agreement: codecs, payload types, header extensions. Pure. `answer` renders the agreement as
 //! SDP. Start at [`watch`] for viewers and at [`publish`] for publishers.
 
+use crate::media::session::bundle::Bundle;
+use crate::media::session::codecs::{Choice, choose_audio, choose_video};
 use crate::media::session::sdp::{Codec, Media, Sdp, SdpError};
 use crate::media::transport::ice::Credentials;
 use crate::streams::packet::{AudioCodec, VideoCodec};
@@ -11,6 +13,12 @@ pub(super) const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hd
 /// Header extension with transport-wide sequence numbers, for the feedback used in bandwidth estimation.
 pub(super) const TRANSPORT_CC: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// Lengths that RFC 8839 §5.4 allows.
+const ICE_UFRAG: std::ops::RangeInclusive<usize> = 4..=256;
+const ICE_PWD: std::ops::RangeInclusive<usize> = 22..=256;
+/// Codecs that an error message lists.
+const MAX_NAMES: usize = 16;
 
 /// The tracks that a stream has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,10 +38,13 @@ pub enum OfferError {
     /// A part that WebRTC requires is missing.
     #[error("the offer has no {0}")]
     Missing(&'static str),
+    /// Several tracks of this kind: a stream has at most one video and one audio track (RFC 9725 §4.4.2).
+    #[error("the offer has several {0} tracks, at most one is allowed")]
+    TooManyTracks(&'static str),
     /// No section with a codec that the stream has.
     #[error("no common codec: the offer has {offered}, the stream has {ours}")]
     NoCommonCodec {
-        /// The offer's video codecs.
+        /// The offer's codecs.
         offered: String,
         /// The stream's.
         ours: String,
@@ -99,39 +110,37 @@ pub struct Agreement<T> {
     pub video: Option<T>,
     /// The audio track, if both sides have the codec.
     pub audio: Option<T>,
-    pub(super) sections: Vec<Section>,
+    /// The answer's sections, as many as the offer has.
+    pub(super) sections: Vec<Section<T>>,
+    /// Indexes of the sections that use the transport; the first one carries its parameters.
+    pub(super) transport: Vec<usize>,
+    /// Whether these sections form a BUNDLE group. Otherwise there is only one.
+    pub(super) is_bundled: bool,
 }
 
 /// One section of the answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Section {
+pub(super) struct Section<T> {
     pub kind: String,
     pub protocol: String,
     pub mid: Option<String>,
-    /// `None` if the section is rejected.
-    pub accepted: Option<Accepted>,
-    pub first_format: String,
+    /// The first format of the offer.
+    pub format: String,
+    pub content: Content<T>,
 }
 
+/// What a section of the answer is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Accepted {
-    pub codec: Codec,
-    pub way: AcceptedTrack,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum AcceptedTrack {
-    Send(SendTrack),
-    Receive(ReceiveTrack),
-}
-
-impl AcceptedTrack {
-    pub fn rtx_payload_type(&self) -> Option<u8> {
-        match self {
-            Self::Send(track) => track.rtx_payload_type,
-            Self::Receive(track) => track.rtx_payload_type,
-        }
-    }
+pub(super) enum Content<T> {
+    /// A track.
+    Track { codec: Codec, track: T },
+    /// No media, with a codec of the offer. It stays in the BUNDLE group: Chromium, aiortc and webrtcbin fail if the
+    /// tagged section is rejected.
+    Inactive(Codec),
+    /// A data channel on which nothing is sent, with its `sctp-port` or `sctpmap` attribute.
+    DataChannel { name: &'static str, value: String },
+    /// Port 0.
+    Rejected,
 }
 
 /// What a publisher is going to send.
@@ -145,44 +154,28 @@ pub struct Publishing {
     pub audio: Option<AudioCodec>,
 }
 
-/// A codec of the offer, with the payload type of its retransmissions.
-struct Choice {
-    codec: Codec,
-    rtx: Option<u8>,
-}
-
 /// Chooses what to send for an offer. `ssrcs` are four random numbers.
 ///
 /// # Errors
 /// The offer is not SDP, lacks a required part, or has no codec in common with the stream.
 pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<SendTrack>, OfferError> {
     let sdp = Sdp::parse(offer)?;
-    let (mut video, mut audio) = (None, None);
-    let mut sections = Vec::new();
-    for media in &sdp.media {
-        let is_video = media.kind == "video";
-        let choice = match media.kind.as_str() {
-            "video" if video.is_none() && media.wants_media() => {
-                tracks.video.as_ref().and_then(|track| choose_video(&media.codecs(), track.0, &track.1))
-            }
-            "audio" if audio.is_none() && media.wants_media() => {
-                tracks.audio.and_then(|codec| choose_audio(&media.codecs(), codec))
-            }
-            _ => None,
-        };
-        let accepted = choice.map(|choice| {
-            let (ssrc, rtx_ssrc) = if is_video { (ssrcs[0], ssrcs[1]) } else { (ssrcs[2], ssrcs[3]) };
-            let track = send_track(media, &choice, ssrc, rtx_ssrc);
-            *(if is_video { &mut video } else { &mut audio }) = Some(track.clone());
-            Accepted { codec: choice.codec, way: AcceptedTrack::Send(track) }
-        });
-        sections.push(section(media, accepted));
-    }
-    let enough = if tracks.video.is_some() { video.is_some() } else { audio.is_some() };
-    if !enough {
-        return Err(no_common_codec(&sdp, tracks));
-    }
-    agreement(&sdp, video, audio, sections)
+    let agreement = agree(&sdp, Media::receives, |media| match media.kind.as_str() {
+        "video" => {
+            let (codec, profile) = tracks.video.as_ref()?;
+            let choice = choose_video(&media.codecs(), *codec, profile)?;
+            Some((send_track(media, &choice, ssrcs[0], ssrcs[1]), choice.codec))
+        }
+        "audio" => {
+            let choice = choose_audio(&media.codecs(), tracks.audio?)?;
+            Some((send_track(media, &choice, ssrcs[2], ssrcs[3]), choice.codec))
+        }
+        _ => None,
+    })?;
+    // Who asks for pictures is not content with sound alone, unless the stream has no pictures.
+    let wants_video = tracks.video.is_some() && count(&sdp, "video", Media::receives) > 0;
+    let enough = if wants_video { agreement.video.is_some() } else { agreement.audio.is_some() };
+    if enough { Ok(agreement) } else { Err(no_common_codec(&sdp, tracks)) }
 }
 
 /// Checks an offer for errors that do not depend on the stream.
@@ -191,82 +184,160 @@ pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<
 /// The offer is not SDP or lacks a required part.
 pub fn check(offer: &str) -> Result<(), OfferError> {
     let sdp = Sdp::parse(offer)?;
-    agreement::<()>(&sdp, None, None, Vec::new()).map(drop)
+    agree::<()>(&sdp, Media::receives, |_| None).map(drop)
 }
 
-/// Chooses what to receive from an offer: H.264 is preferred, since every player supports it.
+/// Checks an offer before a camera is started for it: it must be acceptable for a camera with H.264 and some audio.
 ///
 /// # Errors
-/// The offer is not SDP, lacks a required part, or has no codec that can be forwarded.
+/// As [`watch`].
+pub fn check_for_camera(offer: &str) -> Result<(), OfferError> {
+    let camera = |audio| Tracks { video: Some((VideoCodec::H264, "42e01f".into())), audio };
+    let refused = match watch(offer, &camera(None), [0; 4]) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let mut sounds = AudioCodec::ALL.into_iter();
+    let fits = sounds.any(|codec| watch(offer, &camera(Some(codec)), [0; 4]).is_ok());
+    if fits { Ok(()) } else { Err(refused) }
+}
+
+/// Chooses what to receive from an offer: H.264 is preferred, since every player supports it. All or nothing: a
+/// publisher is not told which of its tracks nobody can see or hear (RFC 9725 §4.4.3).
+///
+/// # Errors
+/// The offer is not SDP, lacks a required part, has several video or audio tracks, or a track whose codec cannot be
+/// forwarded.
 pub fn publish(offer: &str) -> Result<Publishing, OfferError> {
     let sdp = Sdp::parse(offer)?;
-    let (mut video, mut audio) = (None, None);
-    let mut sections = Vec::new();
-    for media in &sdp.media {
-        let codecs = media.codecs();
-        let accepted = match media.kind.as_str() {
-            "video" if video.is_none() && media.sends_media() => {
-                let choices = VideoCodec::ALL.into_iter();
-                let mut choices =
-                    choices.filter_map(|codec| Some((codec, choose_video(&codecs, codec, "42e01f")?)));
-                choices.next().map(|(codec, choice)| {
-                    let track = receive_track(media, &choice);
-                    video = Some((codec, track.clone()));
-                    Accepted { codec: choice.codec, way: AcceptedTrack::Receive(track) }
-                })
-            }
-            "audio" if audio.is_none() && media.sends_media() => {
-                let choices = [AudioCodec::Opus, AudioCodec::Pcmu, AudioCodec::Pcma].into_iter();
-                let mut choices = choices.filter_map(|codec| Some((codec, choose_audio(&codecs, codec)?)));
-                choices.next().map(|(codec, choice)| {
-                    let track = receive_track(media, &choice);
-                    audio = Some((codec, track.clone()));
-                    Accepted { codec: choice.codec, way: AcceptedTrack::Receive(track) }
-                })
-            }
-            _ => None,
-        };
-        sections.push(section(media, accepted));
+    for kind in ["video", "audio"] {
+        if count(&sdp, kind, Media::sends) > 1 {
+            return Err(OfferError::TooManyTracks(kind));
+        }
     }
-    let wants_video = sdp.media.iter().any(|media| media.kind == "video" && media.sends_media());
-    if (wants_video && video.is_none()) || (video.is_none() && audio.is_none()) {
-        let offered = names(&sdp, Media::sends_media);
-        let ours = "H264 (packetization-mode=1), VP8, VP9, AV1, OPUS, PCMU, PCMA".into();
+    let (mut video, mut audio) = (None, None);
+    let agreement = agree(&sdp, Media::sends, |media| {
+        let codecs = media.codecs();
+        let choice = match media.kind.as_str() {
+            "video" => {
+                let fits = |codec| Some((codec, choose_video(&codecs, codec, "42e01f")?));
+                let (codec, choice) = VideoCodec::ALL.into_iter().find_map(fits)?;
+                video = Some(codec);
+                choice
+            }
+            "audio" => {
+                let fits = |codec| Some((codec, choose_audio(&codecs, codec)?));
+                let (codec, choice) = AudioCodec::ALL.into_iter().find_map(fits)?;
+                audio = Some(codec);
+                choice
+            }
+            _ => return None,
+        };
+        Some((receive_track(media, &choice), choice.codec))
+    })?;
+    let lacks = |kind, track: &Option<ReceiveTrack>| count(&sdp, kind, Media::sends) > 0 && track.is_none();
+    let nothing = agreement.video.is_none() && agreement.audio.is_none();
+    if nothing || lacks("video", &agreement.video) || lacks("audio", &agreement.audio) {
+        let kinds: &[&str] = if lacks("video", &agreement.video) { &["video"] } else { &["audio"] };
+        let offered = names(&sdp, kinds, Media::sends);
+        let ours = "H264, VP8, VP9, AV1, OPUS, PCMU, PCMA".into();
         return Err(OfferError::NoCommonCodec { offered, ours });
     }
-    let (codecs, tracks) = (video.as_ref().map(|(codec, _)| *codec), audio.as_ref().map(|(codec, _)| *codec));
-    let agreement = agreement(&sdp, video.map(|(_, track)| track), audio.map(|(_, track)| track), sections)?;
-    Ok(Publishing { agreement, video: codecs, audio: tracks })
+    Ok(Publishing { agreement, video, audio })
 }
 
-fn section(media: &Media, accepted: Option<Accepted>) -> Section {
-    Section {
-        kind: media.kind.clone(),
-        protocol: media.protocol.clone(),
-        mid: media.attribute("mid").map(str::to_owned),
-        accepted,
-        first_format: media.formats.first().cloned().unwrap_or_else(|| "0".into()),
+/// How many sections of a kind are offered in a direction.
+fn count(sdp: &Sdp, kind: &str, direction: fn(&Media) -> bool) -> usize {
+    let bundle = Bundle::of(sdp);
+    sdp.media.iter().filter(|media| media.kind == kind && bundle.admits(media) && direction(media)).count()
+}
+
+/// Goes through the sections of an offer. `choose` is called for those with the right direction, until a track of their
+/// kind is chosen.
+fn agree<T: Clone>(
+    sdp: &Sdp,
+    direction: fn(&Media) -> bool,
+    mut choose: impl FnMut(&Media) -> Option<(T, Codec)>,
+) -> Result<Agreement<T>, OfferError> {
+    let bundle = Bundle::of(sdp);
+    let mut sections: Vec<Section<T>> = Vec::new();
+    for media in &sdp.media {
+        let is_admitted = bundle.admits(media);
+        let is_wanted = is_admitted && direction(media) && track(&sections, &media.kind).is_none();
+        let content = match if is_wanted { choose(media) } else { None } {
+            Some((track, codec)) => Content::Track { codec, track },
+            None if is_admitted => unused(media),
+            None => Content::Rejected,
+        };
+        sections.push(Section {
+            kind: media.kind.clone(),
+            protocol: media.protocol.clone(),
+            mid: media.attribute("mid").map(str::to_owned),
+            format: media.formats.first().cloned().unwrap_or_else(|| "0".into()),
+            content,
+        });
+    }
+    if !bundle.is_offered() {
+        keep_one(&mut sections);
+    }
+    let transport = bundle.order(|index| !matches!(sections[index].content, Content::Rejected));
+    let tagged = transport.first().and_then(|index| sdp.media.get(*index));
+    let role = match tagged.and_then(|media| sdp.inherited(media, "setup")).or(sdp.anywhere("setup")) {
+        Some("active") => DtlsRole::Server,
+        _ => DtlsRole::Client,
+    };
+    Ok(Agreement {
+        remote: tagged
+            .and_then(|media| credentials(sdp, media))
+            .map_or_else(|| remote_credentials(sdp), Ok)?,
+        candidates: candidates(sdp),
+        fingerprints: fingerprints(sdp)?,
+        role,
+        video: track(&sections, "video").cloned(),
+        audio: track(&sections, "audio").cloned(),
+        is_bundled: bundle.is_offered(),
+        sections,
+        transport,
+    })
+}
+
+fn track<'a, T>(sections: &'a [Section<T>], kind: &str) -> Option<&'a T> {
+    sections.iter().filter(|section| section.kind == kind).find_map(|section| match &section.content {
+        Content::Track { track, .. } => Some(track),
+        _ => None,
+    })
+}
+
+/// The answer to a section on which nothing is sent. What has no codec that can be repeated is rejected.
+fn unused<T>(media: &Media) -> Content<T> {
+    if media.protocol.contains("DTLS/SCTP") {
+        // RFC 8841 §5, and before it draft-ietf-mmusic-sctp-sdp-07.
+        let attribute = |name| media.attribute(name).map(|value| (name, value.to_owned()));
+        let found = attribute("sctp-port").or_else(|| attribute("sctpmap"));
+        return found.map_or(Content::Rejected, |(name, value)| Content::DataChannel { name, value });
+    }
+    let is_rtp = media.protocol.contains("RTP/SAVP");
+    let codec = media.codecs().into_iter().find(|codec| !is_helper(codec)).filter(|_| is_rtp);
+    codec.map_or(Content::Rejected, Content::Inactive)
+}
+
+/// Without BUNDLE every section has its own transport, and a peer has only one: the video is kept, else the sound.
+fn keep_one<T>(sections: &mut [Section<T>]) {
+    let is_track = |section: &Section<T>| matches!(section.content, Content::Track { .. });
+    let video = sections.iter().position(|section| section.kind == "video" && is_track(section));
+    let kept = video.or_else(|| sections.iter().position(is_track));
+    for (index, section) in sections.iter_mut().enumerate() {
+        if Some(index) != kept {
+            section.content = Content::Rejected;
+        }
     }
 }
 
-fn agreement<T>(
-    sdp: &Sdp,
-    video: Option<T>,
-    audio: Option<T>,
-    sections: Vec<Section>,
-) -> Result<Agreement<T>, OfferError> {
-    Ok(Agreement {
-        remote: remote_credentials(sdp)?,
-        candidates: candidates(sdp),
-        fingerprints: fingerprints(sdp)?,
-        role: match sdp.anywhere("setup") {
-            Some("active") => DtlsRole::Server,
-            _ => DtlsRole::Client,
-        },
-        video,
-        audio,
-        sections,
-    })
+/// The ICE credentials that apply to a section.
+fn credentials(sdp: &Sdp, media: &Media) -> Option<Credentials> {
+    let (ufrag, pwd) = (sdp.inherited(media, "ice-ufrag")?, sdp.inherited(media, "ice-pwd")?);
+    let fits = ICE_UFRAG.contains(&ufrag.len()) && ICE_PWD.contains(&pwd.len());
+    fits.then(|| Credentials { ufrag: ufrag.into(), pwd: pwd.into() })
 }
 
 /// The ICE credentials in a description or a fragment.
@@ -274,23 +345,22 @@ fn agreement<T>(
 /// # Errors
 /// They are missing, or not of a length that RFC 8839 §5.4 allows.
 pub fn remote_credentials(sdp: &Sdp) -> Result<Credentials, OfferError> {
-    let long_enough = |least: usize| move |text: &&str| (least..=256).contains(&text.len());
-    let ufrag = sdp.anywhere("ice-ufrag").filter(long_enough(4)).ok_or(OfferError::Missing("ice-ufrag"))?;
-    let pwd = sdp.anywhere("ice-pwd").filter(long_enough(22)).ok_or(OfferError::Missing("ice-pwd"))?;
+    let ufrag = sdp.anywhere("ice-ufrag").filter(|text| ICE_UFRAG.contains(&text.len()));
+    let pwd = sdp.anywhere("ice-pwd").filter(|text| ICE_PWD.contains(&text.len()));
+    let ufrag = ufrag.ok_or(OfferError::Missing("ice-ufrag"))?;
+    let pwd = pwd.ok_or(OfferError::Missing("ice-pwd"))?;
     Ok(Credentials { ufrag: ufrag.into(), pwd: pwd.into() })
 }
 
 /// All `a=candidate` values of a description or a fragment.
 pub fn candidates(sdp: &Sdp) -> Vec<String> {
     let all = sdp.media.iter().flat_map(|media| media.attributes("candidate"));
-    let session = sdp.attributes.iter().filter(|attribute| attribute.name == "candidate");
-    all.chain(session.map(|attribute| attribute.value.as_str())).map(str::to_owned).collect()
+    all.chain(sdp.attributes("candidate")).map(str::to_owned).collect()
 }
 
 fn fingerprints(sdp: &Sdp) -> Result<Vec<Fingerprint>, OfferError> {
     let sections = sdp.media.iter().flat_map(|media| media.attributes("fingerprint"));
-    let session = sdp.attributes.iter().filter(|attribute| attribute.name == "fingerprint");
-    let all = session.map(|attribute| attribute.value.as_str()).chain(sections);
+    let all = sdp.attributes("fingerprint").chain(sections);
     let mut found: Vec<Fingerprint> = all.filter_map(fingerprint).collect();
     found.dedup();
     if found.is_empty() {
@@ -311,48 +381,6 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
         _ => return None,
     };
     (bytes.len() == length).then_some((hash, bytes))
-}
-
-/// H.264 with the stream's profile, else constrained baseline, else any: browsers decode more profiles than they offer.
-/// Only `packetization-mode=1` allows fragments.
-fn choose_video(codecs: &[Codec], wanted: VideoCodec, profile_level_id: &str) -> Option<Choice> {
-    let profile = |codec: &Codec| {
-        // RFC 6184 §8.1: baseline, level 1, if not specified.
-        codec.parameter("profile-level-id").unwrap_or("42000a").to_ascii_lowercase()
-    };
-    let ours = profile_level_id.get(..4).unwrap_or("42e0").to_ascii_lowercase();
-    let rank = |codec: &Codec| match profile(codec) {
-        id if id.get(..4) == Some(ours.as_str()) => 0,
-        id if id.get(..2) == ours.get(..2) => 1,
-        id if id.starts_with("42e0") => 2,
-        id if id.starts_with("42") => 3,
-        _ => 4,
-    };
-    let best = match wanted {
-        VideoCodec::H264 => {
-            let fit =
-                |codec: &&Codec| codec.name == "H264" && codec.parameter("packetization-mode") == Some("1");
-            codecs.iter().filter(fit).min_by_key(|codec| rank(codec))?
-        }
-        // For VP9 and AV1 profile 0 (8 bits), which every browser supports.
-        other => codecs.iter().find(|codec| {
-            codec.name == other.name()
-                && ["profile-id", "profile"]
-                    .iter()
-                    .all(|key| codec.parameter(key).is_none_or(|profile| profile == "0"))
-        })?,
-    };
-    let rtx = codecs.iter().find(|codec| {
-        codec.name == "RTX"
-            && codec.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(best.payload_type)
-    });
-    Some(Choice { codec: best.clone(), rtx: rtx.map(|rtx| rtx.payload_type) })
-}
-
-fn choose_audio(codecs: &[Codec], wanted: AudioCodec) -> Option<Choice> {
-    let codec =
-        codecs.iter().find(|codec| codec.name == wanted.name() && codec.clock_rate == wanted.clock())?;
-    Some(Choice { codec: codec.clone(), rtx: None })
 }
 
 fn receive_track(media: &Media, choice: &Choice) -> ReceiveTrack {
@@ -382,36 +410,47 @@ fn send_track(media: &Media, choice: &Choice, ssrc: u32, rtx_ssrc: u32) -> SendT
 }
 
 fn no_common_codec(sdp: &Sdp, tracks: &Tracks) -> OfferError {
-    let offered = names(sdp, Media::wants_media);
-    let ours = match (&tracks.video, tracks.audio) {
-        (Some((VideoCodec::H264, profile)), _) => {
-            format!("H264 (packetization-mode=1, profile-level-id={profile})")
-        }
-        (Some((codec, _)), _) => codec.name().into(),
-        (None, audio) => audio.map_or("nothing", AudioCodec::name).into(),
+    let wants_video = tracks.video.is_some() && count(sdp, "video", Media::receives) > 0;
+    let offered = names(sdp, if wants_video { &["video"] } else { &["video", "audio"] }, Media::receives);
+    let audio = || tracks.audio.map_or("no sound", AudioCodec::name).to_owned();
+    let ours = match &tracks.video {
+        Some((VideoCodec::H264, profile)) if wants_video => format!("H264 (profile-level-id={profile})"),
+        Some((codec, _)) if wants_video => codec.name().to_owned(),
+        Some((codec, _)) => format!("{}, {}", codec.name(), audio()),
+        None => audio(),
     };
     OfferError::NoCommonCodec { offered, ours }
 }
 
-/// The video codecs of an offer, for error messages.
-fn names(sdp: &Sdp, fits: fn(&Media) -> bool) -> String {
-    let sections = sdp.media.iter().filter(|media| media.kind == "video" && fits(media));
-    let mut names: Vec<String> = sections
-        .flat_map(Media::codecs)
-        .filter(|codec| !matches!(codec.name.as_str(), "RTX" | "RED" | "ULPFEC" | "FLEXFEC-03"))
-        .map(|codec| match codec.parameter("packetization-mode") {
-            Some(mode) => format!("{} (packetization-mode={mode})", codec.name),
-            None => codec.name,
-        })
-        .collect();
+/// Codecs without media of their own: retransmission, redundancy, error correction, silence, tones.
+fn is_helper(codec: &Codec) -> bool {
+    matches!(
+        codec.name.as_str(),
+        "RTX" | "RED" | "ULPFEC" | "FLEXFEC" | "FLEXFEC-03" | "CN" | "TELEPHONE-EVENT"
+    )
+}
+
+/// The codecs of an offer, for error messages.
+fn names(sdp: &Sdp, kinds: &[&str], direction: fn(&Media) -> bool) -> String {
+    let bundle = Bundle::of(sdp);
+    let fits =
+        |media: &&Media| kinds.contains(&media.kind.as_str()) && bundle.admits(media) && direction(media);
+    let codecs = sdp.media.iter().filter(fits).flat_map(Media::codecs);
+    let mut names: Vec<String> =
+        codecs.filter(|codec| !is_helper(codec)).map(|codec| codec.name).take(MAX_NAMES).collect();
     names.dedup();
-    if names.is_empty() { "no video".into() } else { names.join(", ") }
+    match (names.is_empty(), kinds) {
+        (false, _) => names.join(", "),
+        (true, ["video"]) => "no video".into(),
+        (true, ["audio"]) => "no sound".into(),
+        (true, _) => "nothing".into(),
+    }
 }
 
 impl<T> Agreement<T> {
     /// `mid` of the section that carries the candidates.
     pub fn first_mid(&self) -> &str {
-        let section = self.sections.iter().find(|section| section.accepted.is_some());
+        let section = self.transport.first().map(|index| &self.sections[*index]);
         section.and_then(|section| section.mid.as_deref()).unwrap_or("0")
     }
 }

@@ -57,6 +57,10 @@ fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
     attributes.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.value.as_str())
 }
 
+fn values<'a>(attributes: &'a [Attribute], name: &'a str) -> impl Iterator<Item = &'a str> {
+    attributes.iter().filter(move |attribute| attribute.name == name).map(|found| found.value.as_str())
+}
+
 impl Sdp {
     /// Parses a description.
     ///
@@ -115,6 +119,11 @@ impl Sdp {
         media.attribute(name).or_else(|| attribute(&self.attributes, name))
     }
 
+    /// All values of an attribute of the session.
+    pub fn attributes<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        values(&self.attributes, name)
+    }
+
     /// The first occurrence of an attribute, at session level or in any section.
     pub fn anywhere(&self, name: &str) -> Option<&str> {
         let sections = self.media.iter().find_map(|media| media.attribute(name));
@@ -139,6 +148,8 @@ pub struct Codec {
     pub name: String,
     /// In Hz.
     pub clock_rate: u32,
+    /// The name and the parameters of `a=rtpmap` as offered, such as `opus/48000/2`.
+    pub mapping: String,
     /// `a=fmtp`, or empty.
     pub format: String,
     /// `a=rtcp-fb`, such as `nack pli`.
@@ -163,20 +174,17 @@ impl Media {
 
     /// All values of an attribute.
     pub fn attributes<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.attributes
-            .iter()
-            .filter(move |attribute| attribute.name == name)
-            .map(|found| found.value.as_str())
+        values(&self.attributes, name)
     }
 
-    /// Whether the remote side is willing to receive in this section.
-    pub fn wants_media(&self) -> bool {
-        self.port != 0 && self.attribute("sendonly").is_none() && self.attribute("inactive").is_none()
+    /// Whether the direction lets the remote side receive. The port is not considered: see `Bundle::admits`.
+    pub fn receives(&self) -> bool {
+        self.attribute("sendonly").is_none() && self.attribute("inactive").is_none()
     }
 
-    /// Whether the remote side is willing to send in this section.
-    pub fn sends_media(&self) -> bool {
-        self.port != 0 && self.attribute("recvonly").is_none() && self.attribute("inactive").is_none()
+    /// Whether the direction lets the remote side send. The port is not considered: see `Bundle::admits`.
+    pub fn sends(&self) -> bool {
+        self.attribute("recvonly").is_none() && self.attribute("inactive").is_none()
     }
 
     /// Its codecs in order of preference. Static payload types need no `a=rtpmap` (RFC 3551 §6).
@@ -195,7 +203,10 @@ impl Media {
         let mapping = match (value_for("rtpmap"), payload_type) {
             (Some(mapping), _) => mapping,
             (None, 0) => "PCMU/8000",
+            (None, 3) => "GSM/8000",
             (None, 8) => "PCMA/8000",
+            (None, 9) => "G722/8000",
+            (None, 18) => "G729/8000",
             _ => return None,
         };
         let mut parts = mapping.split('/');
@@ -205,8 +216,8 @@ impl Media {
             let (number, rest) = value.split_once(' ')?;
             (number == format || number == "*").then(|| rest.to_owned())
         });
-        let format = value_for("fmtp").unwrap_or_default().to_owned();
-        Some(Codec { payload_type, name, clock_rate, format, feedback: feedback.collect() })
+        let (mapping, format) = (mapping.to_owned(), value_for("fmtp").unwrap_or_default().to_owned());
+        Some(Codec { payload_type, name, clock_rate, mapping, format, feedback: feedback.collect() })
     }
 
     /// The id that the remote side assigns to a header extension (RFC 8285 §5), if it fits one-byte headers.
@@ -241,7 +252,8 @@ mod tests {
         assert_eq!((codecs[1].name.as_str(), codecs[1].parameter("apt")), ("RTX", Some("102")));
         assert_eq!((video.extension("urn:x"), video.extension("urn:z")), (Some(5), None));
         assert_eq!(sdp.inherited(video, "setup"), Some("actpass"));
-        assert!(video.wants_media() && !sdp.media[1].wants_media());
+        assert!(video.receives() && !video.sends());
+        assert!(!sdp.media[1].receives() && !sdp.media[1].sends());
         assert_eq!(sdp.media[1].codecs()[1].name, "PCMA");
     }
 

@@ -109,10 +109,13 @@ impl Subscriber {
 
     /// Starts sending, with the cached GOP if it is usable. `true` if the source should send a key frame.
     pub fn join(&mut self, ring: &Ring, now: Instant) -> bool {
+        if self.video.is_none() {
+            return false;
+        }
         let cursor = Cursor::join(ring, now, self.replays);
         let waits = cursor.is_waiting();
         self.cursor = Some(cursor);
-        waits && self.video.is_some()
+        waits
     }
 
     /// Sends the video packets that are due.
