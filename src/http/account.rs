@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, Path};
 use super::{App, Client};
 use crate::accounts::credentials::{Caller, Credential, Identity};
 use crate::accounts::permissions::{Action, Role, Scopes};

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, Path};
 use super::{App, Client};
 use crate::accounts::AccountError;
 use crate::accounts::cameras::{CameraSettings, kept_password};

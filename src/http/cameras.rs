@@ -2,11 +2,11 @@
 //! address or a password.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use serde::Serialize;
 
 use super::App;
-use super::error::ApiError;
+use super::error::{ApiError, Path};
 use crate::accounts::credentials::Caller;
 use crate::accounts::permissions::Action;
 use crate::cameras::CameraView;

@@ -2,10 +2,11 @@
 //! extractors for bodies and queries, so that their errors have the same form. Start at [`ApiError`].
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -89,6 +90,37 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The response to a method that a route does not have. The router adds `Allow`.
+pub async fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this route does not have this method: see Allow")
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")
+}
+
+/// RFC 9110 §15.5.16: bodies are not decompressed.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
+        return Ok(());
+    }
+    let text = "the body must not have a Content-Encoding";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", text))
+}
+
+/// A body as it is.
+pub struct RawBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        check_encoding(request.headers())?;
+        Bytes::from_request(request, state).await.map(Self).map_err(|_| too_large())
+    }
+}
+
 /// A JSON body.
 pub struct Body<T>(pub T);
 
@@ -96,21 +128,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        check_encoding(request.headers())?;
         match Json::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
             Err(JsonRejection::MissingJsonContentType(_)) => {
                 let text = "the Content-Type must be application/json";
                 Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text))
             }
-            Err(JsonRejection::BytesRejection(_)) => {
-                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"))
-            }
+            Err(JsonRejection::BytesRejection(_)) => Err(too_large()),
             // The library's message would quote the body, which may contain a password.
             Err(_) => {
                 let text = "the body is not the JSON that this route expects";
                 Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "body", text))
             }
         }
+    }
+}
+
+/// The path's parameters.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = axum::extract::Path::from_request_parts(parts, state).await;
+        // A percent-encoded name that is not UTF-8 names nothing.
+        read.map(|axum::extract::Path(value)| Self(value))
+            .map_err(|_: PathRejection| ApiError::not_found("page"))
     }
 }
 

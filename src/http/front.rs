@@ -18,7 +18,7 @@ use tracing::error;
 
 use super::error::ApiError;
 use super::origin::{authority, host, is_localhost};
-use super::{App, Client, Connection, onboarding};
+use super::{App, Client, Connection, onboarding, whip_whep};
 use crate::accounts::throttle::network_of;
 use crate::compartment;
 use crate::config::TlsMode;
@@ -63,6 +63,7 @@ impl Front {
 /// The layer.
 pub async fn front(State(front): State<Front>, request: Request, next: Next) -> Response {
     let may_be_framed = request.uri().path().starts_with("/embed/");
+    let is_for_other_sites = whip_whep::is_for_other_sites(request.uri().path());
     let connection = request.extensions().get::<Connection>().copied();
     let trusted = connection
         .is_some_and(|connection| connection.secure || is_this_machine(connection, request.headers()));
@@ -71,6 +72,9 @@ pub async fn front(State(front): State<Front>, request: Request, next: Next) -> 
         Err(error) => error.into_response(),
     };
     careful(&front.app, may_be_framed, response.headers_mut());
+    if is_for_other_sites {
+        whip_whep::add_cors(response.headers_mut());
+    }
     // Where every device trusts the certificate: with the local authority, HTTP must lead to the page that explains it.
     let public = matches!(front.app.tls.mode(), TlsMode::Acme | TlsMode::Files);
     if public && connection.is_some_and(|connection| connection.secure) {

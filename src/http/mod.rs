@@ -30,9 +30,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::middleware;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate as _, SizeAbove};
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::Event;
@@ -70,6 +73,7 @@ pub struct App {
     /// Limits concurrent camera tests.
     probes: Arc<Semaphore>,
     settings: Arc<Settings>,
+    assets: assets::Assets,
 }
 
 /// The components that an [`App`] is built from.
@@ -114,7 +118,8 @@ impl App {
         };
         let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard } = parts;
         let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
-        Self { accounts, cameras, gate, engine, sessions, tls, switchboard, probes, settings }
+        let assets = assets::Assets::new();
+        Self { accounts, cameras, gate, engine, sessions, tls, switchboard, probes, settings, assets }
     }
 
     /// Writes an entry to the audit log. A failure is reported but does not fail the request.
@@ -173,6 +178,16 @@ impl Client {
     }
 }
 
+/// Shorter bodies are not worth compressing.
+const MIN_COMPRESSED: u16 = 1024;
+
+/// Whether a response is compressed, if it is long enough.
+fn is_text(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_text = ["text/", "application/json", "image/svg+xml"].iter().any(|text| kind.starts_with(text));
+    status == StatusCode::OK && is_text
+}
+
 /// All routes with their layers.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
@@ -183,6 +198,8 @@ pub fn router(app: App) -> Router {
     let front = front::Front::new(app.clone());
     router
         .fallback(assets::serve)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(MIN_COMPRESSED).and(is_text)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(front, front::front))
         .with_state(app)

@@ -41,7 +41,7 @@ pub fn plain(app: &App, request: &Request) -> Option<Response> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
     }
-    let path = request.uri().path().trim_start_matches('/');
+    let path = assets::file_path(request.uri().path().trim_start_matches('/'));
     let file = match path {
         "" => "onboarding.html",
         path if FILES.contains(&path) || path.starts_with("vendor/lit-html/") => path,
@@ -52,7 +52,7 @@ pub fn plain(app: &App, request: &Request) -> Option<Response> {
         "api/onboarding" => return Some(facts_of(app).unwrap_or_else(IntoResponse::into_response)),
         _ => return None,
     };
-    Some(assets::file(file, request.headers()))
+    Some(app.assets.file(file, request.headers()))
 }
 
 /// `/ca.crt`, for everything except Apple devices.

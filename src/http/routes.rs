@@ -43,19 +43,22 @@ pub fn all() -> Vec<Route> {
             "/whep/{*stream}",
             &[Method::POST, Method::GET, Method::OPTIONS],
             Handler,
-            any(whip_whep::watch),
+            get(whip_whep::may_watch).post(whip_whep::watch).options(whip_whep::options),
         ),
         route(
             "/whip/{*stream}",
             &[Method::POST, Method::GET, Method::OPTIONS],
             Handler,
-            any(whip_whep::publish),
+            get(whip_whep::may_publish).post(whip_whep::publish).options(whip_whep::options),
         ),
         route(
             "/session/{id}",
             &[Method::PATCH, Method::DELETE, Method::GET, Method::OPTIONS],
             Open,
-            any(whip_whep::session),
+            get(whip_whep::show_session)
+                .patch(whip_whep::change_session)
+                .delete(whip_whep::end_session)
+                .options(whip_whep::session_options),
         ),
         route("/api/cameras", GET, Handler, get(cameras::list)),
         route("/api/cameras/{id}", GET, Handler, get(cameras::one)),

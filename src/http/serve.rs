@@ -4,17 +4,19 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::{HeaderValue, Version, header};
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -33,6 +35,12 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Largest request line with headers, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Concurrent requests of an HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
+/// Interval of HTTP/2 pings, and how long a response may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// An HTTP/2 connection without a request for this long is closed: clients open a new one.
+const IDLE: Duration = Duration::from_secs(60);
 /// Connections of one address that have not sent a request yet.
 const UNPROVEN_PER_ADDRESS: usize = 256;
 /// …and those that claim to be ICE, and have not proven to belong to one of our sessions.
@@ -185,9 +193,15 @@ async fn connection(stream: TcpStream, service: Service, accepted: Accepted) {
     let _ = stream.set_nodelay(true);
     let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
     match protocol {
-        Ok(Some(Protocol::Http)) => http(stream, false, service.router, accepted).await,
+        Ok(Some(Protocol::Http)) => http(stream, false, Version::HTTP_11, service.router, accepted).await,
         Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
-            Ok(Ok(Some(stream))) => http(stream, true, service.router, accepted).await,
+            Ok(Ok(Some(stream))) => {
+                let version = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Version::HTTP_2,
+                    _ => Version::HTTP_11,
+                };
+                http(stream, true, version, service.router, accepted).await;
+            }
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => debug!(%remote, "TLS: {error}"),
         },
@@ -224,9 +238,11 @@ async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
     }
 }
 
+/// Serves the requests of a connection, with HTTP/2 if TLS agreed on it.
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     secure: bool,
+    version: Version,
     router: Router,
     accepted: Accepted,
 ) {
@@ -234,22 +250,94 @@ async fn http(
     let connection = Connection { peer, secure };
     let router = TowerToHyperService::new(router);
     let unproven = Mutex::new(Some(unproven));
-    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+    let use_of = Arc::new(Use::new());
+    let counted = use_of.clone();
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         drop(unproven.lock().unwrap_or_else(PoisonError::into_inner).take());
+        add_host(&mut request);
         request.extensions_mut().insert(connection);
         request.extensions_mut().insert(place.clone());
-        router.call(request)
+        let running = Use::begin(&counted);
+        let response = router.call(request);
+        async move {
+            let _running = running;
+            response.await
+        }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
+    let served = if version == Version::HTTP_2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD as u32)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            served = &mut serving => served,
+            () = use_of.idle() => {
+                serving.as_mut().graceful_shutdown();
+                tokio::time::timeout(HEADERS, serving).await.unwrap_or(Ok(()))
+            }
+        }
+    } else {
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await
+    };
     if let Err(error) = served {
         debug!(peer = %connection.peer, "connection ended: {error}");
+    }
+}
+
+/// HTTP/2 names the host in a pseudo-header (RFC 9113 §8.3.1), which takes precedence.
+fn add_host<B>(request: &mut hyper::Request<B>) {
+    if request.version() != Version::HTTP_2 {
+        return;
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    if let Some(host) = authority.and_then(|authority| HeaderValue::from_str(authority).ok()) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+/// The requests of an HTTP/2 connection: one without any is closed after a while.
+struct Use {
+    running: watch::Sender<usize>,
+}
+
+impl Use {
+    fn new() -> Self {
+        Self { running: watch::Sender::new(0) }
+    }
+
+    /// Counts a request until the returned value is dropped.
+    fn begin(this: &Arc<Self>) -> impl Drop + Send + 'static + use<> {
+        struct Running(Arc<Use>);
+        impl Drop for Running {
+            fn drop(&mut self) {
+                self.0.running.send_modify(|count| *count -= 1);
+            }
+        }
+        this.running.send_modify(|count| *count += 1);
+        Running(this.clone())
+    }
+
+    /// Returns when there has been no request for [`IDLE`].
+    async fn idle(&self) {
+        let mut changes = self.running.subscribe();
+        loop {
+            let is_idle = *changes.borrow_and_update() == 0;
+            let limit = if is_idle { IDLE } else { Duration::MAX };
+            if tokio::time::timeout(limit, changes.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

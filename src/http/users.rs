@@ -1,13 +1,13 @@
 //! `/api/admin/users` and `/api/admin/groups`: managing other people's accounts. One's own is in `account`.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, Path};
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
 use crate::accounts::password;

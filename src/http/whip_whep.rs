@@ -3,11 +3,11 @@
 //! not used for offers. Negotiation itself is in `media`.
 
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::error::ApiError;
+use super::error::{ApiError, Path, RawBody};
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
 use crate::config::IceServer;
@@ -26,62 +26,88 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Upper limit on `Retry-After`, in seconds: with a longer one players notice too late that a camera works again.
 const MAX_RETRY_AFTER: u64 = 30;
 
-/// `/whep/{stream}`.
+/// The parts of a request that all handlers of `/whep` and `/whip` use.
+type Common = (State<App>, Option<Extension<Caller>>, Path<String>);
+
+/// `POST /whep/{stream}`.
 pub async fn watch(
-    state: State<App>,
+    common: Common,
     client: Extension<Client>,
-    caller: Option<Extension<Caller>>,
-    path: Path<String>,
-    method: Method,
     headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    endpoint(Direction::Watch, state, client, caller, path, method, headers, body).await
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    post(Direction::Watch, common, client, &headers, &body.0).await
 }
 
-/// `/whip/{stream}`.
+/// `POST /whip/{stream}`.
 pub async fn publish(
-    state: State<App>,
+    common: Common,
     client: Extension<Client>,
-    caller: Option<Extension<Caller>>,
-    path: Path<String>,
-    method: Method,
     headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    endpoint(Direction::Publish, state, client, caller, path, method, headers, body).await
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    post(Direction::Publish, common, client, &headers, &body.0).await
 }
 
-// All of these are parts of the request.
-#[allow(clippy::too_many_arguments)]
-async fn endpoint(
+/// `GET /whep/{stream}`: whether the caller may watch it.
+pub async fn may_watch(common: Common) -> Result<Response, ApiError> {
+    exists(Direction::Watch, common)
+}
+
+/// `GET /whip/{stream}`: whether the caller may publish it.
+pub async fn may_publish(common: Common) -> Result<Response, ApiError> {
+    exists(Direction::Publish, common)
+}
+
+/// `OPTIONS /whep/{stream}` and `OPTIONS /whip/{stream}`.
+pub async fn options(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert("accept-post", HeaderValue::from_static(SDP));
+    // The links may contain a TURN password.
+    if !matches!(known(caller), Caller::Nobody) {
+        add_links(headers, &app.settings.ice_servers);
+    }
+    response
+}
+
+fn known(caller: Option<Extension<Caller>>) -> Caller {
+    caller.map_or(Caller::Nobody, |Extension(caller)| caller)
+}
+
+/// Players look at the type to tell an endpoint from a page (draft-ietf-wish-whep, URL discoverability).
+fn exists(direction: Direction, (State(app), caller, Path(stream)): Common) -> Result<Response, ApiError> {
+    find(&app, &known(caller), &stream, direction)?;
+    Ok([(header::CONTENT_TYPE, SDP)].into_response())
+}
+
+async fn post(
     direction: Direction,
-    State(app): State<App>,
+    (State(app), caller, Path(stream)): Common,
     Extension(client): Extension<Client>,
-    caller: Option<Extension<Caller>>,
-    Path(stream): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let caller = caller.map_or(Caller::Nobody, |Extension(caller)| caller);
-    let result = match method {
-        Method::OPTIONS => Ok(options(&app, &caller)),
-        Method::POST => {
-            let request = Request { app: &app, client, caller: &caller, headers: &headers, body: &body };
-            request.post(&stream, direction).await
-        }
-        Method::GET | Method::HEAD => {
-            find(&app, &caller, &stream, direction).map(|_| StatusCode::OK.into_response())
-        }
-        _ => Err(wrong_method("POST, GET, HEAD, OPTIONS")),
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, ApiError> {
+    let caller = known(caller);
+    let stream = find(&app, &caller, &stream, direction)?;
+    require_type(headers, SDP)?;
+    let offer = std::str::from_utf8(body).map_err(|_| unreadable("the offer is not UTF-8"))?;
+    let admission = app.sessions.registry().admit(&caller, stream.id(), direction, client.ip());
+    let admission = admission.map_err(not_admitted)?;
+    let begun = match direction {
+        Direction::Watch => app.engine.watch(&stream, offer, client.ip()).await,
+        Direction::Publish => app.engine.publish(&stream, offer, client.ip()).await,
     };
-    cors(result.unwrap_or_else(IntoResponse::into_response))
+    let begun = begun.map_err(refuse)?;
+    app.sessions.began(admission, begun.session, client.ip()).await;
+    created(&begun, &app.settings.ice_servers)
 }
 
 /// The stream, if the caller may watch or publish it. Otherwise the response is the same as for a stream that does
 /// not exist.
 fn find(app: &App, caller: &Caller, stream: &str, direction: Direction) -> Result<StreamHandle, ApiError> {
+    // A trailing slash is a common mistake in players' settings.
+    let stream = stream.strip_suffix('/').unwrap_or(stream);
     let id = StreamName::parse(stream).filter(|id| app.gate.allows(caller, id, direction));
     let found = id.and_then(|id| app.gate.stream(&id));
     let found = found.filter(|stream| direction == Direction::Watch || stream.is_published());
@@ -98,44 +124,6 @@ fn find(app: &App, caller: &Caller, stream: &str, direction: Direction) -> Resul
         }
         Caller::Person(_) => ApiError::not_found("stream"),
     })
-}
-
-fn options(app: &App, caller: &Caller) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    headers.insert("accept-post", HeaderValue::from_static(SDP));
-    // The links may contain a TURN password.
-    if !matches!(caller, Caller::Nobody) {
-        add_links(headers, &app.settings.ice_servers);
-    }
-    response
-}
-
-/// A POST request.
-struct Request<'a> {
-    app: &'a App,
-    client: Client,
-    caller: &'a Caller,
-    headers: &'a HeaderMap,
-    body: &'a Bytes,
-}
-
-impl Request<'_> {
-    async fn post(&self, stream: &str, direction: Direction) -> Result<Response, ApiError> {
-        let (app, caller, client) = (self.app, self.caller, self.client);
-        let stream = find(app, caller, stream, direction)?;
-        require_type(self.headers, SDP)?;
-        let offer = std::str::from_utf8(self.body).map_err(|_| unreadable("the offer is not UTF-8"))?;
-        let admission = app.sessions.registry().admit(caller, stream.id(), direction, client.ip());
-        let admission = admission.map_err(not_admitted)?;
-        let begun = match direction {
-            Direction::Watch => app.engine.watch(&stream, offer, client.ip()).await,
-            Direction::Publish => app.engine.publish(&stream, offer, client.ip()).await,
-        };
-        let begun = begun.map_err(refuse)?;
-        app.sessions.began(admission, begun.session, client.ip()).await;
-        created(&begun, &app.settings.ice_servers)
-    }
 }
 
 /// A limit from `[limits]` has been reached, or the stream already has a publisher.
@@ -175,6 +163,9 @@ fn refuse(error: WatchError) -> ApiError {
         WatchError::Offer(OfferError::NoCommonCodec { .. }) => {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no_common_codec", message)
         }
+        WatchError::Offer(OfferError::TooManyTracks(_)) => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_tracks", message)
+        }
         WatchError::Offer(_) => unreadable(&message),
         WatchError::NotReachable(reason, wait) => {
             let seconds = (wait.as_secs() + 1).min(MAX_RETRY_AFTER);
@@ -192,47 +183,47 @@ fn refuse(error: WatchError) -> ApiError {
     }
 }
 
-/// `/session/{id}`: knowing the id grants the right to change or end the session.
-pub async fn session(
+/// The session with this id: knowing the id grants the right to change or end the session.
+fn session(app: &App, id: &str) -> Result<SessionId, ApiError> {
+    let id = SessionId::parse(id).filter(|id| app.engine.has_session(id));
+    id.ok_or_else(|| ApiError::not_found("session"))
+}
+
+/// `OPTIONS /session/{id}`.
+pub async fn session_options() -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().insert("accept-patch", HeaderValue::from_static(FRAGMENT));
+    response
+}
+
+/// `GET /session/{id}`: whether it is still open.
+pub async fn show_session(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    session(&app, &id).map(|_| StatusCode::OK)
+}
+
+/// `DELETE /session/{id}`.
+pub async fn end_session(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    app.engine.close(session(&app, &id)?);
+    Ok(StatusCode::OK)
+}
+
+/// `PATCH /session/{id}`: more candidates, or an ICE restart.
+pub async fn change_session(
     State(app): State<App>,
     Extension(client): Extension<Client>,
     Path(id): Path<String>,
-    method: Method,
     headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    if method == Method::OPTIONS {
-        let mut response = StatusCode::NO_CONTENT.into_response();
-        response.headers_mut().insert("accept-patch", HeaderValue::from_static(FRAGMENT));
-        return cors(response);
-    }
-    let known = SessionId::parse(&id).filter(|id| app.engine.has_session(id));
-    let result = match (known, method) {
-        (None, _) => Err(ApiError::not_found("session")),
-        (Some(_), Method::GET | Method::HEAD) => Ok(StatusCode::OK.into_response()),
-        (Some(id), Method::PATCH) => patch(&app, client, id, &headers, &body).await,
-        (Some(id), Method::DELETE) => {
-            app.engine.close(id);
-            Ok(StatusCode::OK.into_response())
-        }
-        _ => Err(wrong_method("PATCH, DELETE, GET, HEAD, OPTIONS")),
-    };
-    cors(result.unwrap_or_else(IntoResponse::into_response))
-}
-
-async fn patch(
-    app: &App,
-    client: Client,
-    id: SessionId,
-    headers: &HeaderMap,
-    body: &Bytes,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    require_type(headers, FRAGMENT)?;
+    let id = session(&app, &id)?;
+    require_type(&headers, FRAGMENT)?;
     let missing =
         || ApiError::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", "If-Match is required");
-    let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).ok_or_else(missing)?;
-    let fragment = std::str::from_utf8(body).map_err(|_| unreadable("the fragment is not UTF-8"))?;
-    let outcome = app.engine.patch(id, tag.trim(), fragment, client.ip()).await;
+    let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).ok_or_else(missing)?.trim();
+    // RFC 9725 §4.3.3 prints the wildcard in quotes, and clients copy it.
+    let tag = if tag == "\"*\"" { "*" } else { tag };
+    let fragment = std::str::from_utf8(&body).map_err(|_| unreadable("the fragment is not UTF-8"))?;
+    let outcome = app.engine.patch(id, tag, fragment, client.ip()).await;
     match outcome.map_err(refuse)? {
         PatchOutcome::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
         PatchOutcome::Restarted { fragment, etag } => {
@@ -261,10 +252,6 @@ fn unreadable(message: &str) -> ApiError {
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_unreadable", message)
 }
 
-fn wrong_method(allowed: &str) -> ApiError {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("allowed methods: {allowed}"))
-}
-
 /// RFC 9725 §4.6: one `Link` per server URL.
 fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
     let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
@@ -284,8 +271,14 @@ fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
     }
 }
 
-/// Players on other sites may use these routes: nothing here depends on cookies.
-fn cors(mut response: Response) -> Response {
+/// Whether players of other sites may use a route: nothing there depends on cookies.
+pub fn is_for_other_sites(path: &str) -> bool {
+    ["/whep/", "/whip/", "/session/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// Lets pages of other origins read a response. Refusals need it, too: without it a player sees a network error and
+/// retries for ever.
+pub fn add_cors(headers: &mut HeaderMap) {
     const HEADERS: [(HeaderName, &str); 5] = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "OPTIONS, GET, HEAD, POST, PATCH, DELETE"),
@@ -294,7 +287,6 @@ fn cors(mut response: Response) -> Response {
         (header::ACCESS_CONTROL_MAX_AGE, "3600"),
     ];
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }

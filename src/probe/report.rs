@@ -118,9 +118,9 @@ impl Report {
             stream.advise(&mut add);
         }
         let audio = self.tracks.iter().find(|track| track.media == "audio");
-        if let Some(track) = audio.filter(|track| !matches!(track.codec.as_str(), "PCMU" | "PCMA")) {
+        if let Some(track) = audio.filter(|track| track.audio_codec().is_none()) {
             let text = format!(
-                "The audio codec is {}: set the camera to G.711 (PCMU or PCMA), which browsers support.",
+                "The audio codec is {}: set the camera to Opus or G.711 (PCMU or PCMA), which browsers support.",
                 track.codec
             );
             add(Severity::Hint, "audio_codec", text);

@@ -43,6 +43,14 @@ pub struct ListedTrack {
     pub clock_rate: u32,
 }
 
+impl ListedTrack {
+    /// The audio codec, if browsers can play it as it is.
+    pub fn audio_codec(&self) -> Option<AudioCodec> {
+        AudioCodec::by_name(&self.codec)
+            .filter(|codec| self.media == "audio" && codec.clock() == self.clock_rate)
+    }
+}
+
 /// A camera that has answered DESCRIBE.
 pub struct Described {
     inner: retina::client::Session<retina::client::Described>,
@@ -71,15 +79,16 @@ impl Described {
         Ok(Self { tracks: tracks.collect(), inner })
     }
 
-    /// Sets up the H.264 and G.711 tracks and starts playing.
+    /// Sets up the H.264 track and a playable audio track, and starts playing.
     ///
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
     pub async fn play(mut self, transport: Transport) -> Result<RtspConnection, SourceError> {
-        let position =
-            |codecs: &[&str]| self.tracks.iter().position(|track| codecs.contains(&track.codec.as_str()));
-        let video = position(&["H264"]).ok_or_else(|| no_h264(&self.tracks))?;
-        let audio = position(&["PCMU", "PCMA"]);
+        let video = self.tracks.iter().position(|track| track.codec == "H264");
+        let video = video.ok_or_else(|| no_h264(&self.tracks))?;
+        let audio = AudioCodec::ALL
+            .iter()
+            .find_map(|codec| self.tracks.iter().position(|track| track.audio_codec() == Some(*codec)));
         let offered = self.offered(video, audio);
         for track in [Some(video), audio].into_iter().flatten() {
             let setup = self.inner.setup(
@@ -106,10 +115,7 @@ impl Described {
             },
             _ => Vec::new(),
         };
-        let audio_codec = audio.map(|index| match self.tracks[index].codec.as_str() {
-            "PCMA" => AudioCodec::Pcma,
-            _ => AudioCodec::Pcmu,
-        });
+        let audio_codec = audio.and_then(|index| self.tracks[index].audio_codec());
         let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
         let status = listed.map(|index| AudioStatus {
             codec: self.tracks[index].codec.clone(),

@@ -1,4 +1,5 @@
-"""GStreamer's RTSP server with one H.264 file at /test, for the integration tests. Prints its port."""
+"""GStreamer's RTSP server with one H.264 file at /test, and the same with a tone in Opus at /opus, for the tests.
+Prints its port."""
 
 import sys
 
@@ -12,12 +13,15 @@ Gst.init(None)
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service("0")
-factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(
-    f"( multifilesrc location={sys.argv[1]} loop=true ! h264parse config-interval=0 "
-    "! video/x-h264,framerate=25/1 ! rtph264pay name=pay0 pt=96 )"
+VIDEO = (
+    f"multifilesrc location={sys.argv[1]} loop=true ! h264parse config-interval=0 "
+    "! video/x-h264,framerate=25/1 ! rtph264pay name=pay0 pt=96"
 )
-server.get_mount_points().add_factory("/test", factory)
+OPUS = "audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=48000 ! opusenc ! rtpopuspay name=pay1 pt=97"
+for path, pipeline in {"/test": f"( {VIDEO} )", "/opus": f"( {VIDEO} {OPUS} )"}.items():
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(pipeline)
+    server.get_mount_points().add_factory(path, factory)
 server.attach(None)
 print(server.get_bound_port(), flush=True)
 GLib.MainLoop().run()

@@ -12,6 +12,7 @@ mod chain;
 mod command_line;
 mod faults;
 mod gstreamer;
+mod players;
 mod publish;
 mod publisher;
 mod reload;

@@ -27,7 +27,7 @@ export function language() {
  * @param {Language} wanted
  */
 export async function use(wanted) {
-  const response = await fetch(`/i18n/${wanted}.json`);
+  const response = await fetch(new URL(`../i18n/${wanted}.json`, import.meta.url));
   sentences = await response.json();
   current = wanted;
   document.documentElement.lang = wanted === "zh" ? "zh-CN" : "en";

@@ -1,7 +1,7 @@
 //! Reads a camera's parameter sets and slice headers: size, profile, frame rate, reordering. The SPS is parsed by
 //! `h264-reader`; of a slice header only the first two fields are read. Start at [`read_sps`].
 
-use h264_reader::nal::sps::{ConstraintFlags, Profile, SeqParameterSet};
+use h264_reader::nal::sps::{Profile, SeqParameterSet};
 use h264_reader::rbsp::{BitReader, decode_nal};
 use serde::Serialize;
 
@@ -36,10 +36,10 @@ pub fn read_sps(nal: &[u8]) -> Result<VideoInfo, String> {
     let sps = SeqParameterSet::from_bits(BitReader::new(&rbsp[..])).map_err(|error| format!("{error:?}"))?;
     let (width, height) = sps.pixel_dimensions().map_err(|error| format!("{error:?}"))?;
     let restrictions = sps.vui_parameters.as_ref().and_then(|vui| vui.bitstream_restrictions.as_ref());
-    let profile = profile_name(&sps.profile(), sps.constraint_flags);
-    // Baseline does not allow B slices.
+    let profile = profile_name(&sps.profile());
+    // These do not allow B slices.
     let reorder_frames = match profile {
-        "Baseline" | "Constrained Baseline" => Some(0),
+        "Baseline" | "Constrained Baseline" | "Constrained High" => Some(0),
         _ => restrictions.map(|restrictions| restrictions.max_num_reorder_frames),
     };
     let level = sps.level().level_idc();
@@ -54,16 +54,17 @@ pub fn read_sps(nal: &[u8]) -> Result<VideoInfo, String> {
     })
 }
 
-fn profile_name(profile: &Profile, flags: ConstraintFlags) -> &'static str {
+fn profile_name(profile: &Profile) -> &'static str {
     match profile {
-        Profile::Baseline if flags.flag1() => "Constrained Baseline",
         Profile::Baseline => "Baseline",
+        Profile::ConstrainedBaseline => "Constrained Baseline",
         Profile::Main => "Main",
         Profile::Extended => "Extended",
-        Profile::High => "High",
+        Profile::High | Profile::ProgressiveHigh => "High",
+        Profile::ConstrainedHigh => "Constrained High",
         Profile::High10 | Profile::High10Intra => "High 10",
         Profile::High422 | Profile::High422Intra => "High 4:2:2",
-        Profile::High444 | Profile::High444Intra => "High 4:4:4",
+        Profile::High444 | Profile::High444Intra | Profile::CavlcIntra444 => "High 4:4:4",
         _ => "other",
     }
 }
@@ -156,6 +157,36 @@ mod tests {
         assert_eq!((info.profile, info.nominal_fps), ("Main", Some(25.0)));
         assert_eq!(info.reorder_frames, Some(0));
         assert!(info.profile_level_id.starts_with("4d"));
+    }
+
+    #[test]
+    fn profiles_are_named_by_idc_and_constraints() {
+        let sps = |clip: &'static [u8]| {
+            let nals = annex_b(&Bytes::from_static(clip));
+            nals.iter().find(|nal| NalType::of(nal[0]) == NalType::Sps).unwrap().to_vec()
+        };
+        let high = include_bytes!("../../../tests/cameras/slices-aud.h264");
+        // The syntax of an SPS depends on profile_idc: Main's is that of Baseline.
+        let table = [
+            (sps(DEMO), 0x42, 0xc0, "Constrained Baseline"),
+            (sps(DEMO), 0x42, 0xe0, "Constrained Baseline"),
+            (sps(DEMO), 0x42, 0x00, "Baseline"),
+            (sps(DEMO), 0x4d, 0x40, "Main"),
+            (sps(DEMO), 0x58, 0x00, "Extended"),
+            (sps(high), 0x64, 0x00, "High"),
+            (sps(high), 0x64, 0x08, "High"),
+            (sps(high), 0x64, 0x0c, "Constrained High"),
+            (sps(high), 0x6e, 0x00, "High 10"),
+            (sps(high), 0x7a, 0x10, "High 4:2:2"),
+        ];
+        for (mut sps, idc, constraints, name) in table {
+            sps[1..3].copy_from_slice(&[idc, constraints]);
+            let info = read_sps(&sps).unwrap();
+            assert_eq!(info.profile, name, "{idc:02x}{constraints:02x}");
+            if name.ends_with("Baseline") || name.starts_with("Constrained") {
+                assert_eq!(info.reorder_frames, Some(0), "{name}");
+            }
+        }
     }
 
     #[test]
