@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
-use config::{CallMedia, Config};
+use config::{CallMedia, Config, MediaAddress};
 use gate::Gate;
 use media::transport::socket::MediaSocket;
 use media::{Engine, EngineConfig};
@@ -108,11 +108,12 @@ impl Gatehouse {
         accounts.close_open_entries().await?;
         let tls = Tls::start(&config.tls, &config.data, &config.media.public_hosts)?;
         let fail = |error| StartError::Listen(config.listen, error);
-        let (listener, socket) = bind(config.listen).await.map_err(fail)?;
+        let (listener, socket, only_this_host) = bind(config).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let stop = CancellationToken::new();
         let (endings, ended) = mpsc::unbounded_channel();
-        let engine = Engine::start(socket, &engine_config(config), endings, stop.clone()).map_err(fail)?;
+        let settings = engine_config(config, address, only_this_host);
+        let engine = Engine::start(socket, &settings, endings, stop.clone()).map_err(fail)?;
         engine.refresh_addresses().await;
         tls.refresh(SystemTime::now(), &engine.addresses());
         let (streams, grants) = (Streams::default(), Grants::default());
@@ -241,12 +242,14 @@ fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
-fn engine_config(config: &Config) -> EngineConfig {
+fn engine_config(config: &Config, tcp: SocketAddr, only_this_host: bool) -> EngineConfig {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     EngineConfig {
         shards: if config.media.threads == 0 { cores } else { config.media.threads },
         max_viewers: config.media.max_viewers,
         public_hosts: config.media.public_hosts.clone(),
+        tcp,
+        only_this_host,
     }
 }
 
@@ -291,14 +294,19 @@ async fn look_after(
     }
 }
 
-/// Binds TCP and UDP to the same port.
-async fn bind(listen: SocketAddr) -> io::Result<(TcpListener, MediaSocket)> {
-    let mut tries = if listen.port() == 0 { PORT_TRIES } else { 1 };
+/// Binds TCP, and UDP to the same port unless configured otherwise. Whether media is only for this host.
+async fn bind(config: &Config) -> io::Result<(TcpListener, MediaSocket, bool)> {
+    let mut tries = if config.listen.port() == 0 { PORT_TRIES } else { 1 };
     loop {
-        let listener = TcpListener::bind(listen).await?;
-        match MediaSocket::bind(listener.local_addr()?) {
-            Ok(socket) => return Ok((listener, socket)),
-            Err(error) if tries == 1 => return Err(error),
+        let listener = TcpListener::bind(config.listen).await?;
+        let http = listener.local_addr()?;
+        let MediaAddress { address, only_this_host } =
+            config.media.address(http, !config.trusted_proxies.is_empty());
+        match MediaSocket::bind(address) {
+            Ok(socket) => return Ok((listener, socket, only_this_host)),
+            Err(error) if tries == 1 => {
+                return Err(io::Error::new(error.kind(), format!("UDP on {address}: {error}")));
+            }
             Err(_) => tries -= 1,
         }
     }

@@ -35,7 +35,7 @@ Examples:
   gatehouse user passwd admin                 a new password for whoever has lost it
   gatehouse probe rtsp://user@camera/1        what a camera offers, and what a browser would make of it
 
-Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_PUBLIC_HOSTS,
+Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_MEDIA_LISTEN, GATEHOUSE_PUBLIC_HOSTS,
 GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS override the file; flags override both.
 GATEHOUSE_ADMIN_PASSWORD is the first admin's password, instead of a random one.";
 

@@ -3,6 +3,7 @@
 //! [`Config::parse`].
 
 mod camera;
+mod media;
 mod read;
 mod tls;
 
@@ -18,6 +19,7 @@ use crate::names::StreamName;
 use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
 pub use camera::{CameraConfig, is_source, source};
+pub use media::{IceServer, MediaAddress, MediaConfig};
 pub use read::{Problem, Problems};
 use read::{Reader, Section};
 pub use tls::{TlsConfig, TlsMode};
@@ -31,7 +33,7 @@ const KEEP_LOG: std::ops::RangeInclusive<Duration> =
 /// The complete, validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The one listen address, for TCP and UDP.
+    /// The address for TCP; that for UDP follows from it, see [`MediaConfig::address`].
     pub listen: SocketAddr,
     /// The folder for the database and certificates.
     pub data: PathBuf,
@@ -101,30 +103,6 @@ pub enum CallMedia {
     Server,
 }
 
-/// `[media]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaConfig {
-    /// Additional names and addresses by which viewers reach this machine.
-    pub public_hosts: Vec<String>,
-    /// Concurrent viewers.
-    pub max_viewers: usize,
-    /// Threads; 0 for one per core.
-    pub threads: usize,
-    /// STUN and TURN servers that are announced to viewers.
-    pub ice_servers: Vec<IceServer>,
-}
-
-/// `[[media.ice_server]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IceServer {
-    /// `stun:…`, `turn:…` or `turns:…`.
-    pub urls: Vec<String>,
-    /// For TURN.
-    pub username: Option<String>,
-    /// For TURN.
-    pub credential: Option<Secret>,
-}
-
 /// What overrides the file: command line flags and environment variables.
 #[derive(Clone, Default)]
 pub struct Overrides {
@@ -148,8 +126,9 @@ impl std::fmt::Debug for Overrides {
 }
 
 /// Environment variables and the keys that they override.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 8] = [
     ("GATEHOUSE_LISTEN", "server.listen"),
+    ("GATEHOUSE_MEDIA_LISTEN", "media.listen"),
     ("GATEHOUSE_DATA", "server.data"),
     ("GATEHOUSE_LOG", "server.log"),
     ("GATEHOUSE_PUBLIC_HOSTS", "media.public_hosts"),
@@ -190,7 +169,7 @@ impl Config {
         server.finish(&mut reader);
         let tls = tls::read(&mut root.section(&mut reader, "tls"), &mut reader, folder);
         let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
-        let media = media(&mut root.section(&mut reader, "media"), &mut reader);
+        let media = media::read(&mut root.section(&mut reader, "media"), &mut reader);
         let calls = calls(&mut root.section(&mut reader, "calls"), &mut reader);
         let cameras = camera::read(&mut root, &mut reader, folder, overrides);
         root.finish(&mut reader);
@@ -221,6 +200,10 @@ impl Config {
                 "GATEHOUSE_LISTEN" => match value.parse() {
                     Ok(listen) => self.listen = listen,
                     Err(_) => reader.problem(bad("an address with a port, such as 0.0.0.0:8443")),
+                },
+                "GATEHOUSE_MEDIA_LISTEN" => match media::parse_listen(value) {
+                    Some(listen) => self.media.listen = Some(listen),
+                    None => reader.problem(bad(media::LISTEN)),
                 },
                 "GATEHOUSE_DATA" => self.data = value.into(),
                 "GATEHOUSE_LOG" => self.log.clone_from(value),
@@ -262,12 +245,6 @@ impl Config {
     pub fn streams(&self) -> Vec<(StreamName, StreamSpec)> {
         let enabled = self.cameras.iter().filter(|camera| camera.enabled);
         enabled.filter_map(|camera| Some((camera.stream_id()?, camera.spec.clone()))).collect()
-    }
-}
-
-impl Default for MediaConfig {
-    fn default() -> Self {
-        Self { public_hosts: Vec::new(), max_viewers: 1000, threads: 0, ice_servers: Vec::new() }
     }
 }
 
@@ -347,32 +324,6 @@ fn calls(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> CallMedia {
         Some(1) => CallMedia::Peer,
         Some(2) => CallMedia::Server,
         _ => CallMedia::Auto,
-    }
-}
-
-fn media(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConfig {
-    let defaults = MediaConfig::default();
-    let public_hosts = section.strings(reader, "public_hosts").unwrap_or_default();
-    let max_viewers = section.integer(reader, "max_viewers", 1..=100_000);
-    let threads = section.integer(reader, "threads", 0..=64);
-    let mut ice_servers = Vec::new();
-    for mut server in section.sections(reader, "ice_server") {
-        let urls = server.strings(reader, "urls").unwrap_or_default();
-        let schemes = ["stun:", "stuns:", "turn:", "turns:"];
-        for url in urls.iter().filter(|url| !schemes.iter().any(|scheme| url.starts_with(scheme))) {
-            server.complain(reader, "urls", url, "addresses that begin with stun:, turn: or turns:");
-        }
-        let username = server.string(reader, "username");
-        let credential = server.string(reader, "credential").map(Secret::new);
-        server.finish(reader);
-        ice_servers.push(IceServer { urls, username, credential });
-    }
-    section.finish(reader);
-    MediaConfig {
-        public_hosts,
-        max_viewers: max_viewers.map_or(defaults.max_viewers, |value| value as usize),
-        threads: threads.map_or(defaults.threads, |value| value as usize),
-        ice_servers,
     }
 }
 

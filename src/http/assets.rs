@@ -28,8 +28,8 @@ const PAGES: [(&str, &str); 6] = [
 ];
 
 /// Modules that pages of other origins may import: the players, and what they import.
-const FOR_OTHER_SITES: [&str; 4] =
-    ["js/whep-player.js", "js/whip-publisher.js", "js/backoff.js", "js/network.js"];
+const FOR_OTHER_SITES: [&str; 5] =
+    ["js/whep-player.js", "js/whip-publisher.js", "js/backoff.js", "js/frames.js", "js/network.js"];
 
 /// Folders that pages load from `/v/{version}/`.
 const VERSIONED: [&str; 3] = ["js/", "css/", "vendor/"];

@@ -70,6 +70,10 @@ pub struct EngineConfig {
     pub max_viewers: usize,
     /// Addresses and host names to offer in addition to those of the interfaces.
     pub public_hosts: Vec<String>,
+    /// The address on which ICE over TCP is accepted.
+    pub tcp: SocketAddr,
+    /// Drop the datagrams of other machines.
+    pub only_this_host: bool,
 }
 
 /// Why a viewer or publisher cannot be served.
@@ -117,6 +121,7 @@ struct Inner {
     next_shard: AtomicUsize,
     next_connection: AtomicU64,
     max_viewers: usize,
+    only_this_host: bool,
     stop: CancellationToken,
 }
 
@@ -154,10 +159,11 @@ impl Engine {
             shards,
             routes,
             identity,
-            candidates: Candidates::new(listen, config.public_hosts.clone()),
+            candidates: Candidates::new(listen, config.tcp, config.public_hosts.clone()),
             next_shard: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             max_viewers: config.max_viewers,
+            only_this_host: config.only_this_host,
             stop,
         });
         tokio::spawn(receive(socket, inner.clone()));
@@ -476,6 +482,9 @@ async fn receive(socket: Arc<MediaSocket>, inner: Arc<Inner>) {
 impl Inner {
     /// Passes a datagram on to its shard. Plain STUN requests are answered directly.
     fn dispatch(&self, socket: &MediaSocket, path: Path, data: &[u8]) {
+        if self.only_this_host && !self.candidates.is_own(path.remote.ip()) {
+            return;
+        }
         let by_address = self.routes.by_address(&path.remote);
         let named = match data.first() {
             Some(0) => match stun::peek_username(data) {

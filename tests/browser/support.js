@@ -69,15 +69,19 @@ export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl
 /** Everybody's password. */
 export const PASSWORD = "violet-41-kettle";
 
-/** A server with this configuration. With `first`, it is like a first start: with a random password. */
-export async function gatehouse(toml = "", { first = false, port = 0, host = "", folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
+/**
+ * A server with this configuration. With `first`, it is like a first start: with a random password. `media` is its
+ * address for media, instead of that of HTTP.
+ */
+export async function gatehouse(toml = "", { first = false, port = 0, host = "", media = "", folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
   port ||= await freePort();
   const args = ["--listen", `${host || "127.0.0.1"}:${port}`, "--data", join(folder, "data")];
   if (toml) {
     writeFileSync(join(folder, "gatehouse.toml"), toml);
     args.push("--config", join(folder, "gatehouse.toml"));
   }
-  const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 fingerprint is\n.*\n/, first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD });
+  const environment = { GATEHOUSE_MEDIA_LISTEN: media || host || "127.0.0.1", ...(first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD }) };
+  const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 fingerprint is\n.*\n/, environment);
   const url = `http://${host || "localhost"}:${port}`;
   const data = join(folder, "data");
   const server = {

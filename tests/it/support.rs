@@ -69,6 +69,7 @@ pub async fn server_in(data: Arc<tempfile::TempDir>, listen: &str, cameras: &str
     let text = format!("[server]\nlisten = \"{listen}\"\n{cameras}");
     let mut config = Config::parse(&text, "test", data.path(), &Overrides::default()).unwrap();
     config.data = data.path().join("data");
+    config.media.listen.get_or_insert((config.listen.ip(), None));
     config.first_password = Some(Secret::new(PASSWORD));
     let gatehouse = Arc::new(Box::pin(Gatehouse::start(&config)).await.unwrap());
     let token = gatehouse.accounts().add_token("admin", "tests", Scopes::ALL, None).await.unwrap();

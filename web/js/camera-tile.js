@@ -264,7 +264,14 @@ export class CameraTile extends HTMLElement {
 /** @param {string} code */
 function sentence(code) {
   if (code === "no_webrtc") return t("notice.no_webrtc");
+  if (code === "no_common_codec" && lacksH264()) return t("reason.no_h264");
   return has(`reason.${code}`) ? t(`reason.${code}`) : t("reason.other", { code });
+}
+
+/** Firefox decodes H.264 with a plugin, which may be missing or switched off. */
+function lacksH264() {
+  const codecs = RTCRtpReceiver.getCapabilities?.("video")?.codecs ?? [];
+  return navigator.userAgent.includes("Firefox/") && !codecs.some(({ mimeType }) => mimeType.toLowerCase() === "video/h264");
 }
 
 /** @param {number} bits */

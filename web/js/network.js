@@ -30,11 +30,12 @@ function hasCarried(report) {
   return [...report.values()].some(tells);
 }
 
-/** Received bytes, media and RTCP. @param {RTCStatsReport} report */
+/** A number that grows with what is received, media and RTCP; not every browser counts bytes in all of these. @param {RTCStatsReport} report */
 export function received(report) {
   let bytes = 0;
   for (const entry of report.values()) {
-    if (entry.type === "candidate-pair") bytes += entry.bytesReceived ?? 0;
+    if (["candidate-pair", "transport", "inbound-rtp"].includes(entry.type)) bytes += entry.bytesReceived ?? 0;
+    if (entry.type === "remote-inbound-rtp") bytes += entry.roundTripTimeMeasurements ?? 0;
   }
   return bytes;
 }

@@ -6,6 +6,7 @@
 //   player.addEventListener("state", () => console.log(player.state, player.code));
 //   player.start();
 import { Backoff } from "./backoff.js";
+import { Frames } from "./frames.js";
 import { isSilent, onNetworkDoubt } from "./network.js";
 
 /**
@@ -46,6 +47,10 @@ const MEDIA_LIMIT = 10_000;
 const STALL = 3_000;
 /** How long a `disconnected` connection may recover. */
 const DISCONNECTED_LIMIT = 1_500;
+/** For this long after the server has closed a connection, an unreachable server is taken to be restarting. */
+const RESTART = 60_000;
+/** Delay between attempts meanwhile. */
+const RESTART_RETRY = 1_000;
 
 export class WhepPlayer extends EventTarget {
   /**
@@ -70,6 +75,8 @@ export class WhepPlayer extends EventTarget {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.generation = 0;
+    /** When the server closed the last connection, comparable with `Date.now()`. */
+    this.closedByServer = 0;
     /** @type {AbortController | null} Removes the listeners for page lifecycle and network. */
     this.listening = null;
   }
@@ -139,8 +146,13 @@ export class WhepPlayer extends EventTarget {
       this.#become("playing", "");
     } else if (event === "stalled") {
       this.#become("stalled", "stalled");
+    } else if (event === "closed") {
+      // The server stops, or it has ended this stream: the next attempt tells which.
+      this.closedByServer = Date.now();
+      this.#close();
+      this.#connect();
     } else {
-      this.#failed(new Failure("media"));
+      this.#failed(new Failure(event));
     }
   }
 
@@ -152,9 +164,10 @@ export class WhepPlayer extends EventTarget {
       this.#become("blocked", failure.code);
       return;
     }
-    const delay = Math.max(this.backoff.next(), failure.retryAfter);
+    const restarting = failure.code === "offline" && Date.now() - this.closedByServer < RESTART;
+    const delay = restarting ? RESTART_RETRY : Math.max(this.backoff.next(), failure.retryAfter);
     this.retryAt = Date.now() + delay;
-    this.#become("retrying", failure.code);
+    this.#become("retrying", restarting ? "restarting" : failure.code);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.#connect(), delay);
   }
@@ -203,7 +216,12 @@ class Failure extends Error {
   }
 }
 
-/** @typedef {"playing" | "stalled" | "lost"} SessionEvent */
+/**
+ * - `closed`: by the server, with DTLS.
+ * - `lost`: it has carried media.
+ * - `media`: it has never carried any.
+ * @typedef {"playing" | "stalled" | "closed" | "lost" | "media"} SessionEvent
+ */
 
 /** One peer connection, from its POST to its DELETE. */
 class Session {
@@ -224,8 +242,9 @@ class Session {
     this.closed = false;
     /** @type {ReturnType<typeof setInterval> | undefined} */
     this.watch = undefined;
-    this.frames = 0;
-    this.lastFrame = 0;
+    /** @type {Frames | null} */
+    this.frames = null;
+    this.wasPlaying = false;
     this.opened = performance.now();
     this.disconnectedAt = 0;
     /** @type {Snapshot | null} */
@@ -261,6 +280,8 @@ class Session {
       audio.play().catch(() => {});
     }
     this.opened = performance.now();
+    this.frames = new Frames(this.video, peer);
+    this.#follow(peer);
     this.watch = setInterval(() => this.#look(), 250);
   }
 
@@ -286,7 +307,7 @@ class Session {
     } catch {
       // Not one of our servers.
     }
-    const final = [401, 403, 415, 422].includes(response.status);
+    const final = [401, 403, 405, 413, 415, 422].includes(response.status);
     const retryAfter = Number(response.headers.get("Retry-After") ?? 0) * 1000;
     throw new Failure(code, final, response.status === 404 ? 5_000 : retryAfter);
   }
@@ -296,32 +317,47 @@ class Session {
     return this.options.token ? { Authorization: `Bearer ${this.options.token}` } : {};
   }
 
+  /** Notices at once that the server closes the connection. @param {RTCPeerConnection} peer */
+  #follow(peer) {
+    const transport = peer.getReceivers()[0]?.transport;
+    transport?.addEventListener("statechange", () => {
+      if (transport.state === "closed" && !this.closed) this.tell("closed");
+    });
+  }
+
   #look() {
-    const peer = this.peer;
-    if (!peer || this.closed) return;
+    const { peer, frames } = this;
+    if (!peer || !frames || this.closed) return;
     const now = performance.now();
-    if (peer.connectionState === "failed" || peer.connectionState === "closed") return this.tell("lost");
+    if (peer.connectionState === "failed" || peer.connectionState === "closed") return this.#lost();
     if (peer.connectionState === "disconnected") {
       this.disconnectedAt ||= now;
-      if (now - this.disconnectedAt > DISCONNECTED_LIMIT) return this.tell("lost");
+      if (now - this.disconnectedAt > DISCONNECTED_LIMIT) return this.#lost();
     } else {
       this.disconnectedAt = 0;
     }
     if (this.options.calm) {
-      if (peer.connectionState === "connected") this.tell("playing");
-      else if (now - this.opened > MEDIA_LIMIT) this.tell("lost");
+      if (peer.connectionState === "connected") this.#playing();
+      else if (now - this.opened > MEDIA_LIMIT) this.#lost();
       return;
     }
-    const frames = this.video.getVideoPlaybackQuality().totalVideoFrames;
-    if (frames !== this.frames) {
-      this.frames = frames;
-      this.lastFrame = now;
-      this.tell("playing");
-    } else if (this.lastFrame === 0) {
-      if (now - this.opened > MEDIA_LIMIT) this.tell("lost");
-    } else if (now - this.lastFrame > STALL && !document.hidden) {
+    frames.look();
+    if (frames.last === 0) {
+      if (now - this.opened > MEDIA_LIMIT) this.#lost();
+    } else if (now - frames.last < STALL) {
+      this.#playing();
+    } else if (!document.hidden) {
       this.tell("stalled");
     }
+  }
+
+  #playing() {
+    this.wasPlaying = true;
+    this.tell("playing");
+  }
+
+  #lost() {
+    this.tell(this.wasPlaying ? "lost" : "media");
   }
 
   /** @returns {Promise<PlayerStats | null>} */
@@ -351,6 +387,7 @@ class Session {
     if (this.closed) return;
     this.closed = true;
     clearInterval(this.watch);
+    this.frames?.stop();
     const peer = this.peer;
     this.peer = null;
     if (peer) peer.ontrack = null;

@@ -225,7 +225,7 @@ export class WhipPublisher extends EventTarget {
     } catch {
       // Not one of our servers.
     }
-    throw new Refused(code, [401, 403, 404, 415, 422].includes(response.status));
+    throw new Refused(code, [401, 403, 404, 405, 413, 415, 422].includes(response.status));
   }
 
   /** @returns {Record<string, string>} */
@@ -284,9 +284,9 @@ export async function limit(sender, quality) {
 
 /** Every player supports H.264, and phones have it in hardware. @param {RTCRtpTransceiver} transceiver */
 function preferH264(transceiver) {
-  const codecs = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
   const isH264 = (/** @type {{ mimeType: string }} */ codec) => codec.mimeType.toLowerCase() === "video/h264";
   try {
+    const codecs = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
     transceiver.setCodecPreferences([...codecs.filter(isH264), ...codecs.filter((codec) => !isH264(codec))]);
   } catch {
     // Keep the browser's own order.

@@ -15,82 +15,121 @@ const MAX_ADDRESSES: usize = 12;
 
 /// See the module.
 pub struct Candidates {
-    listen: SocketAddr,
+    udp: SocketAddr,
+    tcp: SocketAddr,
     public_hosts: Vec<String>,
-    addresses: ArcSwap<Vec<IpAddr>>,
+    known: ArcSwap<Known>,
+}
+
+/// What the last lookup has found.
+#[derive(Default, PartialEq, Eq)]
+struct Known {
+    /// What is offered.
+    addresses: Arc<Vec<IpAddr>>,
+    /// Those that are configured.
+    public: Vec<IpAddr>,
+    /// All of this machine.
+    own: Vec<IpAddr>,
 }
 
 impl Candidates {
-    /// For a server that listens on `listen` with its real port.
-    pub fn new(listen: SocketAddr, public_hosts: Vec<String>) -> Self {
-        Self { listen, public_hosts, addresses: ArcSwap::from_pointee(Vec::new()) }
+    /// For a server that receives media on `udp` and accepts ICE over TCP on `tcp`, both with their real ports.
+    pub fn new(udp: SocketAddr, tcp: SocketAddr, public_hosts: Vec<String>) -> Self {
+        Self { udp, tcp, public_hosts, known: ArcSwap::default() }
     }
 
     /// Looks up all addresses again and logs changes.
     pub async fn refresh(&self) {
-        let Local { addresses: mut found, reachable } = local_addresses(self.listen.ip());
+        let Local { mut addresses, own, reachable } = local_addresses(self.udp.ip());
+        let mut public = Vec::new();
         for host in &self.public_hosts {
             match tokio::net::lookup_host((host.as_str(), 0)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| address.ip().to_canonical())),
+                Ok(found) => public.extend(found.map(|address| address.ip().to_canonical())),
                 Err(error) => warn!(host, "cannot resolve public host, not offered: {error}"),
             }
         }
+        addresses.extend(&public);
         let mut unique: Vec<IpAddr> = Vec::new();
-        for ip in found {
+        for ip in addresses {
             if !unique.contains(&ip) {
                 unique.push(ip);
             }
         }
         unique.truncate(MAX_ADDRESSES);
-        if **self.addresses.load() == unique {
-            return;
+        let before = self.known.load().addresses.clone();
+        let known = Known { addresses: Arc::new(unique), public, own };
+        if before != known.addresses {
+            info!(addresses = ?known.addresses, "addresses offered as ICE candidates");
+            if !reachable && self.public_hosts.is_empty() && !self.udp.ip().is_loopback() {
+                warn!(
+                    "only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use"
+                );
+            }
         }
-        info!(addresses = ?unique, "addresses offered as ICE candidates");
-        if !reachable && self.public_hosts.is_empty() && !self.listen.ip().is_loopback() {
-            warn!(
-                "only loopback or container addresses can be offered: set [media] public_hosts to the address that viewers use"
-            );
-        }
-        self.addresses.store(Arc::new(unique));
+        self.known.store(Arc::new(known));
     }
 
     /// The currently known addresses.
     pub fn addresses(&self) -> Arc<Vec<IpAddr>> {
-        self.addresses.load_full()
+        self.known.load().addresses.clone()
+    }
+
+    /// Whether an address belongs to this machine.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_loopback() || self.known.load().own.contains(&address)
     }
 
     /// `a=candidate` values: UDP first, TCP as the last resort. A viewer on this machine may use loopback too.
     pub fn lines(&self, viewer_is_local: bool) -> Vec<String> {
-        let mut addresses: Vec<IpAddr> = self.addresses.load().to_vec();
-        if viewer_is_local && self.listen.ip().is_unspecified() && !addresses.iter().any(IpAddr::is_loopback)
-        {
-            addresses.insert(0, IpAddr::from([127, 0, 0, 1]));
-        }
-        let port = self.listen.port();
-        let line = |(place, ip): (usize, &IpAddr), transport: &str, preference: u32, suffix: &str| {
-            // RFC 8445 §5.1.2.1, with a host's type preference of 126.
-            let priority = 126 << 24 | (preference - place as u32) << 8 | 255;
-            let foundation = if suffix.is_empty() { place + 1 } else { place + 101 };
-            format!("{foundation} 1 {transport} {priority} {ip} {port} typ host{suffix}")
-        };
-        let udp = addresses.iter().enumerate().map(|address| line(address, "udp", 65_535, ""));
-        let tcp = addresses.iter().enumerate().map(|address| line(address, "tcp", 8_191, " tcptype passive"));
+        let known = self.known.load();
+        let udp = of_listener(self.udp.ip(), &known, viewer_is_local);
+        let tcp = of_listener(self.tcp.ip(), &known, viewer_is_local);
+        let line =
+            |(place, ip): (usize, &IpAddr), transport: &str, port: u16, preference: u32, suffix: &str| {
+                // RFC 8445 §5.1.2.1, with a host's type preference of 126.
+                let priority = 126 << 24 | (preference - place as u32) << 8 | 255;
+                let foundation = if suffix.is_empty() { place + 1 } else { place + 101 };
+                format!("{foundation} 1 {transport} {priority} {ip} {port} typ host{suffix}")
+            };
+        let udp = udp.iter().enumerate().map(|address| line(address, "udp", self.udp.port(), 65_535, ""));
+        let tcp = tcp
+            .iter()
+            .enumerate()
+            .map(|address| line(address, "tcp", self.tcp.port(), 8_191, " tcptype passive"));
         udp.chain(tcp).collect()
     }
+}
+
+/// The addresses by which a socket that listens on `listen` can be reached.
+fn of_listener(listen: IpAddr, known: &Known, viewer_is_local: bool) -> Vec<IpAddr> {
+    if !listen.is_unspecified() {
+        let is_reachable = viewer_is_local || !listen.is_loopback();
+        let others = known.public.iter().copied().filter(|ip| *ip != listen);
+        return is_reachable.then_some(listen).into_iter().chain(others).collect();
+    }
+    let mut addresses = known.addresses.to_vec();
+    if viewer_is_local && !addresses.iter().any(IpAddr::is_loopback) {
+        addresses.insert(0, IpAddr::from([127, 0, 0, 1]));
+    }
+    addresses
 }
 
 /// The addresses of the interfaces.
 struct Local {
     addresses: Vec<IpAddr>,
+    /// Without any exception.
+    own: Vec<IpAddr>,
     /// Whether other machines can reach any of them.
     reachable: bool,
 }
 
 fn local_addresses(listen: IpAddr) -> Local {
-    if !listen.is_unspecified() {
-        return Local { addresses: vec![listen], reachable: !listen.is_loopback() };
-    }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let own = interfaces.iter().map(|interface| interface.ip()).collect();
+    if !listen.is_unspecified() {
+        return Local { addresses: vec![listen], own, reachable: !listen.is_loopback() };
+    }
     let usable = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),
         // An IPv4 wildcard socket receives no IPv6.
@@ -107,7 +146,7 @@ fn local_addresses(listen: IpAddr) -> Local {
     if addresses.is_empty() {
         addresses.push(IpAddr::from([127, 0, 0, 1]));
     }
-    Local { addresses, reachable }
+    Local { addresses, own, reachable }
 }
 
 /// Whether this runs in a container: its interfaces look ordinary, but only the host can reach them.
@@ -177,9 +216,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_bound_address_is_offered_by_both_transports() {
-        let candidates = Candidates::new(([127, 0, 0, 1], 8443).into(), vec!["192.0.2.9".into()]);
+        let listen = ([127, 0, 0, 1], 8443).into();
+        let candidates = Candidates::new(listen, listen, vec!["192.0.2.9".into()]);
         candidates.refresh().await;
-        let lines = candidates.lines(false);
+        let lines = candidates.lines(true);
         assert_eq!(lines.len(), 4);
         assert!(lines[0].contains(" udp ") && lines[0].ends_with("127.0.0.1 8443 typ host"));
         assert!(lines[1].contains("192.0.2.9"));
@@ -188,9 +228,22 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_is_for_viewers_on_this_machine() {
-        let candidates = Candidates::new(([0, 0, 0, 0], 1).into(), vec!["192.0.2.9".into()]);
+        let listen = ([0, 0, 0, 0], 1).into();
+        let candidates = Candidates::new(listen, listen, vec!["192.0.2.9".into()]);
         candidates.refresh().await;
         assert!(candidates.lines(true).iter().any(|line| line.contains(" 127.0.0.1 ")));
+        assert!(candidates.is_own([127, 0, 0, 1].into()) && !candidates.is_own([192, 0, 2, 9].into()));
+    }
+
+    #[tokio::test]
+    async fn each_transport_has_its_own_address() {
+        let (udp, tcp) = (([192, 0, 2, 1], 5000).into(), ([127, 0, 0, 1], 8443).into());
+        let candidates = Candidates::new(udp, tcp, Vec::new());
+        candidates.refresh().await;
+        let lines = candidates.lines(true);
+        assert!(lines[0].ends_with(" 192.0.2.1 5000 typ host"), "{lines:?}");
+        assert!(lines[1].ends_with(" 127.0.0.1 8443 typ host tcptype passive"), "{lines:?}");
+        assert_eq!((lines.len(), candidates.lines(false).len()), (2, 1));
     }
 
     #[test]

@@ -1,0 +1,139 @@
+//! `[media]`: the address for media, public names, limits, and the ICE servers that are announced to browsers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::read::{Reader, Section};
+use crate::streams::source::Secret;
+
+/// `[media]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// The UDP address, if it is not derived from that of HTTP; without a port, HTTP's.
+    pub listen: Option<(IpAddr, Option<u16>)>,
+    /// Additional names and addresses by which viewers reach this machine.
+    pub public_hosts: Vec<String>,
+    /// Concurrent viewers.
+    pub max_viewers: usize,
+    /// Threads; 0 for one per core.
+    pub threads: usize,
+    /// STUN and TURN servers that are announced to viewers.
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// `[[media.ice_server]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceServer {
+    /// `stun:…`, `turn:…` or `turns:…`.
+    pub urls: Vec<String>,
+    /// For TURN.
+    pub username: Option<String>,
+    /// For TURN.
+    pub credential: Option<Secret>,
+}
+
+/// The UDP address for media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaAddress {
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// Datagrams of other machines are dropped.
+    pub only_this_host: bool,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            public_hosts: Vec::new(),
+            max_viewers: 1000,
+            threads: 0,
+            ice_servers: Vec::new(),
+        }
+    }
+}
+
+impl MediaConfig {
+    /// Where media is received, if HTTP listens on `http`. Loopback is not enough: media does not pass through a reverse
+    /// proxy, and Firefox does not use loopback addresses for media even on the same machine.
+    pub fn address(&self, http: SocketAddr, has_proxies: bool) -> MediaAddress {
+        if let Some((ip, port)) = self.listen {
+            let address = SocketAddr::new(ip, port.unwrap_or(http.port()));
+            return MediaAddress { address, only_this_host: false };
+        }
+        if !http.ip().is_loopback() {
+            return MediaAddress { address: http, only_this_host: false };
+        }
+        let any: IpAddr = match http.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let only_this_host = !has_proxies && self.public_hosts.is_empty();
+        MediaAddress { address: SocketAddr::new(any, http.port()), only_this_host }
+    }
+}
+
+/// What `listen` may be.
+pub const LISTEN: &str = "an address with or without a port, such as 0.0.0.0 or 0.0.0.0:8443";
+
+/// Parses `listen`.
+pub fn parse_listen(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    let with_port = text.parse().ok().map(|address: SocketAddr| (address.ip(), Some(address.port())));
+    with_port.or_else(|| text.parse().ok().map(|ip| (ip, None)))
+}
+
+/// Reads the section.
+pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConfig {
+    let defaults = MediaConfig::default();
+    let listen = section.parsed_with(reader, "listen", LISTEN, |text| match text {
+        "" => Some(None),
+        text => parse_listen(text).map(Some),
+    });
+    let public_hosts = section.strings(reader, "public_hosts").unwrap_or_default();
+    let max_viewers = section.integer(reader, "max_viewers", 1..=100_000);
+    let threads = section.integer(reader, "threads", 0..=64);
+    let mut ice_servers = Vec::new();
+    for mut server in section.sections(reader, "ice_server") {
+        let urls = server.strings(reader, "urls").unwrap_or_default();
+        let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+        for url in urls.iter().filter(|url| !schemes.iter().any(|scheme| url.starts_with(scheme))) {
+            server.complain(reader, "urls", url, "addresses that begin with stun:, turn: or turns:");
+        }
+        let username = server.string(reader, "username");
+        let credential = server.string(reader, "credential").map(Secret::new);
+        server.finish(reader);
+        ice_servers.push(IceServer { urls, username, credential });
+    }
+    section.finish(reader);
+    MediaConfig {
+        listen: listen.flatten(),
+        public_hosts,
+        max_viewers: max_viewers.map_or(defaults.max_viewers, |value| value as usize),
+        threads: threads.map_or(defaults.threads, |value| value as usize),
+        ice_servers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_follows_that_of_http() {
+        let config = |listen| MediaConfig { listen: parse_listen(listen), ..MediaConfig::default() };
+        let table = [
+            ("", "0.0.0.0:8443", false, "0.0.0.0:8443", false),
+            ("", "192.0.2.1:8443", false, "192.0.2.1:8443", false),
+            ("", "127.0.0.1:8443", false, "0.0.0.0:8443", true),
+            ("", "[::1]:8443", false, "[::]:8443", true),
+            ("", "127.0.0.1:8443", true, "0.0.0.0:8443", false),
+            ("127.0.0.1", "127.0.0.1:8443", false, "127.0.0.1:8443", false),
+            ("192.0.2.1:5000", "127.0.0.1:8443", true, "192.0.2.1:5000", false),
+            ("::", "127.0.0.1:8443", false, "[::]:8443", false),
+        ];
+        for (listen, http, has_proxies, address, only_this_host) in table {
+            let found = config(listen).address(http.parse().unwrap(), has_proxies);
+            let expected = MediaAddress { address: address.parse().unwrap(), only_this_host };
+            assert_eq!(found, expected, "{listen:?} {http} {has_proxies}");
+        }
+    }
+}
