@@ -15,7 +15,10 @@ for source in fuzz_targets/*.rs; do
   name=$(basename "$source" .rs)
   mkdir -p "corpus/$name" "$target/corpus/$name" "$target/artifacts/$name"
   printf '%s: ' "$name"
-  "$target/$triple/release/$name" "$target/corpus/$name" "corpus/$name" -max_total_time="$seconds" -timeout=5 \
+  # Offers of real clients are seeds, too.
+  seeds=("corpus/$name")
+  [ "$name" != sdp ] || seeds+=(../tests/offers)
+  "$target/$triple/release/$name" "$target/corpus/$name" "${seeds[@]}" -max_total_time="$seconds" -timeout=5 \
     -rss_limit_mb=1024 -max_len=16384 -verbosity=0 -print_final_stats=1 \
     -artifact_prefix="$target/artifacts/$name/" 2>"$target/$name.log" || { cat "$target/$name.log"; exit 1; }
   sed -n 's/^stat::number_of_executed_units: *//p' "$target/$name.log"

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const program = process.env.GATEHOUSE_BIN ?? join(here, "../../target/debug/gatehouse");
@@ -70,17 +71,17 @@ export const cameraToml = (id, url, more = "") => `[[camera]]\nid = "${id}"\nurl
 export const PASSWORD = "violet-41-kettle";
 
 /**
- * A server with this configuration. With `first`, it is like a first start: with a random password. `media` is its
- * address for media, instead of that of HTTP.
+ * A server with this configuration. With `first`, it is like a first start: with a random password. With
+ * `anyMedia`, it receives media of this machine on all addresses, which is the default: Firefox uses none of loopback.
  */
-export async function gatehouse(toml = "", { first = false, port = 0, host = "", media = "", folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
+export async function gatehouse(toml = "", { first = false, port = 0, host = "", anyMedia = false, folder = mkdtempSync(join(tmpdir(), "gatehouse-")) } = {}) {
   port ||= await freePort();
   const args = ["--listen", `${host || "127.0.0.1"}:${port}`, "--data", join(folder, "data")];
   if (toml) {
     writeFileSync(join(folder, "gatehouse.toml"), toml);
     args.push("--config", join(folder, "gatehouse.toml"));
   }
-  const environment = { GATEHOUSE_MEDIA_LISTEN: media || host || "127.0.0.1", ...(first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD }) };
+  const environment = { ...(anyMedia ? {} : { GATEHOUSE_MEDIA_LISTEN: host || "127.0.0.1" }), ...(first ? {} : { GATEHOUSE_ADMIN_PASSWORD: PASSWORD }) };
   const running = await start(args, /is running[^]*simulated one|is running[^]*SHA-256 fingerprint is\n.*\n/, environment);
   const url = `http://${host || "localhost"}:${port}`;
   const data = join(folder, "data");
@@ -142,6 +143,20 @@ export const browser = ({ args = [], env = {}, program = chromiumProgram } = {})
       "--autoplay-policy=no-user-gesture-required",
       ...args,
     ],
+  });
+
+/** Starts Firefox, with preferences in addition to its defaults. Playwright cannot drive the one of a distribution. */
+export const firefox = (extraPrefsFirefox = {}) =>
+  puppeteer.launch({
+    browser: "firefox",
+    executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
+    extraPrefsFirefox: {
+      "media.autoplay.default": 0,
+      "media.navigator.streams.fake": true,
+      "media.navigator.permission.disabled": true,
+      "intl.accept_languages": "en-US",
+      ...extraPrefsFirefox,
+    },
   });
 
 /**

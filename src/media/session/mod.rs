@@ -6,4 +6,6 @@ mod bundle;
 pub mod candidates;
 mod codecs;
 pub mod negotiate;
+#[cfg(test)]
+mod offers_tests;
 pub mod sdp;
