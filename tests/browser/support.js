@@ -44,6 +44,7 @@ async function start(args, line, environment = {}) {
   const ended = new Promise((resolve) => child.on("exit", resolve));
   return {
     output: () => output,
+    signal: (name) => child.kill(name),
     stop: async () => {
       child.kill("SIGTERM");
       await ended;
@@ -112,6 +113,7 @@ export async function gatehouse(toml = "", { first = false, port = 0, host = "",
     cameras: async () => (await server.api("GET", "/api/cameras")).cameras,
     /** Adds a user who can log in at once. */
     addUser: (name, role = "member") => server.user(["add", name, "--role", role], `${PASSWORD}\n`),
+    signal: running.signal,
     /** Ends the process and keeps its data. */
     halt: running.stop,
     folder,

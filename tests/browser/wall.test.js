@@ -224,27 +224,50 @@ test("cameras that cannot be shown say why, in both languages, and are not retri
   await Promise.all([bFrames.stop(), locked.stop()]);
 });
 
-test("a server that restarts says so at once, and the picture is back without a touch", async () => {
-  const server = await gatehouse();
-  const { page, close, check } = await openPage(chromium, server);
-  await page.goto(server.url);
-  await tileState(page, "demo", "live");
-  // Every notice of the tile from now on.
-  await page.evaluate(() => {
+/** Records every notice that the tile shows from now on. */
+const recordNotices = (page) =>
+  page.evaluate(() => {
     const tile = document.querySelector("gh-camera-tile");
     window.notices = [];
     const note = () => window.notices.push(tile.querySelector(".tile-notice")?.textContent ?? "");
     new MutationObserver(note).observe(tile, { childList: true, subtree: true, characterData: true });
   });
+
+const notices = async (page) => (await page.evaluate(() => window.notices)).join("\n");
+
+test("a server that restarts says so at once, and the picture is back without a touch", async () => {
+  const server = await gatehouse();
+  const { page, close, check } = await openPage(chromium, server);
+  await page.goto(server.url);
+  await tileState(page, "demo", "live");
+  await recordNotices(page);
   await server.halt();
   await page.locator("gh-camera-tile", { hasText: "The server is restarting." }).waitFor();
   await page.getByRole("alert").waitFor();
   const again = await gatehouse("", { port: server.port, folder: server.folder });
   await tileState(page, "demo", "live");
   await moreFrames(page, "demo", 10);
-  const notices = (await page.evaluate(() => window.notices)).join("\n");
-  assert.doesNotMatch(notices, /firewall|Waiting for the camera|interrupted/);
+  assert.doesNotMatch(await notices(page), /firewall|Waiting for the camera|interrupted/);
   check(/Failed to load resource|ERR_CONNECTION|WebSocket/);
   await close();
   await again.stop();
+});
+
+test("a path that dies silently, as for a laptop that slept, is not taken for a firewall", async () => {
+  const server = await gatehouse();
+  const { page, close, check } = await openPage(chromium, server);
+  await page.goto(server.url);
+  await tileState(page, "demo", "live");
+  await recordNotices(page);
+  server.signal("SIGSTOP");
+  await page.locator('gh-camera-tile:not([data-state="live"])').waitFor();
+  // It notices by itself that nothing arrives, and connects again.
+  await page.locator('gh-camera-tile[data-state="connecting"]').waitFor();
+  server.signal("SIGCONT");
+  await tileState(page, "demo", "live");
+  await moreFrames(page, "demo", 10);
+  assert.doesNotMatch(await notices(page), /firewall/);
+  check(/Failed to load resource|ERR_|WebSocket/);
+  await close();
+  await server.stop();
 });

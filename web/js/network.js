@@ -1,8 +1,12 @@
 // Roaming between networks: connections that die of it do not report an error. Detects possible network changes, and
 // whether a connection still receives anything.
 
+/** A timer of one second that is later than this, in milliseconds: the computer was asleep. */
+const ASLEEP = 5_000;
+
 /**
- * Calls back whenever the network may have changed. The browser's event also fires for new bandwidth estimates.
+ * Calls back whenever the network may have changed, and after the computer was asleep. The browser's event also fires
+ * for new bandwidth estimates.
  * @param {() => void} callback
  * @param {AbortSignal} [signal]
  */
@@ -11,6 +15,14 @@ export function onNetworkDoubt(callback, signal) {
   window.addEventListener("online", callback, options);
   // @ts-ignore Not in all browsers. It reports a switch from Wi-Fi to mobile data that is never offline.
   navigator.connection?.addEventListener?.("change", callback, options);
+  let last = Date.now();
+  const timer = setInterval(() => {
+    const now = Date.now();
+    // In a hidden page timers are late, too: the callback finds nothing wrong then.
+    if (now - last > ASLEEP) callback();
+    last = now;
+  }, 1_000);
+  signal?.addEventListener("abort", () => clearInterval(timer));
 }
 
 /** In ms. A connection this long without data is dead: frames come more often, and the server's RTCP every second. */

@@ -145,7 +145,10 @@ export class WhepPlayer extends EventTarget {
       this.backoff.reset();
       this.#become("playing", "");
     } else if (event === "stalled") {
+      if (this.state === "stalled") return;
       this.#become("stalled", "stalled");
+      // Either the camera has stopped, or nothing arrives at all.
+      this.#doubt();
     } else if (event === "closed") {
       // The server stops, or it has ended this stream: the next attempt tells which.
       this.closedByServer = Date.now();

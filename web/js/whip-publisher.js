@@ -116,6 +116,9 @@ export class WhipPublisher extends EventTarget {
       const answer = await this.#post(peer.localDescription?.sdp ?? "", current);
       if (!current()) return;
       await peer.setRemoteDescription({ type: "answer", sdp: answer });
+      // The server stops, or it has ended this stream: the next attempt tells which.
+      const transport = peer.getSenders()[0]?.transport;
+      transport?.addEventListener("statechange", () => transport.state === "closed" && current() && this.#failed("closed"));
       this.timer = setTimeout(() => current() && this.#failed("media"), CONNECT_LIMIT);
     } catch (error) {
       if (!current()) return;
