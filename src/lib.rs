@@ -300,8 +300,7 @@ async fn bind(config: &Config) -> io::Result<(TcpListener, MediaSocket, bool)> {
     loop {
         let listener = TcpListener::bind(config.listen).await?;
         let http = listener.local_addr()?;
-        let MediaAddress { address, only_this_host } =
-            config.media.address(http, !config.trusted_proxies.is_empty());
+        let MediaAddress { address, only_this_host } = config.media_address(http);
         match MediaSocket::bind(address) {
             Ok(socket) => return Ok((listener, socket, only_this_host)),
             Err(error) if tries == 1 => {

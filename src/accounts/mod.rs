@@ -125,6 +125,11 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// Whether a folder has a database that can be read.
+    pub fn exist_in(folder: &Path) -> bool {
+        std::fs::File::open(folder.join(FILE)).is_ok()
+    }
+
     /// Opens the accounts in a data folder. If there are none, creates the first admin with the password `first`, or
     /// with a random one that has to be changed and is returned.
     ///

@@ -29,12 +29,19 @@ pub fn announce(gatehouse: &Gatehouse, config: &Config) {
     {
         println!("{}", code.render::<Dense1x2>().quiet_zone(true).build());
     }
+    // Where HTTP and media differ, pages may work where no picture arrives.
+    let media = config.media_address(address);
+    if address.ip().is_loopback() || config.media.listen.is_some() {
+        println!("{}", capital(&media.in_words()));
+    }
     if let Some(password) = gatehouse.first_password() {
         println!(
             "Log in as {FIRST_ADMIN} with the password  {}  (only shown once).",
             Secret::expose(password)
         );
-        println!("If you lose the password, reset it with: gatehouse user passwd {FIRST_ADMIN}");
+        let folder = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+        println!("If you lose the password, reset it with:");
+        println!("  gatehouse user passwd {FIRST_ADMIN} --data {}", quoted(&folder.display().to_string()));
     }
     if let Some(authority) = gatehouse.tls().authority() {
         println!(
@@ -54,6 +61,17 @@ pub fn announce(gatehouse: &Gatehouse, config: &Config) {
     }
 }
 
+/// A text as a word of a shell's command line.
+fn quoted(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// URLs for other machines. Those that do not trust the local certificate yet start with plain HTTP, which serves
 /// the page that explains how to install it.
 fn other_addresses(gatehouse: &Gatehouse, config: &Config) -> Vec<String> {
@@ -69,4 +87,16 @@ fn other_addresses(gatehouse: &Gatehouse, config: &Config) -> Vec<String> {
     let shown = ips.iter().filter(|ip| !ip.is_loopback());
     urls.extend(shown.map(|ip| format!("{scheme}://{}/", SocketAddr::new(*ip, port))));
     urls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(quoted("/var/lib/gatehouse"), "/var/lib/gatehouse");
+        assert_eq!(quoted("/home/me/my data"), "'/home/me/my data'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }

@@ -214,6 +214,7 @@ fn check(args: &ServeArgs) -> ExitCode {
         Ok(config) => {
             let enabled = config.cameras.iter().filter(|camera| camera.enabled).count();
             println!("no problems: {} camera(s), {enabled} enabled", config.cameras.len());
+            println!("{}", config.media_address(config.listen).in_words());
             ExitCode::SUCCESS
         }
         Err(code) => code,

@@ -2,6 +2,7 @@
 //! within a second. Start at [`run`].
 
 use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,10 +20,17 @@ const CONSOLE: &str = "(console)";
 /// Longest line that is read as a password, in bytes.
 const MAX_LINE: u64 = 4096;
 
+/// The data folder of the service as installed with systemd/gatehouse.service.
+const SERVICE_DATA: &str = "/var/lib/gatehouse";
+
 #[derive(Args)]
 pub struct UserArgs {
-    #[command(flatten)]
-    serve: ServeArgs,
+    /// The server's configuration file, for its data folder
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The server's data folder; otherwise that of the configuration, or of the service
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
     #[command(subcommand)]
     command: UserCommand,
 }
@@ -113,14 +121,17 @@ enum ScopeArg {
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: UserArgs) -> ExitCode {
-    let config = match load(&args.serve) {
+    let serve = ServeArgs { config: args.config, data: args.data, listen: None };
+    let config = match load(&serve) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if let Err(error) = crate::make_data_folder(&config.data) {
-        return fail(&error.to_string());
-    }
-    let (accounts, first) = match Accounts::open(&config.data, config.first_password.clone()).await {
+    let is_named = serve.config().is_some() || serve.overrides().names_data();
+    let data = match data_folder(&config.data, is_named, |folder| Accounts::exist_in(folder)) {
+        Ok(folder) => folder,
+        Err(message) => return fail(&message),
+    };
+    let (accounts, first) = match Accounts::open(&data, config.first_password.clone()).await {
         Ok(opened) => opened,
         Err(error) => return fail(&error.to_string()),
     };
@@ -133,6 +144,27 @@ pub async fn run(args: UserArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// The folder with the server's database. It is never created here: a new one would be empty, and not the server's.
+fn data_folder(
+    configured: &Path,
+    is_named: bool,
+    has_database: impl Fn(&Path) -> bool,
+) -> Result<PathBuf, String> {
+    let service = Path::new(SERVICE_DATA);
+    if has_database(configured) {
+        return Ok(configured.to_owned());
+    }
+    if !is_named && has_database(service) {
+        return Ok(service.to_owned());
+    }
+    let folder = std::path::absolute(configured).unwrap_or_else(|_| configured.to_owned());
+    let mut message = format!("there is no readable database in {}", folder.display());
+    if !is_named {
+        message += &format!(", nor in {SERVICE_DATA}");
+    }
+    Err(message + ": name the server's data folder with --data, and run this as the server's user or as root")
 }
 
 async fn execute(accounts: &Accounts, command: UserCommand) -> Result<(), AccountError> {
@@ -245,4 +277,26 @@ async fn list(accounts: &Accounts) -> Result<(), AccountError> {
         println!("{:<20} {:<11} {state:<9} {}", user.name, user.role.as_str(), user.groups.join(", "));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_that_of_the_server() {
+        let table = [
+            (&["data"][..], false, Some("data")),
+            (&["data", SERVICE_DATA], false, Some("data")),
+            (&[SERVICE_DATA], false, Some(SERVICE_DATA)),
+            // A folder that was named is never replaced by another one.
+            (&[SERVICE_DATA], true, None),
+            (&[], false, None),
+        ];
+        for (existing, is_named, expected) in table {
+            let has = |folder: &Path| existing.iter().any(|known| Path::new(known) == folder);
+            let found = data_folder(Path::new("data"), is_named, has);
+            assert_eq!(found.as_deref().ok(), expected.map(Path::new), "{existing:?} {is_named}");
+        }
+    }
 }

@@ -52,6 +52,20 @@ impl Default for MediaConfig {
     }
 }
 
+impl MediaAddress {
+    /// From where media can be reached, for people who read a console.
+    pub fn in_words(&self) -> String {
+        let Self { address, only_this_host } = self;
+        if *only_this_host || address.ip().is_loopback() {
+            format!(
+                "media: UDP {address}, for viewers on this machine only ([media] listen sets another address)"
+            )
+        } else {
+            format!("media: UDP {address}, for everybody who can reach that address")
+        }
+    }
+}
+
 impl MediaConfig {
     /// Where media is received, if HTTP listens on `http`. Loopback is not enough: media does not pass through a reverse
     /// proxy, and Firefox does not use loopback addresses for media even on the same machine.
@@ -134,6 +148,8 @@ mod tests {
             let found = config(listen).address(http.parse().unwrap(), has_proxies);
             let expected = MediaAddress { address: address.parse().unwrap(), only_this_host };
             assert_eq!(found, expected, "{listen:?} {http} {has_proxies}");
+            let is_local = only_this_host || found.address.ip().is_loopback();
+            assert_eq!(found.in_words().contains("on this machine only"), is_local);
         }
     }
 }

@@ -137,6 +137,13 @@ const VARIABLES: [(&str, &str); 8] = [
     ("GATEHOUSE_TLS", "tls.mode"),
 ];
 
+impl Overrides {
+    /// Whether the data folder is named by a flag or a variable.
+    pub fn names_data(&self) -> bool {
+        self.data.is_some() || self.environment.contains_key("GATEHOUSE_DATA")
+    }
+}
+
 impl Config {
     /// Reads a file, or uses the defaults if there is none.
     ///
@@ -239,6 +246,11 @@ impl Config {
         if let Some(message) = self.tls.problem(self.listen) {
             reader.problem(Problem { place: "[tls]".into(), message });
         }
+    }
+
+    /// Where media is received, if HTTP listens on `http`.
+    pub fn media_address(&self, http: SocketAddr) -> MediaAddress {
+        self.media.address(http, !self.trusted_proxies.is_empty())
     }
 
     /// The streams of all enabled cameras.

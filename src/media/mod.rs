@@ -284,6 +284,13 @@ impl Engine {
         let number = inner.next_shard.fetch_add(1, Ordering::Relaxed) % inner.shards.len();
         let local = new_credentials(number);
         let candidates = inner.candidates.lines(client.is_loopback());
+        if candidates.is_empty() {
+            warn!(
+                code = "media_address",
+                %client,
+                "there is no address for media that this client can reach: set [media] listen or public_hosts"
+            );
+        }
         let (fingerprint, stream) = (inner.identity.fingerprint(), msid(stream));
         let ours = Local { ice: &local, fingerprint, candidates: &candidates, stream: &stream };
         let answer = answer::answer(agreement, &ours, rand::random::<u64>() >> 2);

@@ -419,15 +419,13 @@ async fn connections_of_one_address_are_limited_in_number() {
 
 #[tokio::test]
 async fn users_from_the_console() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
+    let server = server("").await;
+    let data = server.data.path().join("data");
     let run = async |arguments: &[&str], input: &str| {
         use tokio::io::AsyncWriteExt;
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
-        command
-            .args(["user", "--data", data.to_str().unwrap()])
-            .args(arguments)
-            .env_remove("GATEHOUSE_CONFIG");
+        command.arg("user").args(arguments).args(["--data", data.to_str().unwrap()]);
+        command.env_remove("GATEHOUSE_CONFIG").env_remove("GATEHOUSE_DATA");
         let pipe = std::process::Stdio::piped;
         let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
@@ -481,4 +479,28 @@ async fn a_ticket_allows_only_what_its_creator_may() {
     let fresh = Secret::new("another-kettle-9");
     server.gatehouse.accounts().reset_password("dan", &fresh, false).await.unwrap();
     assert_eq!(status().await, 401);
+}
+
+/// A new database would have a new administrator, and the server would not read it.
+#[tokio::test]
+async fn the_console_makes_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for arguments in
+        [["passwd", "admin", "--random"], ["token", "admin", "--scope=watch"], ["disable", "admin", "--"]]
+    {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        command
+            .args(["user", "--data", data.to_str().unwrap()])
+            .args(arguments)
+            .env_remove("GATEHOUSE_CONFIG");
+        let output = command.output().await.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(
+            error.contains("no readable database in") && error.contains(data.to_str().unwrap()),
+            "{error}"
+        );
+    }
+    assert!(!data.exists());
 }

@@ -129,3 +129,21 @@ async fn http_2_is_offered() {
         assert_eq!((response.version(), response.status()), (reqwest::Version::HTTP_2, status), "{path}");
     }
 }
+
+/// An address that only this machine can reach is not offered to others, and the page can say so.
+#[tokio::test]
+async fn loopback_is_not_offered_to_viewers_behind_a_proxy() {
+    let camera = camera(DemoOptions::default()).await;
+    let camera = camera_toml("c", &camera.url(), "");
+    let text = format!("trusted_proxies = [\"127.0.0.1\"]\n[tls]\nmode = \"off\"\n{camera}");
+    let server = server(&text).await;
+    let client = bearer(&server.token);
+    for (viewer, expected) in [("127.0.0.1", 2), ("198.51.100.7", 0)] {
+        let request = client.post(server.url("/whep/camera/c")).header("X-Forwarded-For", viewer);
+        let response =
+            request.header("Content-Type", "application/sdp").body(offer(H264)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let answer = response.text().await.unwrap();
+        assert_eq!(answer.matches("a=candidate:").count(), expected, "{viewer}: {answer}");
+    }
+}

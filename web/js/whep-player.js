@@ -223,7 +223,8 @@ class Failure extends Error {
  * - `closed`: by the server, with DTLS.
  * - `lost`: it has carried media.
  * - `media`: it has never carried any.
- * @typedef {"playing" | "stalled" | "closed" | "lost" | "media"} SessionEvent
+ * - `media_address`: nor can it: the server has offered no address that this device can reach.
+ * @typedef {"playing" | "stalled" | "closed" | "lost" | "media" | "media_address"} SessionEvent
  */
 
 /** One peer connection, from its POST to its DELETE. */
@@ -248,6 +249,8 @@ class Session {
     /** @type {Frames | null} */
     this.frames = null;
     this.wasPlaying = false;
+    /** Whether the server has offered an address for media that another machine can reach. */
+    this.hasAddress = true;
     this.opened = performance.now();
     this.disconnectedAt = 0;
     /** @type {Snapshot | null} */
@@ -273,6 +276,7 @@ class Session {
     // No need to gather candidates: the server's are reachable, and it learns ours from the connectivity checks.
     const answer = await this.#post(peer.localDescription?.sdp ?? offer.sdp ?? "");
     if (this.closed) return;
+    this.hasAddress = offersAddress(answer, new URL(this.url, window.location.href).hostname);
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
     if (this.closed) return;
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
@@ -360,7 +364,7 @@ class Session {
   }
 
   #lost() {
-    this.tell(this.wasPlaying ? "lost" : "media");
+    this.tell(this.wasPlaying ? "lost" : this.hasAddress ? "media" : "media_address");
   }
 
   /** @returns {Promise<PlayerStats | null>} */
@@ -406,6 +410,18 @@ class Session {
     // `keepalive`: it must be sent even while the page is being left.
     await fetch(location, { ...options, keepalive: true }).catch(() => {});
   }
+}
+
+/**
+ * Whether an answer has a candidate that can be reached from where the server is called `host`: those of loopback are
+ * for the server's own machine.
+ * @param {string} answer
+ * @param {string} host
+ */
+function offersAddress(answer, host) {
+  const isLoopback = (/** @type {string} */ address) => /^127\.|^::1$|^\[::1\]$|^localhost$|\.localhost$/.test(address);
+  const candidates = [...answer.matchAll(/^a=candidate:\S+ \d+ \S+ \d+ (\S+)/gm)];
+  return isLoopback(host) || candidates.some(([, address]) => !isLoopback(address));
 }
 
 /**
