@@ -22,13 +22,25 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Watches a file until the program ends. After each reload `on_reload` is called with whether it took effect.
+/// What happens to the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reload {
+    /// It is being read.
+    Began,
+    /// It has been applied, or it is invalid and changes nothing.
+    Ended {
+        /// Whether it has been applied.
+        valid: bool,
+    },
+}
+
+/// Watches a file until the program ends. `on_reload` is called at the beginning and at the end of each reload.
 pub async fn follow(
     path: PathBuf,
     overrides: Overrides,
     started_with: Config,
     cameras: Cameras,
-    mut on_reload: impl FnMut(bool) + Send,
+    mut on_reload: impl FnMut(Reload) + Send,
 ) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
@@ -46,6 +58,7 @@ pub async fn follow(
             continue;
         }
         seen = now;
+        on_reload(Reload::Began);
         let loaded = Config::load(Some(&path), &overrides);
         let valid = loaded.is_ok();
         match loaded {
@@ -64,7 +77,7 @@ pub async fn follow(
                 error!("the configuration is invalid: the previous one stays in effect");
             }
         }
-        on_reload(valid);
+        on_reload(Reload::Ended { valid });
     }
 }
 

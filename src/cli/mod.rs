@@ -6,6 +6,7 @@
 
 mod announce;
 mod log;
+mod service;
 mod user;
 
 use std::io::IsTerminal;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
 use crate::Gatehouse;
 use crate::config::{Config, Overrides};
@@ -23,7 +24,10 @@ use crate::probe;
 use crate::reload;
 use crate::secret::Secret;
 use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
+use service::Signals;
 
+/// sysexits.h: the configuration is wrong, and starting again does not help. The unit does not restart then.
+const EX_CONFIG: u8 = 78;
 /// A longer file is no password.
 const MAX_PASSWORD: u64 = 4096;
 
@@ -202,7 +206,8 @@ fn fail(message: &str) -> ExitCode {
 fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
     Config::load(args.config().as_deref(), &args.overrides()).map_err(|problems| {
         eprintln!("{problems}");
-        fail(&format!("{} problem(s) in the configuration", problems.0.len()))
+        fail(&format!("{} problem(s) in the configuration", problems.0.len()));
+        ExitCode::from(EX_CONFIG)
     })
 }
 
@@ -227,30 +232,29 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(code) => return code,
     };
     log::start(&config.log);
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("cannot handle signals: {error}")),
+    };
     let gatehouse = match Box::pin(Gatehouse::start(&config)).await {
         Ok(gatehouse) => gatehouse,
         Err(error) => return fail(&error.to_string()),
     };
+    info!(version = env!("CARGO_PKG_VERSION"), address = %gatehouse.address(), "started");
     announce::announce(&gatehouse, &config);
     if let Some(path) = args.config() {
         let cameras = gatehouse.cameras().clone();
-        tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras, |_| {})));
+        tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras, service::reloading)));
     }
-    wait_for_end().await;
+    service::ready(&gatehouse);
+    tokio::spawn(service::feed_watchdog(gatehouse.engine().clone()));
+    signals.end().await;
+    info!("stopping");
+    service::stopping();
     gatehouse.stop();
     // Time for the goodbye messages to viewers to be sent.
     tokio::time::sleep(Duration::from_millis(200)).await;
     ExitCode::SUCCESS
-}
-
-async fn wait_for_end() {
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
 }
 
 async fn probe(args: &ProbeArgs) -> ExitCode {
@@ -299,10 +303,14 @@ async fn demo_camera(args: &DemoArgs) -> ExitCode {
         Ok(options) => options,
         Err(message) => return fail(&message),
     };
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("cannot handle signals: {error}")),
+    };
     match DemoCamera::start(args.listen, options).await {
         Ok(camera) => {
             println!("Simulated camera running at {}", camera.url());
-            wait_for_end().await;
+            signals.end().await;
             camera.stop().await;
             ExitCode::SUCCESS
         }

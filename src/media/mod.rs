@@ -360,6 +360,16 @@ impl Engine {
         }
     }
 
+    /// Whether every shard answers. Waits for as long as one is busy.
+    pub async fn answers(&self) -> bool {
+        let pings = self.inner.shards.iter().map(|shard| {
+            let (reply, answer) = oneshot::channel();
+            let sent = shard.control(Control::Ping(reply));
+            async move { sent && answer.await.is_ok() }
+        });
+        futures::future::join_all(pings).await.into_iter().all(|answered| answered)
+    }
+
     /// The number of proven peer addresses.
     pub fn known_addresses(&self) -> usize {
         self.inner.routes.addresses()

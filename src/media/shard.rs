@@ -58,6 +58,8 @@ pub enum Control {
     EndStream(u64),
     /// More candidates, or an ICE restart.
     Patch(Patch),
+    /// Answered at once: whether the thread is alive.
+    Ping(oneshot::Sender<()>),
     /// Makes the session's peer panic at its next call, to test that other peers are not affected.
     #[cfg(debug_assertions)]
     Sink(SessionId),
@@ -270,6 +272,7 @@ impl Shard {
                 peers.into_iter().flatten().for_each(|peer| self.remove(peer, now, "stream ended"));
             }
             Control::Patch(patch) => self.patch(now, patch),
+            Control::Ping(reply) => drop(reply.send(())),
             #[cfg(debug_assertions)]
             Control::Sink(session) => {
                 let key = self.by_session.get(&session).copied();

@@ -37,7 +37,7 @@ async fn check_reports_all_problems() {
     let file = folder.path().join("g.toml");
     std::fs::write(&file, "[sever]\n[[camera]]\nid = \"a\"\nurl = \"ftp://x\"\n").unwrap();
     let output = run(&["check", "--config", file.to_str().unwrap()]).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78), "EX_CONFIG, for which the unit does not restart");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("g.toml:1:2: sever is not known: did you mean \"server\"?"), "{text}");
     assert!(text.contains("g.toml:4:7: camera.url"), "{text}");
@@ -45,6 +45,7 @@ async fn check_reports_all_problems() {
     let output = run(&["check", "--config", file.to_str().unwrap()]).await;
     assert!(output.status.success());
     assert!(out(&output).contains("1 camera(s)"));
+    assert!(out(&output).contains("media: UDP 0.0.0.0:8443, for everybody"), "{}", out(&output));
 }
 
 #[tokio::test]
@@ -122,4 +123,62 @@ async fn an_endless_answer_does_not_fill_the_memory() {
     let text = out(&output) + &String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("takes more than 256 MiB"), "{text}");
     assert!(sent.load(Ordering::Relaxed) < 1 << 30, "{sent:?} bytes were read");
+}
+
+/// A server as systemd runs it, and what it says on its notification socket.
+struct Unit {
+    child: tokio::process::Child,
+    socket: tokio::net::UnixDatagram,
+}
+
+impl Unit {
+    async fn start(folder: &std::path::Path) -> Self {
+        let path = folder.join("notify");
+        let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+        let file = folder.join("g.toml");
+        std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        command.args(["serve", "--config", file.to_str().unwrap()]);
+        command.args(["--data", folder.join("data").to_str().unwrap()]);
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+        command.env("GATEHOUSE_MEDIA_LISTEN", "127.0.0.1").env_remove("WATCHDOG_PID");
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Self { child: command.kill_on_drop(true).spawn().unwrap(), socket }
+    }
+
+    /// Waits for a line.
+    async fn says(&self, line: &str) {
+        let mut buffer = [0; 1024];
+        loop {
+            let length = within(line, self.socket.recv(&mut buffer)).await.unwrap();
+            if std::str::from_utf8(&buffer[..length]).unwrap().lines().any(|said| said == line) {
+                return;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = tokio::process::Command::new("kill").args([name, &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+}
+
+#[tokio::test]
+async fn systemd_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut unit = Unit::start(folder.path()).await;
+    unit.says("READY=1").await;
+    unit.says("WATCHDOG=1").await;
+    unit.says("WATCHDOG=1").await;
+    unit.signal("-HUP").await;
+    unit.says("RELOADING=1").await;
+    unit.says("READY=1").await;
+    for ignored in ["-USR1", "-USR2"] {
+        unit.signal(ignored).await;
+    }
+    unit.says("WATCHDOG=1").await;
+    unit.signal("-TERM").await;
+    unit.says("STOPPING=1").await;
+    assert!(within("the end", unit.child.wait()).await.unwrap().success());
 }

@@ -6,7 +6,7 @@ use crate::support::{camera, camera_toml, server, until, within};
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::config::{Config, Overrides};
 use gatehouse::names::StreamName;
-use gatehouse::reload;
+use gatehouse::reload::{self, Reload};
 use gatehouse::streams::demo::DemoOptions;
 
 fn number(server: &crate::support::Server, id: &str) -> Option<u64> {
@@ -30,7 +30,11 @@ async fn only_what_changed_is_restarted() {
     let config = Config::load(Some(&file), &Overrides::default()).unwrap();
     let cameras = server.gatehouse.cameras().clone();
     let (told, mut reloads) = tokio::sync::mpsc::unbounded_channel();
-    let on_reload = move |valid| told.send(valid).unwrap();
+    let on_reload = move |reload| {
+        if let Reload::Ended { valid } = reload {
+            told.send(valid).unwrap();
+        }
+    };
     tokio::spawn(reload::follow(file.clone(), Overrides::default(), config, cameras, on_reload));
     let mut viewer = server.watch("one").await;
     let (first, second) = (number(&server, "one"), number(&server, "two"));
