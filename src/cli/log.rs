@@ -1,5 +1,6 @@
-//! The log as it leaves the program: to standard error, coloured on a terminal alone, without what other libraries
-//! say of packets that strangers send, and never more of one kind than anybody reads.
+//! The log as it leaves the program: to standard error, coloured on a terminal alone, with priorities for systemd's
+//! journal, without what other libraries say of packets that strangers send, and never more of one kind than anybody
+//! reads. Start at [`start`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -26,18 +28,34 @@ const PER_SECOND: u32 = 2;
 
 /// Starts it, with a filter of the tracing crate.
 pub fn start(filter: &str) {
-    let stderr = std::io::stderr();
-    // `JOURNAL_STREAM`: systemd reads it (systemd.exec(5)). `NO_COLOR`: no-color.org.
-    let plain = ["NO_COLOR", "JOURNAL_STREAM"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    // systemd.exec(5): standard error is connected to the journal, which keeps the time itself.
+    if is_set("JOURNAL_STREAM") {
+        return init(filter, false, Limited::new(Format::default().without_time(), true));
+    }
+    // no-color.org
+    let colours = std::io::stderr().is_terminal() && !is_set("NO_COLOR");
+    init(filter, colours, Limited::new(Format::default(), false));
+}
+
+fn init<T: FormatTime + Send + Sync + 'static>(filter: &str, colours: bool, format: Limited<T>) {
     // A second call, in tests, changes nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(env_filter(filter))
         .with_writer(std::io::stderr)
-        .with_ansi(stderr.is_terminal() && !plain)
-        .event_format(Limited { inner: Format::default(), kinds: Mutex::default() })
+        .with_ansi(colours)
+        .event_format(format)
         .try_init();
+}
+
+/// The priority of a line (sd-daemon(3)), which `journalctl --priority` selects by.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
 }
 
 /// The configured filter; the WebRTC libraries say nothing unless it names them.
@@ -58,8 +76,9 @@ fn names(filter: &str, target: &str) -> bool {
 }
 
 /// A format that leaves out what there is too much of, and says how much that was.
-struct Limited {
-    inner: Format,
+struct Limited<T> {
+    inner: Format<Full, T>,
+    priorities: bool,
     kinds: Mutex<HashMap<Identifier, Kind>>,
 }
 
@@ -68,7 +87,11 @@ struct Kind {
     left_out: u64,
 }
 
-impl Limited {
+impl<T> Limited<T> {
+    fn new(inner: Format<Full, T>, priorities: bool) -> Self {
+        Self { inner, priorities, kinds: Mutex::default() }
+    }
+
     /// How many lines of the kind were left out before this one; `None` if this one is, too.
     fn admit(&self, kind: Identifier, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,8 +108,9 @@ impl Limited {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Limited
+impl<S, N, T> FormatEvent<S, N> for Limited<T>
 where
+    T: FormatTime,
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
@@ -96,19 +120,20 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let level = *event.metadata().level();
         // Whoever asks for DEBUG wants all of it.
-        let left_out = match *event.metadata().level() <= Level::INFO {
+        let left_out = match level <= Level::INFO {
             true => self.admit(event.metadata().callsite(), Instant::now()),
             false => Some(0),
         };
-        match left_out {
-            None => Ok(()),
-            Some(0) => self.inner.format_event(context, writer, event),
-            Some(count) => {
-                self.inner.format_event(context, writer.by_ref(), event)?;
-                writeln!(writer, "  … and {count} more of this kind, left out")
-            }
+        let Some(left_out) = left_out else { return Ok(()) };
+        let prefix = if self.priorities { format!("<{}>", priority(level)) } else { String::new() };
+        write!(writer, "{prefix}")?;
+        self.inner.format_event(context, writer.by_ref(), event)?;
+        if left_out > 0 {
+            writeln!(writer, "{prefix}  … and {left_out} more of this kind, left out")?;
         }
+        Ok(())
     }
 }
 
@@ -145,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_is_left_out_and_counted() {
-        let limited = Limited { inner: Format::default(), kinds: Mutex::default() };
+        let limited = Limited::new(Format::default(), false);
         let (now, identifier) = (Instant::now(), identifier());
         let admitted = (0..1000).filter(|_| limited.admit(identifier.clone(), now).is_some()).count();
         assert_eq!(admitted, AT_ONCE as usize);

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cookie::{Cookie, SameSite};
 use serde::Deserialize;
+use tracing::warn;
 
 use super::account::Me;
 use super::error::{ApiError, Body};
@@ -38,14 +39,21 @@ pub async fn log_in(
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let made = match app.accounts.log_in(&login.name, &login.password, client.ip(), agent).await {
         Ok(made) => made,
-        // Refused before a password was compared: not logged, so that strangers cannot fill the disk.
-        Err(error @ (AccountError::TooManyAttempts(_) | AccountError::Busy)) => return Err(error.into()),
-        Err(error) => {
+        // Refused before a password was compared: not in the audit log, so that strangers cannot fill the disk.
+        Err(error @ AccountError::TooManyAttempts(_)) => {
+            warn!(address = %client.ip(), code = error.code(), "login failed");
+            return Err(error.into());
+        }
+        Err(error @ AccountError::WrongPassword) => {
+            // The form of this line is documented, for programs that block addresses: see docs/operations.md.
+            warn!(address = %client.ip(), code = error.code(), "login failed");
             // People sometimes type a password into the name field: log only what could be a name.
             let name = if crate::ids::is_name(&login.name) { login.name.as_str() } else { "" };
             app.note(&Caller::Nobody, client, "login.failed", name, error.code().to_owned()).await;
             return Err(error.into());
         }
+        // The password was not compared, or it was right and something else failed.
+        Err(error) => return Err(error.into()),
     };
     app.note(&made.caller, client, "login", &made.caller.actor(), String::new()).await;
     let cookie = Cookie::build((cookie_name(&app, client), made.token.expose().to_owned()))

@@ -16,6 +16,7 @@ pub mod interest;
 mod live;
 mod memory;
 pub mod meter;
+pub mod outage;
 pub mod packet;
 pub mod published;
 pub mod rtsp;

@@ -45,6 +45,17 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
+    /// Where it is: scheme, host and port. Paths and queries may contain secrets.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Rtsp { url, .. } | Self::Whep { url, .. } => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+            }
+            Self::Published => String::new(),
+        }
+    }
+
     /// Whether the source sends a key frame soon after a request for one, as browsers do and cameras do not.
     pub fn answers_key_frames(&self) -> bool {
         !matches!(self, Self::Rtsp { .. })

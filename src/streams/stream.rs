@@ -17,6 +17,7 @@ use super::h264::shape::Shaped;
 use super::hub::{Hub, Sink, SinkId, Sound};
 use super::interest::Interest;
 use super::live::Live;
+use super::outage::{Line, Outage};
 use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
 use super::published;
 use super::source::{Arrival, SourceError, SourceSpec};
@@ -115,6 +116,7 @@ pub struct Task {
     viewers: Vec<(SinkId, usize)>,
     phase: Phase,
     backoff: Backoff,
+    outage: Outage,
     video: Timeline,
     audio: Timeline,
     idle_since: Option<Instant>,
@@ -150,6 +152,7 @@ impl Task {
             viewers: Vec::new(),
             phase: Phase::Idle,
             backoff: Backoff::default(),
+            outage: Outage::default(),
             video: Timeline::new(VIDEO_CLOCK, rand::random()),
             audio: Timeline::new(G711_CLOCK, rand::random()),
             idle_since: None,
@@ -291,6 +294,17 @@ impl Task {
         self.connected(SourceConnection::Published(Box::new(session)), Instant::now());
     }
 
+    fn log_failure(&mut self, now: Instant, error: &SourceError) {
+        let (stream, code, address) = (&self.id, error.code, self.spec.source.address());
+        match self.outage.failed(now, code) {
+            Some(Line::Failed) => warn!(%stream, code, address, "source failed: {error}"),
+            Some(Line::StillFailing { lasted, attempts }) => {
+                warn!(%stream, code, address, minutes = lasted.as_secs() / 60, attempts, "source still fails: {error}");
+            }
+            None => debug!(%stream, code, address, "source failed: {error}"),
+        }
+    }
+
     fn fail(&mut self, error: &SourceError, now: Instant) {
         if self.is_published() {
             info!(stream = %self.id, "publisher disconnected");
@@ -304,7 +318,7 @@ impl Task {
         };
         let until = self.backoff.failed(now, error.hope, lived, rand::random());
         let again_in = until.saturating_duration_since(now);
-        warn!(stream = %self.id, code = error.code, again_in_ms = again_in.as_millis() as u64, "source failed: {error}");
+        self.log_failure(now, error);
         self.phase = Phase::Waiting(until);
         self.source_gone();
         let state = match error.hope {
@@ -367,7 +381,9 @@ impl Task {
         let news = live.announced && problem != self.status.borrow().problem;
         if announce {
             live.announced = true;
-            info!(stream = %self.id, after_ms = now.duration_since(live.started).as_millis() as u64, "live");
+            let after_ms = now.duration_since(live.started).as_millis() as u64;
+            let outage_s = self.outage.ended(now).map(|lasted| lasted.as_secs());
+            info!(stream = %self.id, after_ms, outage_s, "live");
         }
         if announce || news {
             if let Some(problem) = &problem {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::{camera, clip, within};
 use gatehouse::streams::demo::{DemoOptions, LoginScheme};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 async fn run(arguments: &[&str]) -> Output {
@@ -181,4 +181,45 @@ async fn systemd_is_told() {
     unit.signal("-TERM").await;
     unit.says("STOPPING=1").await;
     assert!(within("the end", unit.child.wait()).await.unwrap().success());
+}
+
+/// What `journalctl --priority` and programs that block addresses rely on.
+#[tokio::test]
+async fn the_log_under_systemd_has_priorities_and_failed_logins() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    let camera = "[[camera]]\nid = \"dead\"\nurl = \"rtsp://127.0.0.1:1/secret-path\"\non_demand = false\n";
+    std::fs::write(&file, format!("[server]\nlisten = \"127.0.0.1:0\"\n{camera}")).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    command.args([
+        "serve",
+        "--config",
+        file.to_str().unwrap(),
+        "--data",
+        folder.path().join("d").to_str().unwrap(),
+    ]);
+    command.env("JOURNAL_STREAM", "8:1").env("GATEHOUSE_MEDIA_LISTEN", "127.0.0.1");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut log = tokio::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = async |with: &str| loop {
+        if let Some(line) = lines.iter().find(|line| line.contains(with)) {
+            return line.clone();
+        }
+        let line = within(with, log.next_line()).await.unwrap().unwrap();
+        assert!(!line.contains("secret-path"), "{line}");
+        lines.push(line);
+    };
+    let started = line(" started version=").await;
+    assert!(started.starts_with("<6> INFO"), "{started}");
+    let port = started.rsplit(':').next().unwrap().trim().to_owned();
+    let failed = line("source failed").await;
+    assert!(failed.starts_with("<4> WARN") && failed.contains("address=\"rtsp://127.0.0.1:1\""), "{failed}");
+    let login = crate::support::http().post(format!("http://127.0.0.1:{port}/api/login"));
+    let body = r#"{"name": "admin", "password": "violet-42-kettle"}"#;
+    let response = login.header("Content-Type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    let failed = line("login failed").await;
+    assert!(failed.starts_with("<4> WARN") && failed.contains("login failed address=127.0.0.1 "), "{failed}");
 }
