@@ -15,6 +15,7 @@ pub mod cameras;
 pub mod cli;
 pub mod compartment;
 pub mod config;
+pub mod data;
 pub mod dtls_screen;
 pub mod gate;
 pub mod http;
@@ -31,11 +32,8 @@ pub mod streams;
 pub mod tls;
 pub mod token_bucket;
 
-use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
 use config::{CallMedia, Config, MediaAddress};
+use data::{DataError, DataFolder};
 use gate::Gate;
 use media::transport::socket::MediaSocket;
 use media::{Engine, EngineConfig};
@@ -72,9 +71,9 @@ pub enum StartError {
     /// The port is in use, or the system refuses a thread or a socket.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The data folder cannot be created.
-    #[error("cannot create the data folder {0}: {1}")]
-    Data(String, io::Error),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The accounts cannot be read.
     #[error("accounts: {0}")]
     Accounts(#[from] AccountError),
@@ -94,6 +93,7 @@ pub struct Gatehouse {
     gate: Gate,
     engine: Engine,
     stop: CancellationToken,
+    _folder: DataFolder,
 }
 
 impl Gatehouse {
@@ -102,7 +102,7 @@ impl Gatehouse {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        make_data_folder(&config.data)?;
+        let folder = DataFolder::open(&config.data)?;
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
         // Before new sessions can begin.
         accounts.close_open_entries().await?;
@@ -154,7 +154,18 @@ impl Gatehouse {
             proxies,
             stop.clone(),
         ));
-        Ok(Self { address, accounts, tls, sessions, first_password, cameras, gate, engine, stop })
+        Ok(Self {
+            address,
+            accounts,
+            tls,
+            sessions,
+            first_password,
+            cameras,
+            gate,
+            engine,
+            stop,
+            _folder: folder,
+        })
     }
 
     /// The accounts.
@@ -201,18 +212,22 @@ impl Gatehouse {
     pub fn stop(&self) {
         self.stop.cancel();
     }
+
+    /// After [`Self::stop`]: ends what the audit log has as running, and moves everything into the one database file, so
+    /// that a copy of it is whole.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn close(&self) -> Result<(), AccountError> {
+        self.accounts.end_open_entries().await?;
+        self.accounts.checkpoint().await
+    }
 }
 
 impl Drop for Gatehouse {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Creates the data folder, accessible only by its owner.
-pub(crate) fn make_data_folder(folder: &Path) -> Result<(), StartError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| StartError::Data(folder.display().to_string(), error))
 }
 
 /// The call settings for pages.

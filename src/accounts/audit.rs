@@ -116,6 +116,22 @@ impl Accounts {
             .await
     }
 
+    /// At the end: ends the entries of sessions that are running.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn end_open_entries(&self) -> Result<(), AccountError> {
+        let now = millis(SystemTime::now());
+        self.database
+            .call(move |connection| {
+                let sql =
+                    "UPDATE audit SET until = ? WHERE action = 'watch' AND until IS NULL AND detail = ''";
+                connection.execute(sql, [now])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// At start-up: closes entries that the previous run left open. When they ended is unknown.
     ///
     /// # Errors

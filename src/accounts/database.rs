@@ -62,10 +62,26 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, AccountError> {
+        self.run(|connection| in_transaction(connection, work)).await
+    }
+
+    /// Moves the write-ahead log into the file and empties it, unless another process is reading.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn checkpoint(&self) -> Result<(), AccountError> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.run(move |connection| Ok(connection.query_row(sql, [], |_| Ok(()))?)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
         let gone = || AccountError::Internal("the database thread has ended".into());
         let (reply, result) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let _ = reply.send(in_transaction(connection, work));
+            let _ = reply.send(work(connection));
         });
         self.jobs.send(job).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?

@@ -34,7 +34,7 @@ use permissions::{Action, Role, Rules};
 use throttle::Throttle;
 
 /// The database's file name in the data folder.
-const FILE: &str = "gatehouse.db";
+pub const DATABASE: &str = "gatehouse.db";
 /// The name of the first account.
 pub const FIRST_ADMIN: &str = "admin";
 
@@ -127,7 +127,7 @@ pub struct Accounts {
 impl Accounts {
     /// Whether a folder has a database that can be read.
     pub fn exist_in(folder: &Path) -> bool {
-        std::fs::File::open(folder.join(FILE)).is_ok()
+        std::fs::File::open(folder.join(DATABASE)).is_ok()
     }
 
     /// Opens the accounts in a data folder. If there are none, creates the first admin with the password `first`, or
@@ -137,7 +137,7 @@ impl Accounts {
     /// The database cannot be used.
     pub async fn open(data: &Path, first: Option<Secret>) -> Result<(Self, Option<Secret>), AccountError> {
         let hasher = Hasher::new()?;
-        let database = Database::open(&data.join(FILE))?;
+        let database = Database::open(&data.join(DATABASE))?;
         let accounts = Self {
             database,
             hasher,
@@ -160,6 +160,14 @@ impl Accounts {
         };
         accounts.add_user(new, &password).await?;
         Ok((accounts, must_change.then_some(password)))
+    }
+
+    /// Moves all changes from the write-ahead log into the database file.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn checkpoint(&self) -> Result<(), AccountError> {
+        self.database.checkpoint().await
     }
 
     /// A counter of changes that may affect somebody's rights, made by this process or another.

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::Gatehouse;
 use crate::config::{Config, Overrides};
@@ -28,6 +28,8 @@ use service::Signals;
 
 /// sysexits.h: the configuration is wrong, and starting again does not help. The unit does not restart then.
 const EX_CONFIG: u8 = 78;
+/// For the database at the end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A longer file is no password.
 const MAX_PASSWORD: u64 = 4096;
 
@@ -254,6 +256,11 @@ async fn serve(args: &ServeArgs) -> ExitCode {
     gatehouse.stop();
     // Time for the goodbye messages to viewers to be sent.
     tokio::time::sleep(Duration::from_millis(200)).await;
+    match tokio::time::timeout(CLOSE_LIMIT, gatehouse.close()).await {
+        Ok(Ok(())) => info!("stopped"),
+        Ok(Err(error)) => error!("the database was not closed in order; nothing is lost: {error}"),
+        Err(_) => error!("the database did not close in time; nothing is lost"),
+    }
     ExitCode::SUCCESS
 }
 

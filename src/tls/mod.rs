@@ -32,6 +32,8 @@ use local_ca::{Name, Pair};
 
 /// The folder for certificates inside the data folder.
 const FOLDER: &str = "tls";
+/// The key of the local authority, within the data folder.
+pub const AUTHORITY_KEY: &str = "tls/ca.key";
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]

@@ -210,7 +210,7 @@ async fn a_public_authority_gives_a_certificate_and_it_is_kept() {
     let address = server.gatehouse.address();
     *authority.target.lock().unwrap() = Some(address);
     answers(&authority, address).await;
-    server.gatehouse.stop();
+    drop(server);
     // The certificate is stored: the next start needs no authority.
     *authority.status.lock().unwrap() = "invalid";
     let again = server_in(folder, "127.0.0.1:0", &tls).await;

@@ -178,9 +178,20 @@ async fn systemd_is_told() {
         unit.signal(ignored).await;
     }
     unit.says("WATCHDOG=1").await;
+    // A second server on the same folder is told who is there.
+    let data = folder.path().join("data");
+    let second = run(&["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]).await;
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains("is in use by another server, process"), "{error}");
     unit.signal("-TERM").await;
     unit.says("STOPPING=1").await;
     assert!(within("the end", unit.child.wait()).await.unwrap().success());
+    // Everything is in the one file.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(data.join("gatehouse.db"), copy.join("gatehouse.db")).unwrap();
+    let list = run(&["user", "list", "--data", copy.to_str().unwrap()]).await;
+    assert!(out(&list).contains("admin"), "{}", String::from_utf8_lossy(&list.stderr));
 }
 
 /// What `journalctl --priority` and programs that block addresses rely on.

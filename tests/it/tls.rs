@@ -78,7 +78,7 @@ async fn the_authority_and_its_certificate_outlive_a_restart() {
     let first = server_in(folder.clone(), "127.0.0.1:0", "").await;
     let pem = first.gatehouse.tls().authority().unwrap().cert.clone();
     let shown = certificate(&connect(&first, &pem).await);
-    first.gatehouse.stop();
+    drop(first);
     let second = server_in(folder, "127.0.0.1:0", "").await;
     assert_eq!(certificate(&connect(&second, &pem).await), shown);
 }

@@ -1,0 +1,119 @@
+//! The data folder: one process serves from it, and what belongs together is there together. A folder that has lost a
+//! part is refused: a fresh start in it would have a new administrator, or a certificate authority that no device
+//! trusts. Start at [`DataFolder::open`].
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::accounts::DATABASE;
+use crate::tls::AUTHORITY_KEY;
+
+/// The file whose lock says that a server runs on this folder. It contains the server's process id.
+const LOCK: &str = "lock";
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It cannot be created, read or written.
+    #[error("the data folder {0} cannot be used: {1}")]
+    Io(PathBuf, io::Error),
+    /// Another server uses it.
+    #[error("the data folder {0} is in use by another server, process {1}")]
+    InUse(PathBuf, String),
+    /// The database file has no content.
+    #[error(
+        "{0} is empty: restore a backup; or, to start anew with new accounts, remove the folder's content"
+    )]
+    EmptyDatabase(PathBuf),
+    /// There is a certificate authority, but no database.
+    #[error(
+        "{0} is missing, although the folder has a certificate authority ({1}): restore a backup; or, to start anew \
+         with new accounts, remove the folder's content"
+    )]
+    LostDatabase(PathBuf, &'static str),
+}
+
+/// A data folder in use by this process.
+#[derive(Debug)]
+pub struct DataFolder {
+    /// The lock is given back when the file is closed, also if the process is killed.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Creates the folder if necessary, accessible only by its owner, and takes it into use.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let failed = |error| DataError::Io(folder.to_owned(), error);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        check(folder)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let mut lock = options.open(folder.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = (&lock).take(20).read_to_string(&mut holder);
+                return Err(DataError::InUse(folder.to_owned(), holder.trim().to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let write = |lock: &mut File| {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            writeln!(lock, "{}", std::process::id())
+        };
+        write(&mut lock).map_err(failed)?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// Whether the folder is whole, or new.
+fn check(folder: &Path) -> Result<(), DataError> {
+    let database = folder.join(DATABASE);
+    match std::fs::metadata(&database) {
+        Ok(metadata) if metadata.len() == 0 => Err(DataError::EmptyDatabase(database)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let has_authority = folder.join(AUTHORITY_KEY).exists();
+            if has_authority { Err(DataError::LostDatabase(database, AUTHORITY_KEY)) } else { Ok(()) }
+        }
+        Err(error) => Err(DataError::Io(database, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_server_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let first = DataFolder::open(&data).unwrap();
+        let error = DataFolder::open(&data).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        DataFolder::open(&data).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_has_lost_its_database_is_not_started_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        std::fs::write(data.join(DATABASE), "").unwrap();
+        assert!(matches!(DataFolder::open(data), Err(DataError::EmptyDatabase(_))));
+        std::fs::remove_file(data.join(DATABASE)).unwrap();
+        let key = data.join(AUTHORITY_KEY);
+        std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+        std::fs::write(&key, "key").unwrap();
+        assert!(matches!(DataFolder::open(data), Err(DataError::LostDatabase(..))));
+        std::fs::write(data.join(DATABASE), "something").unwrap();
+        DataFolder::open(data).unwrap();
+    }
+}
