@@ -11,7 +11,7 @@ use crate::accounts::DATABASE;
 use crate::tls::AUTHORITY_KEY;
 
 /// The file whose lock says that a server runs on this folder. It contains the server's process id.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,18 @@ impl DataFolder {
     /// # Errors
     /// See [`DataError`].
     pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let locked = Self::lock(folder)?;
+        check(folder)?;
+        Ok(locked)
+    }
+
+    /// Takes a folder into use without looking at what is in it.
+    ///
+    /// # Errors
+    /// It cannot be created or written, or another server uses it.
+    pub fn lock(folder: &Path) -> Result<Self, DataError> {
         let failed = |error| DataError::Io(folder.to_owned(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        check(folder)?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true).mode(0o600);
         let mut lock = options.open(folder.join(LOCK)).map_err(failed)?;

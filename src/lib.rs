@@ -11,6 +11,7 @@
 //! This file is the only place where they are wired together: [`Gatehouse::start`].
 
 pub mod accounts;
+pub mod backup;
 pub mod cameras;
 pub mod cli;
 pub mod compartment;

@@ -74,6 +74,15 @@ impl Database {
         self.run(move |connection| Ok(connection.query_row(sql, [], |_| Ok(()))?)).await
     }
 
+    /// Writes a consistent copy to a new file.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn snapshot(&self, file: &Path) -> Result<(), AccountError> {
+        let file = file.display().to_string();
+        self.run(move |connection| Ok(connection.execute("VACUUM INTO ?", [file]).map(drop)?)).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, AccountError> + Send + 'static,
@@ -94,6 +103,31 @@ impl Database {
     pub async fn foreign_version(&self) -> Result<i64, AccountError> {
         self.call(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
             .await
+    }
+}
+
+/// Whether a file is a whole database of this version or an older one. It is not changed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_file(file: &Path) -> Result<(), AccountError> {
+    let wrong = |text: String| {
+        AccountError::Internal(format!("the database {} cannot be used: {text}", file.display()))
+    };
+    let look = || {
+        let connection = Connection::open_with_flags(file, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok::<_, rusqlite::Error>((check, version))
+    };
+    let (check, version) = look().map_err(|error| wrong(error.to_string()))?;
+    match usize::try_from(version) {
+        _ if check != "ok" => Err(wrong(check)),
+        Ok(1..) if version as usize <= STEPS.len() => Ok(()),
+        Ok(1..) => {
+            Err(wrong("it was written by a newer version of Gatehouse: update the program first".into()))
+        }
+        _ => Err(wrong("it is not a database of Gatehouse".into())),
     }
 }
 

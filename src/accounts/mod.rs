@@ -162,6 +162,22 @@ impl Accounts {
         Ok((accounts, must_change.then_some(password)))
     }
 
+    /// Writes a consistent copy of the database to a new file.
+    ///
+    /// # Errors
+    /// The file exists or cannot be written.
+    pub async fn snapshot(&self, file: &Path) -> Result<(), AccountError> {
+        self.database.snapshot(file).await
+    }
+
+    /// Whether a file is a database that this version can use.
+    ///
+    /// # Errors
+    /// It is damaged, is none of Gatehouse, or of a newer version.
+    pub fn check_file(file: &Path) -> Result<(), AccountError> {
+        database::check_file(file)
+    }
+
     /// Moves all changes from the write-ahead log into the database file.
     ///
     /// # Errors

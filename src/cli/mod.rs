@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::{error, info};
 
 use crate::Gatehouse;
+use crate::backup;
 use crate::config::{Config, Overrides};
 use crate::probe;
 use crate::reload;
@@ -39,6 +40,7 @@ Examples:
   gatehouse --config gatehouse.toml           the cameras of a file; changes are picked up while it runs
   gatehouse check --config gatehouse.toml     all problems of the file, with their places
   gatehouse user passwd admin                 a new password for whoever has lost it
+  gatehouse backup gatehouse.tar              everything that a move to another machine needs
   gatehouse probe rtsp://user@camera/1        what a camera offers, and what a browser would make of it
 
 Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_MEDIA_LISTEN, GATEHOUSE_PUBLIC_HOSTS,
@@ -65,6 +67,10 @@ enum Command {
     Probe(ProbeArgs),
     /// Add users, set passwords, create tokens
     User(user::UserArgs),
+    /// Write accounts, settings, the certificate authority and certificates to one archive, also while the server runs
+    Backup(BackupArgs),
+    /// Replace all of that by what an archive contains; the server must not be running
+    Restore(BackupArgs),
     /// Simulate a camera: an RTSP server that loops an H.264 clip, with faults on demand
     DemoCamera(Box<DemoArgs>),
 }
@@ -115,6 +121,14 @@ struct ProbeArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct BackupArgs {
+    /// The archive (tar). It contains keys: keep it as safe as the server
+    file: PathBuf,
+    #[command(flatten)]
+    place: user::PlaceArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -193,6 +207,8 @@ pub fn run() -> ExitCode {
             Some(Command::Check(args)) => check(&args),
             Some(Command::Probe(args)) => Box::pin(probe(&args)).await,
             Some(Command::User(args)) => Box::pin(user::run(args)).await,
+            Some(Command::Backup(args)) => back_up(args).await,
+            Some(Command::Restore(args)) => restore(args),
             Some(Command::DemoCamera(args)) => demo_camera(&args).await,
         }
     });
@@ -262,6 +278,38 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(_) => error!("the database did not close in time; nothing is lost"),
     }
     ExitCode::SUCCESS
+}
+
+async fn back_up(args: BackupArgs) -> ExitCode {
+    let data = match args.place.find() {
+        Ok((_, data, Ok(()))) => data,
+        Ok((_, _, Err(message))) => return fail(&message),
+        Err(code) => return code,
+    };
+    match backup::back_up(&data, &args.file).await {
+        Ok(()) => {
+            println!("{} has the content of {}", args.file.display(), data.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn restore(args: BackupArgs) -> ExitCode {
+    let data = match args.place.find() {
+        Ok((_, data, _)) => data,
+        Err(code) => return code,
+    };
+    match backup::restore(&args.file, &data) {
+        Ok(aside) => {
+            println!("{} has the content of {}", data.display(), args.file.display());
+            if let Some(aside) = aside {
+                println!("The previous content is in {}", aside.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 async fn probe(args: &ProbeArgs) -> ExitCode {

@@ -13,6 +13,7 @@ use crate::accounts::audit::Event;
 use crate::accounts::permissions::{Role, Scopes};
 use crate::accounts::users::{NewUser, UserChange};
 use crate::accounts::{AccountError, Accounts, FIRST_ADMIN, password};
+use crate::config::Config;
 use crate::secret::Secret;
 
 /// The actor in the audit log.
@@ -25,14 +26,37 @@ const SERVICE_DATA: &str = "/var/lib/gatehouse";
 
 #[derive(Args)]
 pub struct UserArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+/// Which server is meant.
+#[derive(Args)]
+pub struct PlaceArgs {
     /// The server's configuration file, for its data folder
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The server's data folder; otherwise that of the configuration, or of the service
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
-    #[command(subcommand)]
-    command: UserCommand,
+}
+
+impl PlaceArgs {
+    /// The configuration, and the data folder with its database; if it has none, why that folder cannot be used.
+    pub fn find(self) -> Result<(Config, PathBuf, Result<(), String>), ExitCode> {
+        let serve = ServeArgs { config: self.config, data: self.data, listen: None };
+        let config = load(&serve)?;
+        let is_named = serve.config().is_some() || serve.overrides().names_data();
+        match data_folder(&config.data, is_named, |folder| Accounts::exist_in(folder)) {
+            Ok(folder) => Ok((config, folder, Ok(()))),
+            Err(message) => {
+                let folder = config.data.clone();
+                Ok((config, folder, Err(message)))
+            }
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -121,15 +145,10 @@ enum ScopeArg {
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: UserArgs) -> ExitCode {
-    let serve = ServeArgs { config: args.config, data: args.data, listen: None };
-    let config = match load(&serve) {
-        Ok(config) => config,
+    let (config, data) = match args.place.find() {
+        Ok((config, data, Ok(()))) => (config, data),
+        Ok((_, _, Err(message))) => return fail(&message),
         Err(code) => return code,
-    };
-    let is_named = serve.config().is_some() || serve.overrides().names_data();
-    let data = match data_folder(&config.data, is_named, |folder| Accounts::exist_in(folder)) {
-        Ok(folder) => folder,
-        Err(message) => return fail(&message),
     };
     let (accounts, first) = match Accounts::open(&data, config.first_password.clone()).await {
         Ok(opened) => opened,

@@ -8,6 +8,7 @@ mod accounts;
 mod acme;
 mod attacker;
 mod attacks;
+mod backup;
 mod chain;
 mod command_line;
 mod faults;
