@@ -70,7 +70,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is in use, or the system refuses a thread or a socket.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}{hint}", hint = listen_hint(.0, .1))]
     Listen(SocketAddr, io::Error),
     /// The data folder cannot be used.
     #[error(transparent)]
@@ -81,6 +81,18 @@ pub enum StartError {
     /// There is no certificate.
     #[error("certificate: {0}")]
     Tls(#[from] TlsError),
+}
+
+/// What helps if a port is refused.
+fn listen_hint(address: &SocketAddr, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 require the capability CAP_NET_BIND_SERVICE: see the unit file, or let a proxy or router \
+             forward the port"
+        }
+        io::ErrorKind::AddrInUse => "; another program, perhaps another Gatehouse, uses the port",
+        _ => "",
+    }
 }
 
 /// A running server.

@@ -60,6 +60,14 @@ pub async fn follow(
         seen = now;
         on_reload(Reload::Began);
         let loaded = Config::load(Some(&path), &overrides);
+        // An editor or a copy that has just begun, or has failed: nobody means "replace everything by the demo" by it.
+        let emptied = !current.cameras.is_empty()
+            && std::fs::read_to_string(&path).is_ok_and(|text| text.trim().is_empty());
+        if emptied {
+            error!(file = %path.display(), "the configuration file is empty: the previous one stays in effect");
+            on_reload(Reload::Ended { valid: false });
+            continue;
+        }
         let valid = loaded.is_ok();
         match loaded {
             Ok(config) => {

@@ -16,46 +16,41 @@ use crate::secret::Secret;
 pub fn announce(gatehouse: &Gatehouse, config: &Config) {
     let address = gatehouse.address();
     let port = address.port();
-    println!("Gatehouse {} is running. Open one of:", env!("CARGO_PKG_VERSION"));
+    say!("Gatehouse {} is running. Open one of:", env!("CARGO_PKG_VERSION"));
     if address.ip().is_unspecified() || address.ip().is_loopback() {
-        println!("  http://localhost:{port}/   on this machine");
+        say!("  http://localhost:{port}/   on this machine");
     }
     let others = other_addresses(gatehouse, config);
     for url in &others {
-        println!("  {url}");
+        say!("  {url}");
     }
     if let (Some(first), true) = (others.first(), std::io::stdout().is_terminal())
         && let Ok(code) = QrCode::new(first.as_bytes())
     {
-        println!("{}", code.render::<Dense1x2>().quiet_zone(true).build());
+        say!("{}", code.render::<Dense1x2>().quiet_zone(true).build());
     }
     // Where HTTP and media differ, pages may work where no picture arrives.
     let media = config.media_address(address);
     if address.ip().is_loopback() || config.media.listen.is_some() {
-        println!("{}", capital(&media.in_words()));
+        say!("{}", capital(&media.in_words()));
     }
     if let Some(password) = gatehouse.first_password() {
-        println!(
-            "Log in as {FIRST_ADMIN} with the password  {}  (only shown once).",
-            Secret::expose(password)
-        );
+        say!("Log in as {FIRST_ADMIN} with the password  {}  (only shown once).", Secret::expose(password));
         let folder = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
-        println!("If you lose the password, reset it with:");
-        println!("  gatehouse user passwd {FIRST_ADMIN} --data {}", quoted(&folder.display().to_string()));
+        say!("If you lose the password, reset it with:");
+        say!("  gatehouse user passwd {FIRST_ADMIN} --data {}", quoted(&folder.display().to_string()));
     }
     if let Some(authority) = gatehouse.tls().authority() {
-        println!(
+        say!(
             "Other machines must install the CA certificate from http://…:{port}/. Its SHA-256 fingerprint is"
         );
-        println!("  {}", authority.fingerprint);
+        say!("  {}", authority.fingerprint);
     }
     if config.tls.mode == TlsMode::Off && !address.ip().is_loopback() {
-        println!(
-            "TLS is off: passwords and video can be intercepted, unless a proxy encrypts the connection."
-        );
+        say!("TLS is off: passwords and video can be intercepted, unless a proxy encrypts the connection.");
     }
     if gatehouse.cameras().entries().iter().all(|entry| entry.origin == crate::cameras::Origin::Demo) {
-        println!(
+        say!(
             "No camera is configured: showing a simulated one. Add yours on the page, or in a file: see config/gatehouse.toml."
         );
     }

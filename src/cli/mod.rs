@@ -4,6 +4,13 @@
 // The only module that writes to the console.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// Prints a line. Whoever reads the console may go away, as `head` does: that ends nothing.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+
 mod announce;
 mod log;
 mod service;
@@ -236,8 +243,8 @@ fn check(args: &ServeArgs) -> ExitCode {
     match load(args) {
         Ok(config) => {
             let enabled = config.cameras.iter().filter(|camera| camera.enabled).count();
-            println!("no problems: {} camera(s), {enabled} enabled", config.cameras.len());
-            println!("{}", config.media_address(config.listen).in_words());
+            say!("no problems: {} camera(s), {enabled} enabled", config.cameras.len());
+            say!("{}", config.media_address(config.listen).in_words());
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -288,7 +295,7 @@ async fn back_up(args: BackupArgs) -> ExitCode {
     };
     match backup::back_up(&data, &args.file).await {
         Ok(()) => {
-            println!("{} has the content of {}", args.file.display(), data.display());
+            say!("{} has the content of {}", args.file.display(), data.display());
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string()),
@@ -302,9 +309,9 @@ fn restore(args: BackupArgs) -> ExitCode {
     };
     match backup::restore(&args.file, &data) {
         Ok(aside) => {
-            println!("{} has the content of {}", data.display(), args.file.display());
+            say!("{} has the content of {}", data.display(), args.file.display());
             if let Some(aside) = aside {
-                println!("The previous content is in {}", aside.display());
+                say!("The previous content is in {}", aside.display());
             }
             ExitCode::SUCCESS
         }
@@ -321,7 +328,7 @@ async fn probe(args: &ProbeArgs) -> ExitCode {
     let report = probe::run(&args.url, password, args.udp, Duration::from_secs(args.seconds)).await;
     if args.json {
         match serde_json::to_string_pretty(&report) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say!("{text}"),
             Err(error) => return fail(&error.to_string()),
         }
     } else {
@@ -364,7 +371,7 @@ async fn demo_camera(args: &DemoArgs) -> ExitCode {
     };
     match DemoCamera::start(args.listen, options).await {
         Ok(camera) => {
-            println!("Simulated camera running at {}", camera.url());
+            say!("Simulated camera running at {}", camera.url());
             signals.end().await;
             camera.stop().await;
             ExitCode::SUCCESS

@@ -49,7 +49,7 @@ impl PlaceArgs {
         let serve = ServeArgs { config: self.config, data: self.data, listen: None };
         let config = load(&serve)?;
         let is_named = serve.config().is_some() || serve.overrides().names_data();
-        match data_folder(&config.data, is_named, |folder| Accounts::exist_in(folder)) {
+        match data_folder(&config.data, is_named, Accounts::exist_in) {
             Ok(folder) => Ok((config, folder, Ok(()))),
             Err(message) => {
                 let folder = config.data.clone();
@@ -216,7 +216,7 @@ async fn execute(accounts: &Accounts, command: UserCommand) -> Result<(), Accoun
             let life = days.map(|days| Duration::from_secs(days * 86_400));
             let token = accounts.add_token(&name, &label, scopes(&scope), life).await?;
             note(accounts, "token.made", &name).await?;
-            println!("{}", token.expose());
+            say!("{}", token.expose());
             Ok(())
         }
     }
@@ -279,12 +279,12 @@ fn new_password(args: &PasswordArgs) -> Result<(Secret, bool), AccountError> {
 
 fn tell(password: &Secret, made: bool) {
     if made {
-        println!("{}", password.expose());
+        say!("{}", password.expose());
     }
 }
 
 async fn list(accounts: &Accounts) -> Result<(), AccountError> {
-    println!("{:<20} {:<11} {:<9} GROUPS", "NAME", "ROLE", "STATE");
+    say!("{:<20} {:<11} {:<9} GROUPS", "NAME", "ROLE", "STATE");
     for user in accounts.users().await? {
         let state = if user.disabled {
             "disabled"
@@ -293,7 +293,7 @@ async fn list(accounts: &Accounts) -> Result<(), AccountError> {
         } else {
             "active"
         };
-        println!("{:<20} {:<11} {state:<9} {}", user.name, user.role.as_str(), user.groups.join(", "));
+        say!("{:<20} {:<11} {state:<9} {}", user.name, user.role.as_str(), user.groups.join(", "));
     }
     Ok(())
 }

@@ -101,6 +101,11 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
     if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI) {
         return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
     }
+    // Load balancers check it with HTTP/1.0 and without a name.
+    if request.uri().path() == "/health" && !request.headers().contains_key(header::HOST) {
+        request.extensions_mut().insert(client);
+        return Ok(next.run(request).await);
+    }
     let Some(host) = host(request.headers()) else {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"));
     };

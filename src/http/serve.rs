@@ -153,6 +153,7 @@ pub async fn serve(
     let unproven_ice = Kind::new(limits.connections / 4, UNPROVEN_ICE_PER_ADDRESS);
     let service = Service { router, engine, tls, ice, unproven_ice };
     let (mut warned, mut refused) = (None::<Instant>, 0u64);
+    let mut accept_warned = None::<Instant>;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -161,7 +162,11 @@ pub async fn serve(
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!("cannot accept a connection: {error}");
+                // Out of file descriptors, mostly: it lasts, and is tried ten times a second.
+                if accept_warned.is_none_or(|at| at.elapsed() > REFUSAL_WARNING) {
+                    warn!("cannot accept a connection: {error}");
+                    accept_warned = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

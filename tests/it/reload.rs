@@ -43,6 +43,10 @@ async fn only_what_changed_is_restarted() {
     write(&file, "[[camera]]\nid = ");
     assert_eq!(within("the file is read again", reloads.recv()).await, Some(false));
     assert_eq!((number(&server, "one"), number(&server, "two")), (first, second));
+    // Nor does one that an editor or a failed copy has emptied.
+    write(&file, "\n");
+    assert_eq!(within("the file is read again", reloads.recv()).await, Some(false));
+    assert_eq!((number(&server, "one"), number(&server, "two")), (first, second));
 
     let changed = two.replace("id = \"two\"", "id = \"two\"\nidle_timeout = \"99s\"");
     let three = camera_toml("three", &camera.url(), "name = \"Third\"");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{H264, LIMIT, Server, http, offer, server, server_in, with_headers};
+use crate::support::{H264, LIMIT, Server, http, offer, server, server_in, with_headers, within};
 use gatehouse::config::{Config, Overrides};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -230,4 +230,17 @@ fn off_is_for_this_machine_unless_said_otherwise() {
     assert!(parse("[tls]\nmode = \"files\"\n").unwrap_err().to_string().contains("cert and key"));
     assert!(parse("[tls]\nmode = \"acme\"\n").unwrap_err().to_string().contains("domains"));
     assert!(parse("[tls]\nmode = \"none\"\n").is_err());
+}
+
+/// As HAProxy checks a server by default.
+#[tokio::test]
+async fn health_needs_no_host() {
+    let server = server("").await;
+    for (path, status) in [("/health", "200"), ("/", "400")] {
+        let mut stream = TcpStream::connect(server.gatehouse.address()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the answer", stream.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{path}: {answer}");
+    }
 }
