@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::{error, info};
@@ -32,6 +32,7 @@ use crate::probe;
 use crate::reload;
 use crate::secret::Secret;
 use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
+use crate::tls::Tls;
 use service::Signals;
 
 /// sysexits.h: the configuration is wrong, and starting again does not help. The unit does not restart then.
@@ -242,6 +243,10 @@ fn check(args: &ServeArgs) -> ExitCode {
     }
     match load(args) {
         Ok(config) => {
+            if let Err(error) = Tls::check(&config.tls, SystemTime::now()) {
+                fail(&format!("[tls]: {error}"));
+                return ExitCode::from(EX_CONFIG);
+            }
             let enabled = config.cameras.iter().filter(|camera| camera.enabled).count();
             say!("no problems: {} camera(s), {enabled} enabled", config.cameras.len());
             say!("{}", config.media_address(config.listen).in_words());

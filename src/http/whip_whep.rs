@@ -217,11 +217,9 @@ pub async fn change_session(
 ) -> Result<Response, ApiError> {
     let id = session(&app, &id)?;
     require_type(&headers, FRAGMENT)?;
-    let missing =
-        || ApiError::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", "If-Match is required");
-    let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).ok_or_else(missing)?.trim();
+    let tag = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok()).map(str::trim);
     // RFC 9725 §4.3.3 prints the wildcard in quotes, and clients copy it.
-    let tag = if tag == "\"*\"" { "*" } else { tag };
+    let tag = tag.map(|tag| if tag == "\"*\"" { "*" } else { tag });
     let fragment = std::str::from_utf8(&body).map_err(|_| unreadable("the fragment is not UTF-8"))?;
     let outcome = app.engine.patch(id, tag, fragment, client.ip()).await;
     match outcome.map_err(refuse)? {
@@ -233,6 +231,10 @@ pub async fn change_session(
         PatchOutcome::WrongTag => {
             let text = "If-Match does not match the session's current ETag";
             Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "if_match_wrong", text))
+        }
+        PatchOutcome::MissingTag => {
+            let text = "If-Match is required for an ICE restart";
+            Err(ApiError::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", text))
         }
         PatchOutcome::Gone => Err(ApiError::not_found("session")),
     }

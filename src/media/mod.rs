@@ -319,7 +319,7 @@ impl Engine {
     pub async fn patch(
         &self,
         session: SessionId,
-        tag: &str,
+        tag: Option<&str>,
         fragment: &str,
         client: IpAddr,
     ) -> Result<PatchOutcome, WatchError> {
@@ -331,7 +331,7 @@ impl Engine {
         };
         let (reply, outcome) = oneshot::channel();
         let candidates = self.inner.candidates.lines(client.is_loopback());
-        let patch = Patch { session, tag: tag.to_owned(), remote, remotes, candidates, reply };
+        let patch = Patch { session, tag: tag.map(str::to_owned), remote, remotes, candidates, reply };
         let Some(shard) = self.shard_of(&session) else { return Ok(PatchOutcome::Gone) };
         if !shard.control(Control::Patch(patch)) {
             return Err(WatchError::Engine);

@@ -69,8 +69,9 @@ pub enum Control {
 pub struct Patch {
     /// The session to change.
     pub session: SessionId,
-    /// `If-Match`; `*` matches any tag.
-    pub tag: String,
+    /// `If-Match`; `*` matches any tag. Without one only candidates of the current ICE credentials are taken: some
+    /// clients omit it then.
+    pub tag: Option<String>,
     /// The remote ICE credentials: an ICE restart if they differ from the current ones.
     pub remote: Option<Credentials>,
     /// Additional remote candidates.
@@ -95,6 +96,8 @@ pub enum PatchOutcome {
     },
     /// The entity tag does not match the session's.
     WrongTag,
+    /// An ICE restart requires a tag.
+    MissingTag,
     /// The session no longer exists.
     Gone,
 }
@@ -484,8 +487,15 @@ impl Shard {
             let _ = patch.reply.send(PatchOutcome::Gone);
             return;
         };
-        if patch.tag != "*" && patch.tag != peer.etag {
-            let _ = patch.reply.send(PatchOutcome::WrongTag);
+        let refused = match patch.tag.as_deref() {
+            None if patch.remote.as_ref().is_some_and(|remote| remote != peer.remote()) => {
+                Some(PatchOutcome::MissingTag)
+            }
+            Some(tag) if tag != "*" && tag != peer.etag => Some(PatchOutcome::WrongTag),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            let _ = patch.reply.send(refused);
             return;
         }
         let outcome = match patch.remote {

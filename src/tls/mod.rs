@@ -7,6 +7,7 @@
 mod acme;
 mod files;
 pub mod local_ca;
+mod validity;
 
 use std::fmt::Write as _;
 use std::io;
@@ -191,17 +192,30 @@ impl Tls {
         self.show(&pair)?;
         files.taken(&pair);
         info!("certificate loaded");
+        if let Some(problem) = validity::problem(&first_certificate(&pair.cert)?, SystemTime::now()) {
+            error!("{problem}: browsers refuse it");
+        }
         Ok(())
     }
 
+    /// Whether the files of a configuration can be used: readable, a certificate with its own key, valid now.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(config: &TlsConfig, now: SystemTime) -> Result<(), TlsError> {
+        let (TlsMode::Files, Some(cert), Some(key)) = (config.mode, &config.cert, &config.key) else {
+            return Ok(());
+        };
+        let Some(pair) = files::Files::new(cert, key).changed()? else { return Ok(()) };
+        certified(&pair, &rustls::crypto::ring::default_provider())?;
+        match validity::problem(&first_certificate(&pair.cert)?, now) {
+            Some(problem) => Err(TlsError::Certificate(format!("{}: {problem}", cert.display()))),
+            None => Ok(()),
+        }
+    }
+
     fn show(&self, pair: &Pair) -> Result<(), TlsError> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pair.cert.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(TlsError::parse)?;
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())
-            .map_err(|error| TlsError::Certificate(format!("not a key: {error}")))?;
-        let key = CertifiedKey::from_der(chain, key, &self.provider)?;
-        self.current.0.store(Some(Arc::new(key)));
+        self.current.0.store(Some(Arc::new(certified(pair, &self.provider)?)));
         Ok(())
     }
 
@@ -255,6 +269,16 @@ impl Tls {
 }
 
 /// The first certificate of a PEM text, in DER.
+/// A certificate with its chain and key. The key must be that of the certificate.
+fn certified(pair: &Pair, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pair.cert.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::parse)?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())
+        .map_err(|error| TlsError::Certificate(format!("not a key: {error}")))?;
+    Ok(CertifiedKey::from_der(chain, key, provider)?)
+}
+
 fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(TlsError::parse)
 }

@@ -234,3 +234,42 @@ async fn the_log_under_systemd_has_priorities_and_failed_logins() {
     let failed = line("login failed").await;
     assert!(failed.starts_with("<4> WARN") && failed.contains("login failed address=127.0.0.1 "), "{failed}");
 }
+
+/// A certificate that browsers would refuse is a problem of the configuration, before anybody sees it.
+#[tokio::test]
+async fn check_reads_the_certificate_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let certificate = |year: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year + 5, 1, 1);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (good, old) = (certificate(2025), certificate(2015));
+    std::fs::write(path("g.toml"), "[tls]\nmode = \"files\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n").unwrap();
+    let table = [
+        (None, Some(&good.1), "c.pem"),
+        (Some(&good.0), None, "k.pem"),
+        (Some(&good.0), Some(&old.1), "key"),
+        (Some(&old.0), Some(&old.1), "the certificate has expired on"),
+        (Some(&good.0), Some(&good.1), ""),
+    ];
+    for (cert, key, expected) in table {
+        for (name, content) in [("c.pem", cert), ("k.pem", key)] {
+            let _ = std::fs::remove_file(path(name));
+            if let Some(content) = content {
+                std::fs::write(path(name), content).unwrap();
+            }
+        }
+        let output = run(&["check", "--config", path("g.toml").to_str().unwrap()]).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(if expected.is_empty() { 0 } else { 78 }),
+            "{expected}: {error}"
+        );
+        assert!(error.to_lowercase().contains(expected), "{expected}: {error}");
+    }
+}

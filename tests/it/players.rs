@@ -71,6 +71,13 @@ async fn what_clients_get_wrong_is_accepted_or_explained() {
         let request = client.patch(server.url(&session)).header("If-Match", tag).body(fragment);
         request.header("Content-Type", "application/trickle-ice-sdpfrag").send()
     };
+    // More candidates need no tag, a restart does.
+    for (ufrag, status) in [("abcd", StatusCode::NO_CONTENT), ("efgh", StatusCode::PRECONDITION_REQUIRED)] {
+        let fragment = format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:0123456789012345678901\r\n");
+        let request =
+            client.patch(server.url(&session)).header("Content-Type", "application/trickle-ice-sdpfrag");
+        assert_eq!(request.body(fragment).send().await.unwrap().status(), status, "{ufrag}");
+    }
     for (ufrag, tag) in [("efgh", "*"), ("ijkl", "\"*\"")] {
         let response = restart(ufrag, tag).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{tag}");

@@ -421,7 +421,7 @@ class Session {
 function offersAddress(answer, host) {
   const isLoopback = (/** @type {string} */ address) => /^127\.|^::1$|^\[::1\]$|^localhost$|\.localhost$/.test(address);
   const candidates = [...answer.matchAll(/^a=candidate:\S+ \d+ \S+ \d+ (\S+)/gm)];
-  return isLoopback(host) || candidates.some(([, address]) => !isLoopback(address));
+  return isLoopback(host) || candidates.some(([, address = ""]) => !isLoopback(address));
 }
 
 /**

@@ -167,7 +167,9 @@ pub fn watch(offer: &str, tracks: &Tracks, ssrcs: [u32; 4]) -> Result<Agreement<
             Some((send_track(media, &choice, ssrcs[0], ssrcs[1]), choice.codec))
         }
         "audio" => {
-            let choice = choose_audio(&media.codecs(), tracks.audio?)?;
+            let mut choice = choose_audio(&media.codecs(), tracks.audio?)?;
+            // Sound is not sent again, so the answer must not promise it: some players ask for NACK.
+            choice.codec.feedback.clear();
             Some((send_track(media, &choice, ssrcs[2], ssrcs[3]), choice.codec))
         }
         _ => None,

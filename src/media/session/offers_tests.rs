@@ -263,3 +263,14 @@ fn what_a_publisher_sends_is_taken_as_a_whole_or_refused() {
     let error = publish(&silent).unwrap_err().to_string();
     assert!(error.starts_with("no common codec: the offer has"), "{error}");
 }
+
+/// As a player on npm changes Chromium's offer.
+#[test]
+fn retransmission_of_sound_is_not_promised() {
+    let (_, offer) = offer!("chromium-watch");
+    let offer = offer.replace("a=rtpmap:111 opus/48000/2", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 nack");
+    let tracks = Tracks { video: None, audio: Some(AudioCodec::Opus) };
+    let agreement = watch(&offer, &tracks, [1, 2, 3, 4]).unwrap();
+    assert!(!agreement.audio.as_ref().unwrap().nack);
+    assert!(!written(&agreement).contains("rtcp-fb:111"));
+}
