@@ -14,6 +14,7 @@ pub mod accounts;
 pub mod backup;
 pub mod cameras;
 pub mod cli;
+pub mod clock;
 pub mod compartment;
 pub mod config;
 pub mod data;
@@ -36,7 +37,7 @@ pub mod token_bucket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
+use clock::Agreement;
 use config::{CallMedia, Config, MediaAddress};
 use data::{DataError, DataFolder};
 use gate::Gate;
@@ -306,15 +308,21 @@ async fn look_after(
 ) {
     let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
     let mut log = tokio::time::interval(LOG_INTERVAL);
+    let mut clock = Agreement::new(Instant::now(), SystemTime::now());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = certificates.tick() => tls.refresh(SystemTime::now(), &engine.addresses()),
             _ = log.tick() => {
-                if let Err(error) = accounts.forget_log(keep_log).await {
+                let now = SystemTime::now();
+                // A start in a wrong year must not delete what is recent.
+                if !clock.holds(Instant::now(), now) {
+                    continue;
+                }
+                if let Err(error) = accounts.forget_log(now, keep_log).await {
                     error!("cannot remove old entries of the audit log: {error}");
                 }
-                if let Err(error) = accounts.forget_calls(keep_log).await {
+                if let Err(error) = accounts.forget_calls(now, keep_log).await {
                     error!("cannot remove old calls: {error}");
                 }
             }

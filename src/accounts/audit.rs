@@ -100,15 +100,18 @@ impl Accounts {
         self.database.call(move |connection| query(connection, &filter, most.min(MOST))).await
     }
 
-    /// Deletes entries that are older, and those beyond the upper limit.
+    /// Deletes entries that are older, and those beyond the upper limit. Called each hour: at most a tenth a day goes by
+    /// age, so that a wrong clock is noticed before much is lost.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn forget_log(&self, older_than: Duration) -> Result<(), AccountError> {
-        let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
+    pub async fn forget_log(&self, now: SystemTime, older_than: Duration) -> Result<(), AccountError> {
+        let limit = millis(now) - older_than.as_millis() as i64;
         self.database
             .call(move |connection| {
-                connection.execute("DELETE FROM audit WHERE at < ?", [limit])?;
+                let sql = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY id
+                    LIMIT 1 + (SELECT count(*) FROM audit) / 240)";
+                connection.execute(sql, [limit])?;
                 let sql = "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?";
                 connection.execute(sql, [MOST_ENTRIES])?;
                 Ok(())
@@ -250,5 +253,20 @@ mod tests {
         let text = String::from_utf8(to_csv(&[entry]).unwrap()).unwrap();
         let line = text.lines().nth(1).unwrap();
         assert_eq!(line, r#"2023-11-14T22:13:20.123Z,,'=cmd(),192.0.2.1,watch,"a ""quoted"", name","#);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_year_costs_a_tenth_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let (accounts, _) = Accounts::open(folder.path(), None).await.unwrap();
+        for _ in 0..1000 {
+            accounts.note(Event { action: "login", ..Event::default() }).await.unwrap();
+        }
+        let later = SystemTime::now() + Duration::from_secs(10 * 365 * 86_400);
+        for _ in 0..24 {
+            accounts.forget_log(later, Duration::from_secs(90 * 86_400)).await.unwrap();
+        }
+        let left = accounts.log(Filter::default(), 2000).await.unwrap().len();
+        assert!((880..1000).contains(&left), "{left}");
     }
 }

@@ -149,12 +149,14 @@ impl Accounts {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn forget_calls(&self, older_than: Duration) -> Result<(), AccountError> {
-        let limit = millis(SystemTime::now()) - older_than.as_millis() as i64;
+    pub async fn forget_calls(&self, now: SystemTime, older_than: Duration) -> Result<(), AccountError> {
+        let limit = millis(now) - older_than.as_millis() as i64;
         self.database
             .call(move |connection| {
                 // Keep the last one: its number must not be reused.
-                let sql = "DELETE FROM calls WHERE at < ? AND id < (SELECT max(id) FROM calls)";
+                let sql = "DELETE FROM calls WHERE id IN (SELECT id FROM calls
+                    WHERE at < ? AND id < (SELECT max(id) FROM calls) ORDER BY id
+                    LIMIT 1 + (SELECT count(*) FROM calls) / 240)";
                 connection.execute(sql, [limit])?;
                 Ok(())
             })
