@@ -121,7 +121,9 @@ impl Gatehouse {
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
         // Before new sessions can begin.
         accounts.close_open_entries().await?;
-        let tls = Tls::start(&config.tls, &config.data, &config.media.public_hosts)?;
+        let public: Vec<String> =
+            config.media.public_hosts.iter().map(|public| public.host.clone()).collect();
+        let tls = Tls::start(&config.tls, &config.data, &public)?;
         let fail = |error| StartError::Listen(config.listen, error);
         let (listener, socket, only_this_host) = bind(config).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -278,6 +280,7 @@ fn engine_config(config: &Config, tcp: SocketAddr, only_this_host: bool) -> Engi
         shards: if config.media.threads == 0 { cores } else { config.media.threads },
         max_viewers: config.media.max_viewers,
         public_hosts: config.media.public_hosts.clone(),
+        advertise_port: config.media.advertise_port,
         tcp,
         only_this_host,
     }

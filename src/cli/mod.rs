@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::Gatehouse;
 use crate::backup;
@@ -262,6 +262,10 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(code) => return code,
     };
     log::start(&config.log);
+    // Each camera and each viewer over TCP takes a file descriptor.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!("cannot raise the limit of open files: {error}");
+    }
     let mut signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot handle signals: {error}")),

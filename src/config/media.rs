@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::read::{Reader, Section};
+use super::tls::is_host;
 use crate::streams::source::Secret;
 
 /// `[media]`.
@@ -11,7 +12,9 @@ pub struct MediaConfig {
     /// The UDP address, if it is not derived from that of HTTP; without a port, HTTP's.
     pub listen: Option<(IpAddr, Option<u16>)>,
     /// Additional names and addresses by which viewers reach this machine.
-    pub public_hosts: Vec<String>,
+    pub public_hosts: Vec<PublicHost>,
+    /// The port of public hosts that name none; otherwise the port that is listened on.
+    pub advertise_port: Option<u16>,
     /// Concurrent viewers.
     pub max_viewers: usize,
     /// Threads; 0 for one per core.
@@ -31,6 +34,33 @@ pub struct IceServer {
     pub credential: Option<Secret>,
 }
 
+/// A name or address by which viewers reach this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicHost {
+    /// A DNS name or an address.
+    pub host: String,
+    /// The port by which the media port is reached, if a router or a container's host maps it.
+    pub port: Option<u16>,
+}
+
+impl PublicHost {
+    /// `cameras.example.com`, `192.0.2.1`, `2001:db8::1`, and with a port `…:9000` or `[2001:db8::1]:9000`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Some(Self { host: address.ip().to_string(), port: Some(address.port()) });
+        }
+        if is_host(text) {
+            return Some(Self { host: text.to_owned(), port: None });
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        is_host(host).then(|| Self { host: host.to_owned(), port: Some(port) })
+    }
+}
+
+/// What an entry of `public_hosts` may be.
+pub const PUBLIC_HOST: &str = "names or addresses, with or without a port, such as \"cameras.example.com\"";
+
 /// The UDP address for media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MediaAddress {
@@ -45,6 +75,7 @@ impl Default for MediaConfig {
         Self {
             listen: None,
             public_hosts: Vec::new(),
+            advertise_port: None,
             max_viewers: 1000,
             threads: 0,
             ice_servers: Vec::new(),
@@ -102,7 +133,14 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConf
         "" => Some(None),
         text => parse_listen(text).map(Some),
     });
-    let public_hosts = section.strings(reader, "public_hosts").unwrap_or_default();
+    let mut public_hosts = Vec::new();
+    for text in section.strings(reader, "public_hosts").unwrap_or_default() {
+        match PublicHost::parse(&text) {
+            Some(host) => public_hosts.push(host),
+            None => section.complain(reader, "public_hosts", &text, PUBLIC_HOST),
+        }
+    }
+    let advertise_port = section.integer(reader, "advertise_port", 0..=65_535);
     let max_viewers = section.integer(reader, "max_viewers", 1..=100_000);
     let threads = section.integer(reader, "threads", 0..=64);
     let mut ice_servers = Vec::new();
@@ -121,6 +159,7 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConf
     MediaConfig {
         listen: listen.flatten(),
         public_hosts,
+        advertise_port: advertise_port.map(|port| port as u16).filter(|port| *port != 0),
         max_viewers: max_viewers.map_or(defaults.max_viewers, |value| value as usize),
         threads: threads.map_or(defaults.threads, |value| value as usize),
         ice_servers,
@@ -130,6 +169,26 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConf
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn public_hosts_may_have_a_port() {
+        let table = [
+            ("cameras.example.com", Some(("cameras.example.com", None))),
+            ("cameras.example.com:9000", Some(("cameras.example.com", Some(9000)))),
+            ("192.0.2.1", Some(("192.0.2.1", None))),
+            ("192.0.2.1:9000", Some(("192.0.2.1", Some(9000)))),
+            ("2001:db8::1", Some(("2001:db8::1", None))),
+            ("[2001:db8::1]:9000", Some(("2001:db8::1", Some(9000)))),
+            ("https://cameras.example.com", None),
+            ("cameras.example.com:0", None),
+            ("cameras.example.com:70000", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            let expected = expected.map(|(host, port)| PublicHost { host: host.to_owned(), port });
+            assert_eq!(PublicHost::parse(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_address_follows_that_of_http() {

@@ -19,7 +19,7 @@ use crate::names::StreamName;
 use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
 pub use camera::{CameraConfig, is_source, source};
-pub use media::{IceServer, MediaAddress, MediaConfig};
+pub use media::{IceServer, MediaAddress, MediaConfig, PublicHost};
 pub use read::{Problem, Problems};
 use read::{Reader, Section};
 pub use tls::{TlsConfig, TlsMode};
@@ -126,12 +126,13 @@ impl std::fmt::Debug for Overrides {
 }
 
 /// Environment variables and the keys that they override.
-const VARIABLES: [(&str, &str); 8] = [
+const VARIABLES: [(&str, &str); 9] = [
     ("GATEHOUSE_LISTEN", "server.listen"),
     ("GATEHOUSE_MEDIA_LISTEN", "media.listen"),
     ("GATEHOUSE_DATA", "server.data"),
     ("GATEHOUSE_LOG", "server.log"),
     ("GATEHOUSE_PUBLIC_HOSTS", "media.public_hosts"),
+    ("GATEHOUSE_ADVERTISE_PORT", "media.advertise_port"),
     ("GATEHOUSE_MAX_VIEWERS", "media.max_viewers"),
     ("GATEHOUSE_THREADS", "media.threads"),
     ("GATEHOUSE_TLS", "tls.mode"),
@@ -212,10 +213,19 @@ impl Config {
                     Some(listen) => self.media.listen = Some(listen),
                     None => reader.problem(bad(media::LISTEN)),
                 },
+                "GATEHOUSE_ADVERTISE_PORT" => match value.parse() {
+                    Ok(port) if port != 0 => self.media.advertise_port = Some(port),
+                    _ => reader.problem(bad("a port from 1 to 65535")),
+                },
                 "GATEHOUSE_DATA" => self.data = value.into(),
                 "GATEHOUSE_LOG" => self.log.clone_from(value),
                 "GATEHOUSE_PUBLIC_HOSTS" => {
-                    self.media.public_hosts = value.split(',').map(|host| host.trim().to_owned()).collect();
+                    let hosts: Option<Vec<_>> =
+                        value.split(',').map(|host| PublicHost::parse(host.trim())).collect();
+                    match hosts {
+                        Some(hosts) => self.media.public_hosts = hosts,
+                        None => reader.problem(bad(media::PUBLIC_HOST)),
+                    }
                 }
                 "GATEHOUSE_MAX_VIEWERS" => match value.parse() {
                     Ok(limit) if limit > 0 => self.media.max_viewers = limit,

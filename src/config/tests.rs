@@ -163,7 +163,8 @@ fn the_environment_and_flags_override_the_file() {
     let text = "[server]\nlisten = \"0.0.0.0:9\"\n";
     let config = Config::parse(text, "g.toml", Path::new("."), &overrides).unwrap();
     assert_eq!((config.listen.port(), config.media.max_viewers), (5, 7));
-    assert_eq!(config.media.public_hosts, ["a.example", "192.0.2.1"]);
+    let hosts: Vec<&str> = config.media.public_hosts.iter().map(|public| public.host.as_str()).collect();
+    assert_eq!(hosts, ["a.example", "192.0.2.1"]);
     overrides.environment.insert("GATEHOUSE_THREADS".into(), "many".into());
     let found = Config::parse(text, "g.toml", Path::new("."), &overrides).unwrap_err();
     assert!(found.to_string().starts_with("environment variable GATEHOUSE_THREADS: \"many\""));

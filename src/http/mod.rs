@@ -142,9 +142,9 @@ impl App {
 /// Names in the configuration that mean this server.
 fn known_hosts(config: &Config) -> Vec<String> {
     let tls = &config.tls;
-    let configured = [&config.hosts, &config.media.public_hosts, &tls.names, &tls.domains];
-    let mut hosts: Vec<String> =
-        configured.into_iter().flatten().map(|host| host.to_ascii_lowercase()).collect();
+    let public = config.media.public_hosts.iter().map(|public| &public.host);
+    let configured = [&config.hosts, &tls.names, &tls.domains].into_iter().flatten().chain(public);
+    let mut hosts: Vec<String> = configured.map(|host| host.to_ascii_lowercase()).collect();
     hosts.extend(crate::tls::host_names());
     hosts
 }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::compartment;
+use crate::config::PublicHost;
 use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::streams::StreamHandle;
@@ -69,7 +70,9 @@ pub struct EngineConfig {
     /// Maximum number of concurrent sessions across all streams, publishers included.
     pub max_viewers: usize,
     /// Addresses and host names to offer in addition to those of the interfaces.
-    pub public_hosts: Vec<String>,
+    pub public_hosts: Vec<PublicHost>,
+    /// The port of public hosts that name none, if it is not that of the sockets.
+    pub advertise_port: Option<u16>,
     /// The address on which ICE over TCP is accepted.
     pub tcp: SocketAddr,
     /// Drop the datagrams of other machines.
@@ -159,7 +162,12 @@ impl Engine {
             shards,
             routes,
             identity,
-            candidates: Candidates::new(listen, config.tcp, config.public_hosts.clone()),
+            candidates: Candidates::new(
+                listen,
+                config.tcp,
+                config.public_hosts.clone(),
+                config.advertise_port,
+            ),
             next_shard: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             max_viewers: config.max_viewers,

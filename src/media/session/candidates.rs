@@ -8,6 +8,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
+use crate::config::PublicHost;
+
 /// Interface names of containers and virtual machines: their addresses cannot be reached from elsewhere.
 const VIRTUAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc"];
 /// More addresses than this make browsers slow.
@@ -17,7 +19,8 @@ const MAX_ADDRESSES: usize = 12;
 pub struct Candidates {
     udp: SocketAddr,
     tcp: SocketAddr,
-    public_hosts: Vec<String>,
+    public_hosts: Vec<PublicHost>,
+    advertise_port: Option<u16>,
     known: ArcSwap<Known>,
 }
 
@@ -26,38 +29,39 @@ pub struct Candidates {
 struct Known {
     /// What is offered.
     addresses: Arc<Vec<IpAddr>>,
-    /// Those that are configured.
-    public: Vec<IpAddr>,
+    /// Those of the interfaces.
+    local: Vec<IpAddr>,
+    /// Those that are configured, with their ports if they differ from the sockets'.
+    public: Vec<(IpAddr, Option<u16>)>,
     /// All of this machine.
     own: Vec<IpAddr>,
 }
 
 impl Candidates {
     /// For a server that receives media on `udp` and accepts ICE over TCP on `tcp`, both with their real ports.
-    pub fn new(udp: SocketAddr, tcp: SocketAddr, public_hosts: Vec<String>) -> Self {
-        Self { udp, tcp, public_hosts, known: ArcSwap::default() }
+    pub fn new(
+        udp: SocketAddr,
+        tcp: SocketAddr,
+        public_hosts: Vec<PublicHost>,
+        advertise_port: Option<u16>,
+    ) -> Self {
+        Self { udp, tcp, public_hosts, advertise_port, known: ArcSwap::default() }
     }
 
     /// Looks up all addresses again and logs changes.
     pub async fn refresh(&self) {
-        let Local { mut addresses, own, reachable } = local_addresses(self.udp.ip());
+        let Local { addresses: local, own, reachable } = local_addresses(self.udp.ip());
         let mut public = Vec::new();
-        for host in &self.public_hosts {
+        for PublicHost { host, port } in &self.public_hosts {
+            let port = port.or(self.advertise_port);
             match tokio::net::lookup_host((host.as_str(), 0)).await {
-                Ok(found) => public.extend(found.map(|address| address.ip().to_canonical())),
+                Ok(found) => public.extend(found.map(|address| (address.ip().to_canonical(), port))),
                 Err(error) => warn!(host, "cannot resolve public host, not offered: {error}"),
             }
         }
-        addresses.extend(&public);
-        let mut unique: Vec<IpAddr> = Vec::new();
-        for ip in addresses {
-            if !unique.contains(&ip) {
-                unique.push(ip);
-            }
-        }
-        unique.truncate(MAX_ADDRESSES);
+        let unique = unique(local.iter().copied().chain(public.iter().map(|(ip, _)| *ip)));
         let before = self.known.load().addresses.clone();
-        let known = Known { addresses: Arc::new(unique), public, own };
+        let known = Known { addresses: Arc::new(unique), local, public, own };
         if before != known.addresses {
             info!(addresses = ?known.addresses, "addresses offered as ICE candidates");
             if !reachable && self.public_hosts.is_empty() && !self.udp.ip().is_loopback() {
@@ -83,36 +87,46 @@ impl Candidates {
     /// `a=candidate` values: UDP first, TCP as the last resort. A viewer on this machine may use loopback too.
     pub fn lines(&self, viewer_is_local: bool) -> Vec<String> {
         let known = self.known.load();
-        let udp = of_listener(self.udp.ip(), &known, viewer_is_local);
-        let tcp = of_listener(self.tcp.ip(), &known, viewer_is_local);
+        let udp = of_listener(self.udp, &known, viewer_is_local);
+        let tcp = of_listener(self.tcp, &known, viewer_is_local);
         let line =
-            |(place, ip): (usize, &IpAddr), transport: &str, port: u16, preference: u32, suffix: &str| {
+            |(place, address): (usize, &SocketAddr), transport: &str, preference: u32, suffix: &str| {
                 // RFC 8445 §5.1.2.1, with a host's type preference of 126.
                 let priority = 126 << 24 | (preference - place as u32) << 8 | 255;
                 let foundation = if suffix.is_empty() { place + 1 } else { place + 101 };
+                let (ip, port) = (address.ip(), address.port());
                 format!("{foundation} 1 {transport} {priority} {ip} {port} typ host{suffix}")
             };
-        let udp = udp.iter().enumerate().map(|address| line(address, "udp", self.udp.port(), 65_535, ""));
-        let tcp = tcp
-            .iter()
-            .enumerate()
-            .map(|address| line(address, "tcp", self.tcp.port(), 8_191, " tcptype passive"));
+        let udp = udp.iter().enumerate().map(|address| line(address, "udp", 65_535, ""));
+        let tcp = tcp.iter().enumerate().map(|address| line(address, "tcp", 8_191, " tcptype passive"));
         udp.chain(tcp).collect()
     }
 }
 
 /// The addresses by which a socket that listens on `listen` can be reached.
-fn of_listener(listen: IpAddr, known: &Known, viewer_is_local: bool) -> Vec<IpAddr> {
-    if !listen.is_unspecified() {
-        let is_reachable = viewer_is_local || !listen.is_loopback();
-        let others = known.public.iter().copied().filter(|ip| *ip != listen);
-        return is_reachable.then_some(listen).into_iter().chain(others).collect();
+fn of_listener(listen: SocketAddr, known: &Known, viewer_is_local: bool) -> Vec<SocketAddr> {
+    let local = match listen.ip() {
+        ip if ip.is_unspecified() => known.local.clone(),
+        ip if ip.is_loopback() && !viewer_is_local => Vec::new(),
+        ip => vec![ip],
+    };
+    let adds_loopback =
+        viewer_is_local && listen.ip().is_unspecified() && !local.iter().any(IpAddr::is_loopback);
+    let loopback = adds_loopback.then_some(IpAddr::from([127, 0, 0, 1]));
+    let own = loopback.into_iter().chain(local).map(|ip| SocketAddr::new(ip, listen.port()));
+    let public = known.public.iter().map(|(ip, port)| SocketAddr::new(*ip, port.unwrap_or(listen.port())));
+    unique(own.chain(public))
+}
+
+/// Each once, in the same order, up to the limit.
+fn unique<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for one in all {
+        if found.len() < MAX_ADDRESSES && !found.contains(&one) {
+            found.push(one);
+        }
     }
-    let mut addresses = known.addresses.to_vec();
-    if viewer_is_local && !addresses.iter().any(IpAddr::is_loopback) {
-        addresses.insert(0, IpAddr::from([127, 0, 0, 1]));
-    }
-    addresses
+    found
 }
 
 /// The addresses of the interfaces.
@@ -214,10 +228,31 @@ fn may_name(client: IpAddr, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    fn public(text: &str) -> PublicHost {
+        PublicHost::parse(text).unwrap()
+    }
+
+    /// As for a container that maps 9000 to 8443.
+    #[tokio::test]
+    async fn public_addresses_have_their_own_ports() {
+        let listen = ([192, 0, 2, 1], 8443).into();
+        let hosts = vec![public("198.51.100.1"), public("198.51.100.2:9001"), public("192.0.2.1")];
+        let candidates = Candidates::new(listen, listen, hosts, Some(9000));
+        candidates.refresh().await;
+        let lines = candidates.lines(false);
+        let ends = |number: usize, end: &str| assert!(lines[number].ends_with(end), "{lines:?}");
+        ends(0, " 192.0.2.1 8443 typ host");
+        ends(1, " 198.51.100.1 9000 typ host");
+        ends(2, " 198.51.100.2 9001 typ host");
+        ends(3, " 192.0.2.1 9000 typ host");
+        ends(5, " 198.51.100.1 9000 typ host tcptype passive");
+        assert_eq!(candidates.addresses().len(), 3);
+    }
+
     #[tokio::test]
     async fn a_bound_address_is_offered_by_both_transports() {
         let listen = ([127, 0, 0, 1], 8443).into();
-        let candidates = Candidates::new(listen, listen, vec!["192.0.2.9".into()]);
+        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9")], None);
         candidates.refresh().await;
         let lines = candidates.lines(true);
         assert_eq!(lines.len(), 4);
@@ -229,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn loopback_is_for_viewers_on_this_machine() {
         let listen = ([0, 0, 0, 0], 1).into();
-        let candidates = Candidates::new(listen, listen, vec!["192.0.2.9".into()]);
+        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9")], None);
         candidates.refresh().await;
         assert!(candidates.lines(true).iter().any(|line| line.contains(" 127.0.0.1 ")));
         assert!(candidates.is_own([127, 0, 0, 1].into()) && !candidates.is_own([192, 0, 2, 9].into()));
@@ -238,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn each_transport_has_its_own_address() {
         let (udp, tcp) = (([192, 0, 2, 1], 5000).into(), ([127, 0, 0, 1], 8443).into());
-        let candidates = Candidates::new(udp, tcp, Vec::new());
+        let candidates = Candidates::new(udp, tcp, Vec::new(), None);
         candidates.refresh().await;
         let lines = candidates.lines(true);
         assert!(lines[0].ends_with(" 192.0.2.1 5000 typ host"), "{lines:?}");
