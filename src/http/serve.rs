@@ -255,14 +255,14 @@ async fn http(
     let connection = Connection { peer, secure };
     let router = TowerToHyperService::new(router);
     let unproven = Mutex::new(Some(unproven));
-    let use_of = Arc::new(Use::new());
-    let counted = use_of.clone();
+    let activity = Arc::new(Activity::new());
+    let counted = activity.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         drop(unproven.lock().unwrap_or_else(PoisonError::into_inner).take());
         add_host(&mut request);
         request.extensions_mut().insert(connection);
         request.extensions_mut().insert(place.clone());
-        let running = Use::begin(&counted);
+        let running = Activity::begin(&counted);
         let response = router.call(request);
         async move {
             let _running = running;
@@ -280,7 +280,7 @@ async fn http(
         let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             served = &mut serving => served,
-            () = use_of.idle() => {
+            () = activity.idle() => {
                 serving.as_mut().graceful_shutdown();
                 tokio::time::timeout(HEADERS, serving).await.unwrap_or(Ok(()))
             }
@@ -312,18 +312,18 @@ fn add_host<B>(request: &mut hyper::Request<B>) {
 }
 
 /// The requests of an HTTP/2 connection: one without any is closed after a while.
-struct Use {
+struct Activity {
     running: watch::Sender<usize>,
 }
 
-impl Use {
+impl Activity {
     fn new() -> Self {
         Self { running: watch::Sender::new(0) }
     }
 
     /// Counts a request until the returned value is dropped.
     fn begin(this: &Arc<Self>) -> impl Drop + Send + 'static + use<> {
-        struct Running(Arc<Use>);
+        struct Running(Arc<Activity>);
         impl Drop for Running {
             fn drop(&mut self) {
                 self.0.running.send_modify(|count| *count -= 1);
