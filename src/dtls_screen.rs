@@ -77,6 +77,11 @@ impl Screen {
         self.incomplete.clear();
     }
 
+    /// How many messages have come again.
+    pub fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
     /// Takes a datagram from outside; returns what may be handed on, with all handshake messages whole. `None` if
     /// nothing of it is of use, or if it contradicts itself or exceeds a limit.
     pub fn admit(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
@@ -136,7 +141,10 @@ impl Screen {
             if self.complete >> fragment.number & 1 == 1 {
                 self.repeats += 1;
                 self.repeated_bytes += raw.len();
-                if self.repeats <= MAX_REPEATS && self.repeated_bytes <= MAX_REPEATED_BYTES {
+                // Before the end rtc has the message, and would stop its retransmission timer: a flight of ours that is
+                // lost would never be sent again. After the end it answers a repeated flight with its last one.
+                let is_of_use = self.connected;
+                if is_of_use && self.repeats <= MAX_REPEATS && self.repeated_bytes <= MAX_REPEATED_BYTES {
                     whole.extend_from_slice(raw);
                 }
             } else if !self.connected

@@ -2,9 +2,11 @@
 //! (`publish::publisher`). A shard owns it, passes it every datagram and polls it regularly; it writes to the shard's
 //! [`Egress`]. Start at [`Peer::input`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rtc::crypto::RTCCryptoProvider;
 use tracing::debug;
 
@@ -25,6 +27,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// DTLS datagrams sent to an unproven address: one, our ClientHello, so that the handshake starts a round trip
 /// earlier. It would be retransmitted after a second, by which time a real peer has long proven its address.
 const MAX_UNPROVEN: u32 = 1;
+/// DTLS datagrams that wait until an address is proven: two flights.
+const MAX_HELD: usize = 8;
 
 /// Whether a peer watches or publishes.
 pub enum Media {
@@ -117,8 +121,10 @@ pub struct Peer {
     srtp: Option<Box<SrtpContext>>,
     media: Media,
     started: Instant,
-    /// DTLS datagrams that were due for an unproven address.
+    /// DTLS datagrams that were sent to an unproven address.
     unproven: u32,
+    /// …and those that wait for a proven one.
+    held: VecDeque<BytesMut>,
     #[cfg(debug_assertions)]
     sinks: bool,
 }
@@ -152,6 +158,7 @@ impl Peer {
             media: new.media,
             started: now,
             unproven: 0,
+            held: VecDeque::new(),
             #[cfg(debug_assertions)]
             sinks: false,
         })
@@ -241,11 +248,14 @@ impl Peer {
         }
         let (authentic, proven, evicted) = (outcome.authentic, outcome.proven, outcome.evicted);
         let mut effects = Effects { authentic, proven, evicted, ..Effects::default() };
-        if outcome.selected && self.srtp.is_none() {
-            if let Err(error) = self.dtls.start(now) {
-                debug!(session = ?self.session, "cannot start DTLS: {error}");
-                effects.gone = true;
-            }
+        if outcome.selected
+            && self.srtp.is_none()
+            && let Err(error) = self.dtls.start(now)
+        {
+            debug!(session = ?self.session, "cannot start DTLS: {error}");
+            effects.gone = true;
+        }
+        if outcome.selected || outcome.proven {
             self.flush_dtls(egress);
         }
         effects
@@ -272,16 +282,24 @@ impl Peer {
         effects
     }
 
+    /// Sends the handshake's datagrams on the selected path, or on another one that is proven. While there is none, one
+    /// datagram is sent and the others wait: what is dropped would be sent again only much later.
     fn flush_dtls(&mut self, egress: &mut Egress) {
         while let Some(datagram) = self.dtls.outgoing() {
-            let Some(path) = self.ice.selected() else { continue };
-            if !self.ice.is_proven() {
-                self.unproven += 1;
-                if self.unproven > MAX_UNPROVEN {
-                    continue;
-                }
+            if self.held.len() < MAX_HELD {
+                self.held.push_back(datagram);
             }
-            egress.send(&path, &datagram);
+        }
+        let Some((path, is_proven)) = self.ice.handshake_path() else { return };
+        while let Some(datagram) = self.held.front() {
+            if !is_proven {
+                if self.unproven >= MAX_UNPROVEN {
+                    return;
+                }
+                self.unproven += 1;
+            }
+            egress.send(&path, datagram);
+            self.held.pop_front();
         }
     }
 

@@ -1,9 +1,10 @@
 //! The DTLS handshake of one peer, using rtc's dtls, and the SRTP keys derived from it (RFC 5764). Sans-I/O like the
 //! rest: datagrams in, datagrams out. ICE decides where they are sent. Start at [`DtlsTransport::handle`].
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rtc::crypto::RTCCryptoProvider;
@@ -57,6 +58,51 @@ pub enum DtlsEvent {
     Closed,
 }
 
+/// The last flight is sent again when the peer repeats its own (RFC 6347 §4.2.4), but not sooner than this after it was
+/// sent: the peer's flight may be in several datagrams.
+const REPEAT: Duration = Duration::from_millis(200);
+/// …and when nothing has come for this long.
+const RETRANSMIT: Duration = Duration::from_secs(1);
+/// How often at most in one handshake.
+const MAX_REPEATS: u32 = 12;
+/// Datagrams of a flight: two, or three with a long certificate.
+const MAX_FLIGHT: usize = 8;
+
+/// What was sent since the peer was last heard. rtc sends it again by its timer; this sends it sooner, when the peer's
+/// repeated flight shows that ours was lost.
+#[derive(Default)]
+struct Flight {
+    datagrams: Vec<BytesMut>,
+    /// The next datagram begins a new flight.
+    ended: bool,
+    sent: Option<Instant>,
+    repeats: u32,
+    waiting: VecDeque<BytesMut>,
+}
+
+impl Flight {
+    fn sent(&mut self, now: Instant, datagram: &BytesMut) {
+        if std::mem::take(&mut self.ended) {
+            self.datagrams.clear();
+        }
+        self.sent = Some(now);
+        if self.datagrams.len() < MAX_FLIGHT {
+            self.datagrams.push(datagram.clone());
+        }
+    }
+
+    /// Sends it again if it was sent at least so long ago. The records are the same: the peer has not seen those that it
+    /// lacks, and drops the others.
+    fn repeat(&mut self, now: Instant, after: Duration) {
+        let is_due = self.sent.is_some_and(|sent| now.saturating_duration_since(sent) >= after);
+        if is_due && self.repeats < MAX_REPEATS {
+            self.repeats += 1;
+            self.sent = Some(now);
+            self.waiting = self.datagrams.iter().cloned().collect();
+        }
+    }
+}
+
 /// One peer's handshake.
 pub struct DtlsTransport {
     provider: Arc<dyn RTCCryptoProvider>,
@@ -64,6 +110,10 @@ pub struct DtlsTransport {
     client_config: Option<Arc<HandshakeConfig>>,
     role: DtlsRole,
     screen: Screen,
+    flight: Flight,
+    /// What rtc has produced.
+    produced: VecDeque<BytesMut>,
+    is_connected: bool,
 }
 
 impl DtlsTransport {
@@ -105,7 +155,16 @@ impl DtlsTransport {
             DtlsRole::Server => (None, Some(config)),
         };
         let endpoint = Endpoint::new(PEER, TransportProtocol::UDP, server_config);
-        Ok(Self { provider, endpoint, client_config, role, screen: Screen::default() })
+        Ok(Self {
+            provider,
+            endpoint,
+            client_config,
+            role,
+            screen: Screen::default(),
+            flight: Flight::default(),
+            produced: VecDeque::new(),
+            is_connected: false,
+        })
     }
 
     /// Starts the handshake if we are the client. Does nothing when called again.
@@ -117,9 +176,21 @@ impl DtlsTransport {
             Some(config) => {
                 self.endpoint.connect(now, PEER, config, None)?;
                 // rtc sends the ClientHello only when its first timer fires.
-                self.endpoint.handle_timeout(PEER, now)
+                self.endpoint.handle_timeout(PEER, now)?;
+                self.collect(now);
+                Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Takes what rtc has produced.
+    fn collect(&mut self, now: Instant) {
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            if !self.is_connected {
+                self.flight.sent(now, &transmit.message);
+            }
+            self.produced.push_back(transmit.message);
         }
     }
 
@@ -133,19 +204,27 @@ impl DtlsTransport {
             // Before our ClientHello is sent, nothing can be a response to it.
             return Ok(None);
         }
-        let Some(admitted) = self.screen.admit(data) else { return Ok(None) };
+        let repeats = self.screen.repeats();
+        let admitted = self.screen.admit(data);
+        if self.screen.repeats() > repeats && !self.is_connected {
+            self.flight.repeat(now, REPEAT);
+        }
+        let Some(admitted) = admitted else { return Ok(None) };
+        self.flight.ended = true;
         let events = self.endpoint.read(now, PEER, None, BytesMut::from(&admitted[..]))?;
         let mut result = None;
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => {
                     self.screen.connected();
+                    self.is_connected = true;
                     result = Some(DtlsEvent::Connected(Box::new(self.session()?)));
                 }
                 EndpointEvent::PeerClosed => result = Some(DtlsEvent::Closed),
                 _ => {}
             }
         }
+        self.collect(now);
         Ok(result)
     }
 
@@ -169,19 +248,26 @@ impl DtlsTransport {
     /// The handshake has exhausted its retransmissions.
     pub fn poll(&mut self, now: Instant) -> Result<(), RtcError> {
         match self.endpoint.poll_timeout(&PEER) {
-            Some(due) if due <= now => self.endpoint.handle_timeout(PEER, now),
-            _ => Ok(()),
+            Some(due) if due <= now => {
+                self.flight.ended = true;
+                self.endpoint.handle_timeout(PEER, now)?;
+                self.collect(now);
+            }
+            None if !self.is_connected => self.flight.repeat(now, RETRANSMIT),
+            _ => {}
         }
+        Ok(())
     }
 
     /// The next datagram to send.
     pub fn outgoing(&mut self) -> Option<BytesMut> {
-        self.endpoint.poll_transmit().map(|transmit| transmit.message)
+        self.produced.pop_front().or_else(|| self.flight.waiting.pop_front())
     }
 
     /// Queues a close_notify.
     pub fn close(&mut self, now: Instant) {
         let _ = self.endpoint.close(now);
+        self.collect(now);
     }
 }
 

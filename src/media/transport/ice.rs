@@ -158,6 +158,19 @@ impl IceAgent {
         pair.map_or(self.selected.is_some(), |index| self.pairs[index].proven)
     }
 
+    /// Where the handshake is sent, and whether that address is proven: the selected path, or another one that is.
+    pub fn handshake_path(&self) -> Option<(Path, bool)> {
+        let selected = self.selected?;
+        if self.is_proven() {
+            return Some((selected, true));
+        }
+        let proven = self.pairs.iter().filter(|pair| pair.proven);
+        match proven.max_by_key(|pair| pair.last_answer) {
+            Some(pair) => Some((pair.path, true)),
+            None => Some((selected, false)),
+        }
+    }
+
     /// The round-trip time of the last answered check.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
