@@ -275,11 +275,12 @@ fn session_limits(config: &Config) -> SessionLimits {
 }
 
 fn engine_config(config: &Config, tcp: SocketAddr, only_this_host: bool) -> EngineConfig {
+    let public = config.media.public_hosts.iter().cloned();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     EngineConfig {
         shards: if config.media.threads == 0 { cores } else { config.media.threads },
         max_viewers: config.media.max_viewers,
-        public_hosts: config.media.public_hosts.clone(),
+        public_hosts: public.map(|public| (public.host, public.port)).collect(),
         advertise_port: config.media.advertise_port,
         tcp,
         only_this_host,

@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::compartment;
-use crate::config::PublicHost;
 use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::streams::StreamHandle;
@@ -39,7 +38,7 @@ use peer::{Media, NewPeer};
 use publish::publisher::Publisher;
 use session::answer;
 use session::answer::{AnswerTrack, Local};
-use session::candidates::{Candidates, parse_remote};
+use session::candidates::{Candidates, PublicHost, parse_remote};
 use session::negotiate::{self, Agreement, OfferError, Tracks};
 use session::sdp::Sdp;
 use shard::{Control, Patch, PatchOutcome, Shard};

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::config::PublicHost;
-
 /// Interface names of containers and virtual machines: their addresses cannot be reached from elsewhere.
 const VIRTUAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc"];
 /// More addresses than this make browsers slow.
 const MAX_ADDRESSES: usize = 12;
+
+/// A configured name or address, and the port by which the media port is reached there, if it is another one.
+pub type PublicHost = (String, Option<u16>);
 
 /// See the module.
 pub struct Candidates {
@@ -52,7 +53,7 @@ impl Candidates {
     pub async fn refresh(&self) {
         let Local { addresses: local, own, reachable } = local_addresses(self.udp.ip());
         let mut public = Vec::new();
-        for PublicHost { host, port } in &self.public_hosts {
+        for (host, port) in &self.public_hosts {
             let port = port.or(self.advertise_port);
             match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(found) => public.extend(found.map(|address| (address.ip().to_canonical(), port))),
@@ -228,15 +229,16 @@ fn may_name(client: IpAddr, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn public(text: &str) -> PublicHost {
-        PublicHost::parse(text).unwrap()
+    fn public(host: &str, port: Option<u16>) -> PublicHost {
+        (host.to_owned(), port)
     }
 
     /// As for a container that maps 9000 to 8443.
     #[tokio::test]
     async fn public_addresses_have_their_own_ports() {
         let listen = ([192, 0, 2, 1], 8443).into();
-        let hosts = vec![public("198.51.100.1"), public("198.51.100.2:9001"), public("192.0.2.1")];
+        let hosts =
+            vec![public("198.51.100.1", None), public("198.51.100.2", Some(9001)), public("192.0.2.1", None)];
         let candidates = Candidates::new(listen, listen, hosts, Some(9000));
         candidates.refresh().await;
         let lines = candidates.lines(false);
@@ -252,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn a_bound_address_is_offered_by_both_transports() {
         let listen = ([127, 0, 0, 1], 8443).into();
-        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9")], None);
+        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9", None)], None);
         candidates.refresh().await;
         let lines = candidates.lines(true);
         assert_eq!(lines.len(), 4);
@@ -264,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn loopback_is_for_viewers_on_this_machine() {
         let listen = ([0, 0, 0, 0], 1).into();
-        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9")], None);
+        let candidates = Candidates::new(listen, listen, vec![public("192.0.2.9", None)], None);
         candidates.refresh().await;
         assert!(candidates.lines(true).iter().any(|line| line.contains(" 127.0.0.1 ")));
         assert!(candidates.is_own([127, 0, 0, 1].into()) && !candidates.is_own([192, 0, 2, 9].into()));
