@@ -36,7 +36,14 @@ packages = {}
 for target in rules["graph"]["targets"]:
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target]
     metadata = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    wanted = {node["id"] for node in metadata["resolve"]["nodes"]}
+    # From the program on: what only the fuzz targets use is not part of it.
+    uses = {node["id"]: node["dependencies"] for node in metadata["resolve"]["nodes"]}
+    wanted, waiting = set(), [metadata["resolve"]["root"]]
+    while waiting:
+        package = waiting.pop()
+        if package not in wanted:
+            wanted.add(package)
+            waiting += uses[package]
     packages |= {package["id"]: package for package in metadata["packages"] if package["id"] in wanted}
 for package in packages.values():
     name = f"{package['name']} {package['version']}"
