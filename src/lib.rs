@@ -20,6 +20,7 @@ pub mod config;
 pub mod data;
 pub mod dtls_screen;
 pub mod gate;
+pub mod health;
 pub mod http;
 pub mod ids;
 pub mod media;
@@ -49,6 +50,7 @@ use clock::Agreement;
 use config::{CallMedia, Config, MediaAddress};
 use data::{DataError, DataFolder};
 use gate::Gate;
+use health::Health;
 use media::transport::socket::MediaSocket;
 use media::{Engine, EngineConfig};
 use secret::Secret;
@@ -118,6 +120,7 @@ impl Gatehouse {
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let folder = DataFolder::open(&config.data)?;
+        let health = Health::default();
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
         // Before new sessions can begin.
         accounts.close_open_entries().await?;
@@ -159,18 +162,10 @@ impl Gatehouse {
             sessions: sessions.clone(),
             tls: tls.clone(),
             switchboard,
+            health: health.clone(),
         };
         let app = http::App::new(config, address, parts);
-        let (limits, proxies) = (config.limits.clone(), config.trusted_proxies.clone());
-        tokio::spawn(http::serve::serve(
-            listener,
-            http::router(app),
-            engine.clone(),
-            tls.clone(),
-            limits,
-            proxies,
-            stop.clone(),
-        ));
+        tokio::spawn(http::serve::serve(listener, app, stop.clone()));
         Ok(Self {
             address,
             accounts,

@@ -96,6 +96,7 @@ fn warn_of_restart(old: &Config, new: &Config) {
             config.embed_from.clone(),
             config.trusted_proxies.clone(),
             config.hosts.clone(),
+            config.base_path.clone(),
             config.keep_log,
         );
         (server, web, config.tls.clone(), config.limits.clone(), config.calls)

@@ -9,11 +9,12 @@ step() { printf '\n=== %s ===\n' "$*"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # Chromium and Firefox (with ffmpeg's libraries for its H.264) for the pages, NSS tools to add certificates to its store, a font with Chinese, iproute2 for the network
-# namespaces of the roaming test, and GStreamer's RTSP server as an independent camera implementation; g++ builds libFuzzer.
+# namespaces of the roaming test, GStreamer's RTSP server as an independent camera implementation, proxies, OpenSSL and libfaketime; g++ builds
+# libFuzzer.
 install_packages() {
   local wanted=(chromium firefox-esr ffmpeg libnss3-tools fonts-noto-cjk fonts-dejavu-core iproute2 python3-gi gir1.2-gst-rtsp-server-1.0
     gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    g++)
+    g++ nginx-light haproxy caddy openssl faketime)
   local missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

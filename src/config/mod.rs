@@ -2,6 +2,7 @@
 //! text and tracks positions; this file defines the keys. It opens no sockets and starts nothing. Start at
 //! [`Config::parse`].
 
+mod base_path;
 mod camera;
 mod media;
 mod read;
@@ -18,6 +19,7 @@ use url::Url;
 use crate::names::StreamName;
 use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
+pub use base_path::BasePath;
 pub use camera::{CameraConfig, is_source, source};
 pub use media::{IceServer, MediaAddress, MediaConfig, PublicHost};
 pub use read::{Problem, Problems};
@@ -45,6 +47,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Proxies whose word about a client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The sub-path under which proxies serve it, if they do not remove it or do not name it.
+    pub base_path: BasePath,
     /// Retention of the audit log and the call history.
     pub keep_log: Duration,
     /// The first admin's password, instead of a random one. Only from the environment.
@@ -173,6 +177,7 @@ impl Config {
         let embed_from = embed_from(&mut server, &mut reader);
         let trusted_proxies = trusted_proxies(&mut server, &mut reader);
         let hosts = hosts(&mut server, &mut reader);
+        let base_path = server.parsed_with(&mut reader, "base_path", BasePath::ALLOWED, BasePath::parse);
         let keep_log = server.duration(&mut reader, "keep_log", KEEP_LOG);
         server.finish(&mut reader);
         let tls = tls::read(&mut root.section(&mut reader, "tls"), &mut reader, folder);
@@ -188,6 +193,7 @@ impl Config {
             embed_from,
             hosts,
             trusted_proxies,
+            base_path: base_path.unwrap_or_default(),
             keep_log: keep_log.unwrap_or(Duration::from_secs(90 * 86_400)),
             first_password: None,
             tls,

@@ -28,8 +28,14 @@ const PAGES: [(&str, &str); 6] = [
 ];
 
 /// Modules that pages of other origins may import: the players, and what they import.
-const FOR_OTHER_SITES: [&str; 5] =
-    ["js/whep-player.js", "js/whip-publisher.js", "js/backoff.js", "js/frames.js", "js/network.js"];
+const FOR_OTHER_SITES: [&str; 6] = [
+    "js/whep-player.js",
+    "js/whip-publisher.js",
+    "js/backoff.js",
+    "js/frames.js",
+    "js/network.js",
+    "js/session-url.js",
+];
 
 /// Folders that pages load from `/v/{version}/`.
 const VERSIONED: [&str; 3] = ["js/", "css/", "vendor/"];
@@ -58,7 +64,7 @@ impl Assets {
         let Some(file) = Web::get(path) else { return ApiError::not_found("page").into_response() };
         let is_page = path.ends_with(".html");
         let (data, tag) = if is_page {
-            let page = self.with_versions(&file.data);
+            let page = self.with_versions(&file.data, up(path));
             let tag = short(digest(&SHA256, page.as_bytes()).as_ref());
             (Cow::Owned(page.into_bytes()), tag)
         } else {
@@ -88,12 +94,15 @@ impl Assets {
         response
     }
 
-    /// A page whose files are loaded from the versioned path. Modules import others by relative path.
-    fn with_versions(&self, page: &[u8]) -> String {
+    /// A page whose files are loaded from the versioned path. Pages are written for the root and served with relative
+    /// addresses, so that they also work below a proxy's sub-path; `up` leads to the root. Modules import others by
+    /// relative path.
+    fn with_versions(&self, page: &[u8], up: &str) -> String {
         let page = String::from_utf8_lossy(page).into_owned();
-        VERSIONED.iter().fold(page, |page, folder| {
-            page.replace(&format!("\"/{folder}"), &format!("\"/v/{}/{folder}", self.version))
-        })
+        let page = VERSIONED.iter().fold(page, |page, folder| {
+            page.replace(&format!("\"/{folder}"), &format!("\"{up}v/{}/{folder}", self.version))
+        });
+        page.replace("href=\"/", &format!("href=\"{up}"))
     }
 }
 
@@ -105,9 +114,28 @@ fn split_version(path: &str) -> (Option<&str>, &str) {
     }
 }
 
+/// Whether pages or their files have a path that begins with this segment.
+pub fn is_first_segment(segment: &str) -> bool {
+    let file = Web::iter().any(|path| path.split('/').next() == Some(segment));
+    segment == "v" || file || PAGES.iter().any(|(name, _)| *name == segment)
+}
+
+/// A text of the pages.
+pub fn sentence(language: &str, key: &str) -> Option<String> {
+    let file = Web::get(&format!("i18n/{language}.json"))?;
+    let sentences: serde_json::Value = serde_json::from_slice(&file.data).ok()?;
+    sentences.get(key)?.as_str().map(str::to_owned)
+}
+
 /// The path of the file within `web/`, without a version.
 pub fn file_path(path: &str) -> &str {
     split_version(path).1
+}
+
+/// The way from a page to the root.
+fn up(page: &str) -> &'static str {
+    // Served as `/embed/camera/{id}`.
+    if page == "embed.html" { "../../" } else { "" }
 }
 
 fn short(digest: &[u8]) -> String {
@@ -179,9 +207,9 @@ mod tests {
     fn pages_load_everything_from_the_versioned_path() {
         let assets = Assets::new();
         for (_, file) in PAGES {
-            let page = assets.with_versions(&Web::get(file).unwrap().data);
-            assert!(page.contains(&format!("src=\"/v/{}/js/", assets.version)), "{file}");
-            assert!(!page.contains("=\"/js/") && !page.contains("=\"/css/"), "{file}");
+            let page = assets.with_versions(&Web::get(file).unwrap().data, up(file));
+            assert!(page.contains(&format!("src=\"v/{}/js/", assets.version)), "{file}");
+            assert!(!page.contains("=\"/"), "{file}");
         }
     }
 }

@@ -18,7 +18,8 @@ use tracing::error;
 
 use super::error::ApiError;
 use super::origin::{authority, host, is_localhost};
-use super::{App, Client, Connection, onboarding, whip_whep};
+use super::proxies::{Mistake, browser_uses_https, is_forwarded, shown};
+use super::{App, Connection, base_path, onboarding, problem_page, whip_whep};
 use crate::accounts::throttle::network_of;
 use crate::compartment;
 use crate::config::TlsMode;
@@ -67,9 +68,10 @@ pub async fn front(State(front): State<Front>, request: Request, next: Next) -> 
     let connection = request.extensions().get::<Connection>().copied();
     let trusted = connection
         .is_some_and(|connection| connection.secure || is_this_machine(connection, request.headers()));
+    let wants_page = problem_page::Wanted::by(&request);
     let mut response = match enter(&front, request, next).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => problem_page::respond(wants_page, error),
     };
     careful(&front.app, may_be_framed, response.headers_mut());
     if is_for_other_sites {
@@ -93,7 +95,8 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
     let app = &front.app;
     let unknown = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no connection");
     let connection = *request.extensions().get::<Connection>().ok_or_else(unknown)?;
-    let client = client(app, connection, request.headers());
+    app.proxies.restore_host(connection, request.headers_mut());
+    let client = app.proxies.client(connection, request.headers());
     if front.limiter.check_key(&network_of(client.ip)).is_err() {
         let text = "too many requests from this address";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text).retry_after(1));
@@ -102,22 +105,26 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
         return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
     }
     // Load balancers check it with HTTP/1.0 and without a name.
-    if request.uri().path() == "/health" && !request.headers().contains_key(header::HOST) {
+    if matches!(request.uri().path(), "/health" | "/ready") && !request.headers().contains_key(header::HOST) {
         request.extensions_mut().insert(client);
         return Ok(next.run(request).await);
     }
     let Some(host) = host(request.headers()) else {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"));
     };
-    if app.tls.mode() == TlsMode::Off && !is_ours(app, connection, request.headers(), &host) {
-        let text = format!(
-            "{host} is none of this server's names: add it to [server] hosts, or to those of the proxy"
-        );
-        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", text));
+    let untrusted = app.proxies.untrusted_header(connection, request.headers());
+    if let Some(name) = untrusted {
+        app.proxies.report(Mistake::Untrusted, connection.peer.ip(), &shown(request.headers(), name));
     }
-    if !connection.secure && app.tls.mode() != TlsMode::Off && !is_this_machine(connection, request.headers())
-    {
-        return Ok(plain(app, &request));
+    if app.tls.mode() == TlsMode::Off && !is_ours(app, connection, request.headers(), &host) {
+        return Err(untrusted.map_or_else(|| wrong_host(&host), |_| distrusted()));
+    }
+    if let Some(redirect) = base_path::redirect(&request) {
+        return Ok(redirect);
+    }
+    let needs_tls = !client.secure && app.tls.mode() != TlsMode::Off;
+    if needs_tls && !is_this_machine(connection, request.headers()) {
+        return plain(app, connection, &request);
     }
     request.extensions_mut().insert(client);
     // Not the whole path: a session's name is a secret.
@@ -138,61 +145,53 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
 /// turned, and a trusted proxy has looked at the name.
 fn is_ours(app: &App, connection: Connection, headers: &HeaderMap, host: &str) -> bool {
     let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
     is_address
         || is_localhost(host)
         || app.settings.hosts.iter().any(|known| known == host)
-        || (forwarded && is_trusted(app, connection.peer.ip().to_canonical()))
+        || (is_forwarded(headers) && app.proxies.trusts(connection.peer.ip()))
 }
 
-fn is_trusted(app: &App, ip: IpAddr) -> bool {
-    app.settings.trusted_proxies.iter().any(|network| network.contains(&ip))
+fn wrong_host(host: &str) -> ApiError {
+    let text =
+        format!("{host} is none of this server's names: add it to [server] hosts, or to those of the proxy");
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", text)
+}
+
+fn distrusted() -> ApiError {
+    let text = "a proxy that is not in [server] trusted_proxies forwarded the request; see the server's log";
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, Mistake::Untrusted.code(), text)
 }
 
 /// A browser on this machine, and no proxy that brings others.
 fn is_this_machine(connection: Connection, headers: &HeaderMap) -> bool {
-    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
     let local = connection.peer.ip().to_canonical().is_loopback();
-    local && !forwarded && host(headers).is_some_and(|host| is_localhost(&host))
+    local && !is_forwarded(headers) && host(headers).is_some_and(|host| is_localhost(&host))
 }
 
 /// The response to other machines without TLS.
-fn plain(app: &App, request: &Request) -> Response {
+fn plain(app: &App, connection: Connection, request: &Request) -> Result<Response, ApiError> {
+    let headers = request.headers();
+    // A redirect to HTTPS would lead to the proxy again, and so on for ever.
+    if browser_uses_https(headers) {
+        if app.proxies.untrusted_header(connection, headers).is_some() {
+            return Err(distrusted());
+        }
+        app.proxies.report(Mistake::Plain, connection.peer.ip(), &shown(headers, "host"));
+        let text = "a proxy uses HTTP to reach this server's HTTPS; see the server's log";
+        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, Mistake::Plain.code(), text));
+    }
     if app.tls.mode() == TlsMode::LocalCa
         && let Some(response) = onboarding::plain(app, request)
     {
-        return response;
+        return Ok(response);
     }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let target = authority(request.headers()).map(|authority| format!("https://{authority}{path}"));
+    let path = base_path::of(request).join(path);
+    let target = authority(headers).map(|authority| format!("https://{authority}{path}"));
     match target.and_then(|target| HeaderValue::from_str(&target).ok()) {
-        Some(target) => (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, target)]).into_response(),
-        None => ApiError::new(StatusCode::BAD_REQUEST, "https_only", "use https").into_response(),
+        Some(target) => Ok((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, target)]).into_response()),
+        None => Err(ApiError::new(StatusCode::BAD_REQUEST, "https_only", "use https")),
     }
-}
-
-/// The client's address: behind trusted proxies, the last hop that is not one of them.
-fn client(app: &App, connection: Connection, headers: &HeaderMap) -> Client {
-    let trusted = |ip: IpAddr| is_trusted(app, ip);
-    let mut ip = connection.peer.ip().to_canonical();
-    let mut secure = connection.secure;
-    if trusted(ip) {
-        // Bytes, not text: a non-ASCII byte from the client must not hide what the proxy has appended.
-        let values = headers.get_all("x-forwarded-for").iter();
-        let chain: Vec<&[u8]> =
-            values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-        for hop in chain.iter().rev() {
-            let hop = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok());
-            let Some(hop) = hop else { break };
-            ip = hop.to_canonical();
-            if !trusted(ip) {
-                break;
-            }
-        }
-        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        secure = secure || scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-    }
-    Client { ip, secure }
 }
 
 fn careful(app: &App, may_be_framed: bool, headers: &mut HeaderMap) {
@@ -214,7 +213,10 @@ fn careful(app: &App, may_be_framed: bool, headers: &mut HeaderMap) {
     let policy = format!(
         "default-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors {ancestors}"
     );
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
+    // The page of a problem sets its own.
+    if let Some(policy) =
+        HeaderValue::from_str(&policy).ok().filter(|_| !headers.contains_key(header::CONTENT_SECURITY_POLICY))
+    {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     // Responses may be private to the caller: only the pages' files set another policy.

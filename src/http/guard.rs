@@ -12,9 +12,11 @@ use cookie::Cookie;
 use super::access::Access;
 use super::error::ApiError;
 use super::origin::{Origin, origin};
-use super::{App, Client};
+use super::proxies::{Mistake, shown};
+use super::{App, Client, Connection, base_path};
 use crate::accounts::credentials::{Caller, Credential};
 use crate::accounts::permissions::Action;
+use crate::config::BasePath;
 
 /// Wraps a route with the access check.
 pub fn guard(handler: MethodRouter<App>, access: Access, app: &App) -> MethodRouter<App> {
@@ -33,8 +35,8 @@ async fn check(State((app, access)): State<(App, Access)>, mut request: Request,
 
 async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), ApiError> {
     let client = *request.extensions().get::<Client>().ok_or_else(unknown_client)?;
-    let proof = proof(app, client, request.headers());
-    check_origin(request, client, proof.as_ref(), access)?;
+    let proof = proof(app, client, &base_path::of(request), request.headers());
+    check_origin(request, client, proof.as_ref(), access).map_err(|error| told(app, request, error))?;
     let caller = match &proof {
         // Open routes ignore the caller, so an invalid cookie must not be rejected there.
         _ if access == Access::Open => Caller::Nobody,
@@ -51,6 +53,20 @@ async fn admit(app: &App, access: Access, request: &mut Request) -> Result<(), A
     permit(app, access, &caller)?;
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// A refusal because of `Origin`, unless it is a proxy that makes our own page look like another site's.
+fn told(app: &App, request: &Request, error: ApiError) -> ApiError {
+    let headers = request.headers();
+    let connection = request.extensions().get::<Connection>().copied();
+    let Some(connection) = connection.filter(|connection| app.proxies.has_changed_host(*connection, headers))
+    else {
+        return error;
+    };
+    let seen = format!("{}, {}", shown(headers, "host"), shown(headers, "origin"));
+    app.proxies.report(Mistake::Host, connection.peer.ip(), &seen);
+    let text = "a proxy has changed the Host header; see the server's log";
+    ApiError::new(StatusCode::FORBIDDEN, Mistake::Host.code(), text)
 }
 
 fn unknown_client() -> ApiError {
@@ -108,24 +124,28 @@ impl Proof {
 }
 
 /// The credential of a request. A token takes precedence over a cookie.
-fn proof(app: &App, client: Client, headers: &HeaderMap) -> Option<Proof> {
+fn proof(app: &App, client: Client, base: &BasePath, headers: &HeaderMap) -> Option<Proof> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ').unwrap_or_default();
         return Some(Proof::Bearer(
             if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }.to_owned(),
         ));
     }
-    let name = cookie_name(app, client);
+    let name = cookie_name(app, client, base);
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let found = cookies.flat_map(Cookie::split_parse).flatten().find(|cookie| cookie.name() == name);
     found.map(|cookie| Proof::Cookie(cookie.value().to_owned()))
 }
 
 /// The cookie's name. Cookies are not separated by port, so the name includes it, for two servers on one host.
-/// `__Host-` prevents other hosts of the domain from setting it; browsers require TLS and `Secure` for that, and
-/// Safari refuses `Secure` on plain `localhost`.
-pub fn cookie_name(app: &App, client: Client) -> String {
-    let prefix = if client.secure { "__Host-" } else { "" };
+/// `__Host-` prevents other hosts of the domain from setting it; browsers require TLS, `Secure` and the path `/` for
+/// that (`__Secure-` below a sub-path), and Safari refuses `Secure` on plain `localhost`.
+pub fn cookie_name(app: &App, client: Client, base: &BasePath) -> String {
+    let prefix = match (client.secure, base.is_root()) {
+        (false, _) => "",
+        (true, true) => "__Host-",
+        (true, false) => "__Secure-",
+    };
     format!("{prefix}gatehouse-{}", app.settings.port)
 }
 

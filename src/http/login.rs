@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::account::Me;
+use super::base_path::Base;
 use super::error::{ApiError, Body};
 use super::guard::cookie_name;
 use super::{App, Client};
@@ -30,6 +31,7 @@ pub struct Login {
 pub async fn log_in(
     State(app): State<App>,
     Extension(client): Extension<Client>,
+    Extension(Base(base)): Extension<Base>,
     headers: HeaderMap,
     Body(login): Body<Login>,
 ) -> Result<Response, ApiError> {
@@ -56,8 +58,8 @@ pub async fn log_in(
         Err(error) => return Err(error.into()),
     };
     app.note(&made.caller, client, "login", &made.caller.actor(), String::new()).await;
-    let cookie = Cookie::build((cookie_name(&app, client), made.token.expose().to_owned()))
-        .path("/")
+    let cookie = Cookie::build((cookie_name(&app, client, &base), made.token.expose().to_owned()))
+        .path(base.join("/"))
         .http_only(true)
         .secure(client.secure)
         .same_site(SameSite::Lax)
@@ -71,14 +73,15 @@ pub async fn log_in(
 pub async fn log_out(
     State(app): State<App>,
     Extension(client): Extension<Client>,
+    Extension(Base(base)): Extension<Base>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     if let (Some(Credential::Login(id)), Some(identity)) = (caller.credential(), caller.identity()) {
         app.accounts.end_login(&identity.person.name, id).await?;
         app.note(&caller, client, "logout", &caller.actor(), String::new()).await;
     }
-    let mut cookie = Cookie::build((cookie_name(&app, client), ""))
-        .path("/")
+    let mut cookie = Cookie::build((cookie_name(&app, client, &base), ""))
+        .path(base.join("/"))
         .http_only(true)
         .secure(client.secure)
         .build();

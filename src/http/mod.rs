@@ -7,17 +7,22 @@ pub mod access;
 mod account;
 mod admin_cameras;
 mod assets;
+mod base_path;
 mod calls;
 mod cameras;
 mod embed;
 mod error;
 mod front;
 mod guard;
+mod health;
 mod log;
 mod login;
 mod onboarding;
 mod origin;
 mod permissions;
+mod problem_page;
+pub mod proxies;
+mod proxy_protocol;
 pub mod routes;
 pub mod serve;
 mod socket;
@@ -32,7 +37,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::middleware;
-use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate as _, SizeAbove};
@@ -41,12 +45,14 @@ use crate::accounts::Accounts;
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, address_text};
 use crate::cameras::Cameras;
-use crate::config::{Config, IceServer, Limits};
+use crate::config::{BasePath, Config, IceServer, Limits};
 use crate::gate::Gate;
+use crate::health::Health;
 use crate::media::Engine;
 use crate::sessions::revocation::Revocation;
 use crate::signaling::driver::Switchboard;
 use crate::tls::Tls;
+use proxies::Proxies;
 
 /// Largest accepted body: SDP offers are the largest ones.
 const MAX_BODY: usize = 64 * 1024;
@@ -72,6 +78,10 @@ pub struct App {
     pub switchboard: Switchboard,
     /// Limits concurrent camera tests.
     probes: Arc<Semaphore>,
+    /// The trusted proxies.
+    pub proxies: Arc<Proxies>,
+    /// What is wrong with the server as a whole.
+    pub health: Health,
     settings: Arc<Settings>,
     assets: assets::Assets,
 }
@@ -92,6 +102,8 @@ pub struct Parts {
     pub tls: Arc<Tls>,
     /// The signaling connections.
     pub switchboard: Switchboard,
+    /// What is wrong with the server as a whole.
+    pub health: Health,
 }
 
 /// Settings that do not change while the server runs.
@@ -99,7 +111,7 @@ struct Settings {
     port: u16,
     ice_servers: Vec<IceServer>,
     embed_from: Vec<String>,
-    trusted_proxies: Vec<IpNet>,
+    base_path: BasePath,
     /// Names by which browsers reach this server, in lower case.
     hosts: Vec<String>,
     limits: Limits,
@@ -112,14 +124,28 @@ impl App {
             port: address.port(),
             ice_servers: config.media.ice_servers.clone(),
             embed_from: config.embed_from.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
+            base_path: config.base_path.clone(),
             hosts: known_hosts(config),
             limits: config.limits.clone(),
         };
-        let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard } = parts;
+        let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard, health } = parts;
         let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
         let assets = assets::Assets::new();
-        Self { accounts, cameras, gate, engine, sessions, tls, switchboard, probes, settings, assets }
+        let proxies = Arc::new(Proxies::new(config.trusted_proxies.clone(), health.clone()));
+        Self {
+            accounts,
+            cameras,
+            gate,
+            engine,
+            sessions,
+            tls,
+            switchboard,
+            probes,
+            proxies,
+            health,
+            settings,
+            assets,
+        }
     }
 
     /// Writes an entry to the audit log. A failure is reported but does not fail the request.

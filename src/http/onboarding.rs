@@ -16,7 +16,7 @@ use super::{App, assets};
 use crate::tls::Authority;
 
 /// The files that the page needs.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "favicon.svg",
     "css/tokens.css",
     "css/bar.css",
@@ -27,6 +27,7 @@ const FILES: [&str; 13] = [
     "js/settings.js",
     "js/icons.js",
     "js/bar.js",
+    "js/base.js",
     "js/onboarding-page.js",
     "i18n/en.json",
     "i18n/zh.json",

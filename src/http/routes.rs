@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::access::Access;
 use super::{
-    App, account, admin_cameras, calls, cameras, embed, log, login, onboarding, permissions, socket, tickets,
-    users, whip_whep,
+    App, account, admin_cameras, assets, calls, cameras, embed, health, log, login, onboarding, permissions,
+    socket, tickets, users, whip_whep,
 };
 
 /// One route.
@@ -27,12 +27,20 @@ const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 const PUT: &[Method] = &[Method::PUT];
 
+/// Whether a path of this server may begin with this segment.
+pub fn is_first_segment(path: &str) -> bool {
+    let first = path.split('/').next().unwrap_or_default();
+    all().iter().any(|route| route.path.split('/').nth(1) == Some(first)) || assets::is_first_segment(first)
+}
+
 /// The table.
 pub fn all() -> Vec<Route> {
     use Access::{Admin, AdminLogin, Anyone, Handler, Login, Open, Person, SettledLogin};
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
         route("/health", GET, Open, get(|| async { "ok\n" })),
+        route("/ready", GET, Open, get(health::ready)),
+        route("/api/admin/health", GET, Admin, get(health::problems)),
         route("/ca.crt", GET, Open, get(onboarding::certificate)),
         route("/ca.mobileconfig", GET, Open, get(onboarding::profile)),
         route("/api/onboarding", GET, Open, get(onboarding::facts)),

@@ -13,18 +13,15 @@ use axum::http::{HeaderValue, Version, header};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Connection;
+use super::proxies::Mistake;
+use super::{App, Connection, base_path, proxy_protocol};
 use crate::accounts::throttle::network_of;
-use crate::config::Limits;
-use crate::media::Engine;
-use crate::tls::Tls;
 
 /// From the connection to its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(5);
@@ -54,6 +51,8 @@ enum Protocol {
     Http,
     Tls,
     IceTcp,
+    /// The PROXY protocol, then one of the others.
+    Proxy,
     Unknown,
 }
 
@@ -61,6 +60,8 @@ enum Protocol {
 fn recognise(first: &[u8]) -> Option<Protocol> {
     match first {
         [0x16, 0x03, ..] => Some(Protocol::Tls),
+        b"PROX" | b"\r\n\r\n" => Some(Protocol::Proxy),
+        b"P" | b"PR" | b"PRO" | b"\r" | b"\r\n" | b"\r\n\r" => None,
         [letter, ..] if letter.is_ascii_uppercase() => Some(Protocol::Http),
         // RFC 4571: a length of at least STUN's header, then a binding request.
         [high, low, 0, 1, ..] if u16::from_be_bytes([*high, *low]) >= 20 => Some(Protocol::IceTcp),
@@ -119,9 +120,11 @@ impl Drop for Place {
 /// What serving a connection requires.
 #[derive(Clone)]
 struct Service {
+    app: App,
     router: Router,
-    engine: Engine,
-    tls: Arc<Tls>,
+    all: Kind,
+    /// Connections that have not sent a request yet.
+    unproven: Kind,
     /// ICE over TCP: never all connections, so that there is a place for HTTPS.
     ice: Kind,
     /// ICE over TCP without a proof.
@@ -137,21 +140,15 @@ struct Accepted {
     unproven: Place,
 }
 
-/// Serves until `stop`. The limit per address does not apply to `proxies`.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    engine: Engine,
-    tls: Arc<Tls>,
-    limits: Limits,
-    proxies: Vec<IpNet>,
-    stop: CancellationToken,
-) {
+/// Serves until `stop`. The limit per address does not apply to trusted proxies.
+pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
+    let limits = &app.settings.limits;
     let all = Kind::new(limits.connections, limits.connections_per_address);
     let unproven = Kind::new(limits.connections / 2, UNPROVEN_PER_ADDRESS);
     let ice = Kind::new(limits.connections * 3 / 4, usize::MAX);
     let unproven_ice = Kind::new(limits.connections / 4, UNPROVEN_ICE_PER_ADDRESS);
-    let service = Service { router, engine, tls, ice, unproven_ice };
+    let router = super::router(app.clone());
+    let service = Service { app, router, all, unproven, ice, unproven_ice };
     let (mut warned, mut refused) = (None::<Instant>, 0u64);
     let mut accept_warned = None::<Instant>;
     loop {
@@ -172,8 +169,9 @@ pub async fn serve(
             }
         };
         let ip = remote.ip();
-        let is_proxy = proxies.iter().any(|proxy| proxy.contains(&ip.to_canonical()));
-        let places = all.enter(ip, is_proxy).and_then(|place| Some((place, unproven.enter(ip, is_proxy)?)));
+        let is_proxy = service.app.proxies.trusts(ip);
+        let places = service.all.enter(ip, is_proxy);
+        let places = places.and_then(|place| Some((place, service.unproven.enter(ip, is_proxy)?)));
         let Some((place, unproven)) = places else {
             refused += 1;
             if warned.is_none_or(|at| at.elapsed() > REFUSAL_WARNING) {
@@ -193,35 +191,68 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, service: Service, accepted: Accepted) {
-    let remote = accepted.remote;
+async fn connection(mut stream: TcpStream, service: Service, mut accepted: Accepted) {
     let _ = stream.set_nodelay(true);
-    let protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await;
+    let mut protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await.unwrap_or_default();
+    if protocol == Some(Protocol::Proxy) {
+        match tokio::time::timeout(FIRST_BYTES, behind_proxy(&mut stream, &service, accepted)).await {
+            Ok(Some(behind)) => accepted = behind,
+            Ok(None) | Err(_) => return,
+        }
+        protocol = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream)).await.unwrap_or_default();
+    }
+    let remote = accepted.remote;
     match protocol {
-        Ok(Some(Protocol::Http)) => http(stream, false, Version::HTTP_11, service.router, accepted).await,
-        Ok(Some(Protocol::Tls)) => match tokio::time::timeout(HANDSHAKE, service.tls.accept(stream)).await {
+        Some(Protocol::Http) => http(stream, false, Version::HTTP_11, service, accepted).await,
+        Some(Protocol::Tls) => match tokio::time::timeout(HANDSHAKE, service.app.tls.accept(stream)).await {
             Ok(Ok(Some(stream))) => {
                 let version = match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => Version::HTTP_2,
                     _ => Version::HTTP_11,
                 };
-                http(stream, true, version, service.router, accepted).await;
+                http(stream, true, version, service, accepted).await;
             }
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => debug!(%remote, "TLS: {error}"),
         },
-        Ok(Some(Protocol::IceTcp)) => {
-            let Accepted { is_proxy, place: _place, unproven, .. } = accepted;
-            let places =
-                (service.ice.enter(remote.ip(), is_proxy), service.unproven_ice.enter(remote.ip(), is_proxy));
-            let (Some(_ice), Some(unproven_ice)) = places else {
-                return debug!(%remote, "too many ICE connections without a proof: refused");
-            };
-            service.engine.serve_tcp(stream, move || drop((unproven, unproven_ice))).await;
-        }
-        Ok(Some(protocol)) => debug!(%remote, ?protocol, "connection refused"),
-        Ok(None) | Err(_) => {}
+        Some(Protocol::IceTcp) => ice_tcp(stream, &service, accepted).await,
+        Some(protocol) => debug!(%remote, ?protocol, "connection refused"),
+        None => {}
     }
+}
+
+async fn ice_tcp(stream: TcpStream, service: &Service, accepted: Accepted) {
+    let Accepted { remote, is_proxy, place: _place, unproven } = accepted;
+    let places =
+        (service.ice.enter(remote.ip(), is_proxy), service.unproven_ice.enter(remote.ip(), is_proxy));
+    let (Some(_ice), Some(unproven_ice)) = places else {
+        return debug!(%remote, "too many ICE connections without a proof: refused");
+    };
+    service.app.engine.serve_tcp(stream, move || drop((unproven, unproven_ice))).await;
+}
+
+/// The connection of the client that a trusted proxy names. From then on the client's limits apply.
+async fn behind_proxy(stream: &mut TcpStream, service: &Service, accepted: Accepted) -> Option<Accepted> {
+    let remote = accepted.remote;
+    if !accepted.is_proxy {
+        service.app.proxies.report(Mistake::ProxyProtocol, remote.ip(), "a PROXY protocol header");
+        return None;
+    }
+    let client = match proxy_protocol::read(stream).await {
+        Ok(Some(client)) => client,
+        Ok(None) => return Some(accepted),
+        Err(error) => {
+            warn!(proxy = %remote, "invalid PROXY protocol header: {error}");
+            return None;
+        }
+    };
+    let is_proxy = service.app.proxies.trusts(client.ip());
+    let places = (service.all.enter(client.ip(), is_proxy), service.unproven.enter(client.ip(), is_proxy));
+    let (Some(place), Some(unproven)) = places else {
+        debug!(%client, "connection refused: too many connections, see [limits]");
+        return None;
+    };
+    Some(Accepted { remote: client, is_proxy, place: Arc::new(place), unproven })
 }
 
 async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
@@ -248,11 +279,12 @@ async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     secure: bool,
     version: Version,
-    router: Router,
+    service: Service,
     accepted: Accepted,
 ) {
     let Accepted { remote: peer, place, unproven, .. } = accepted;
     let connection = Connection { peer, secure };
+    let Service { app, router, .. } = service;
     let router = TowerToHyperService::new(router);
     let unproven = Mutex::new(Some(unproven));
     let activity = Arc::new(Activity::new());
@@ -260,6 +292,7 @@ async fn http(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         drop(unproven.lock().unwrap_or_else(PoisonError::into_inner).take());
         add_host(&mut request);
+        base_path::enter(&mut request, &app.settings.base_path, app.proxies.trusts(peer.ip()));
         request.extensions_mut().insert(connection);
         request.extensions_mut().insert(place.clone());
         let running = Activity::begin(&counted);
@@ -356,6 +389,12 @@ mod tests {
             (b"", None),
             (b"G", Some(Protocol::Http)),
             (b"OPTI", Some(Protocol::Http)),
+            (b"PO", Some(Protocol::Http)),
+            (b"PRO", None),
+            (b"PROP", Some(Protocol::Http)),
+            (b"PROX", Some(Protocol::Proxy)),
+            (b"\r\n", None),
+            (b"\r\n\r\n", Some(Protocol::Proxy)),
             (&[0x16], None),
             (&[0x16, 3, 1, 2], Some(Protocol::Tls)),
             (&[0, 100], None),

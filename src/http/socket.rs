@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::SinkExt;
 use tokio::sync::mpsc;
 
-use super::App;
 use super::error::ApiError;
+use super::proxies::{Mistake, shown};
 use super::serve::Place;
+use super::{App, Connection};
 use crate::accounts::credentials::Caller;
 use crate::sessions::registry::SocketGuard;
 use crate::signaling::CLOSE_LOGIN_ENDED;
@@ -44,10 +45,18 @@ pub async fn open(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Extension(place): Extension<Arc<Place>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade
-        .map_err(|_| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket", "WebSocket required"))?;
+    let upgrade = upgrade.map_err(|_| {
+        // Proxies remove what concerns one connection, but not the rest of the handshake (RFC 6455 §4.1).
+        if headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+            let seen = shown(&headers, "upgrade");
+            app.proxies.report(Mistake::WebSocket, connection.peer.ip(), &seen);
+        }
+        ApiError::new(StatusCode::UPGRADE_REQUIRED, Mistake::WebSocket.code(), "WebSocket required")
+    })?;
     let credential = caller.credential().ok_or_else(|| ApiError::unauthorized("log in first"))?;
     let name = caller.actor();
     let guard = app.sessions.registry().socket(credential, name.clone());

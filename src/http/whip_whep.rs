@@ -7,10 +7,11 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::base_path::Base;
 use super::error::{ApiError, Path, RawBody};
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
-use crate::config::IceServer;
+use crate::config::{BasePath, IceServer};
 use crate::ids::SessionId;
 use crate::media::session::negotiate::OfferError;
 use crate::media::shard::PatchOutcome;
@@ -33,20 +34,22 @@ type Common = (State<App>, Option<Extension<Caller>>, Path<String>);
 pub async fn watch(
     common: Common,
     client: Extension<Client>,
+    base: Extension<Base>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    post(Direction::Watch, common, client, &headers, &body.0).await
+    post(Direction::Watch, common, (client, base), &headers, &body.0).await
 }
 
 /// `POST /whip/{stream}`.
 pub async fn publish(
     common: Common,
     client: Extension<Client>,
+    base: Extension<Base>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    post(Direction::Publish, common, client, &headers, &body.0).await
+    post(Direction::Publish, common, (client, base), &headers, &body.0).await
 }
 
 /// `GET /whep/{stream}`: whether the caller may watch it.
@@ -84,7 +87,7 @@ fn exists(direction: Direction, (State(app), caller, Path(stream)): Common) -> R
 async fn post(
     direction: Direction,
     (State(app), caller, Path(stream)): Common,
-    Extension(client): Extension<Client>,
+    (Extension(client), Extension(Base(base))): (Extension<Client>, Extension<Base>),
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, ApiError> {
@@ -100,7 +103,7 @@ async fn post(
     };
     let begun = begun.map_err(refuse)?;
     app.sessions.began(admission, begun.session, client.ip()).await;
-    created(&begun, &app.settings.ice_servers)
+    created(&begun, &base, &app.settings.ice_servers)
 }
 
 /// The stream, if the caller may watch or publish it. Otherwise the response is the same as for a stream that does
@@ -140,7 +143,7 @@ fn not_admitted(refusal: Refusal) -> ApiError {
     }
 }
 
-fn created(watching: &Begun, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
+fn created(watching: &Begun, base: &BasePath, ice_servers: &[IceServer]) -> Result<Response, ApiError> {
     let value = |text: &str| {
         let internal =
             |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "cannot create a header");
@@ -149,7 +152,7 @@ fn created(watching: &Begun, ice_servers: &[IceServer]) -> Result<Response, ApiE
     let mut response = (StatusCode::CREATED, watching.answer.clone()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP));
-    headers.insert(header::LOCATION, value(&format!("/session/{}", watching.session))?);
+    headers.insert(header::LOCATION, value(&base.join(&format!("/session/{}", watching.session)))?);
     headers.insert(header::ETAG, value(&watching.etag)?);
     headers.insert("accept-patch", HeaderValue::from_static(FRAGMENT));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -29,6 +29,15 @@ for (const file of sources) {
     if (!(`reason.${code}` in en)) problems.push(`${file} returns ${code}, which has no text`);
   }
 }
+// Every problem that the server reports about itself, too.
+const sourceFiles = readdirSync(join(web, "../src"), { recursive: true }).filter((file) => file.endsWith(".rs"));
+for (const file of sourceFiles) {
+  const source = readFileSync(join(web, "../src", file), "utf8").split("#[cfg(test)]")[0];
+  const reported = [...source.matchAll(/health\s*\.(?:begin|report_for)\(\s*"([a-z_]+)"/g), ...source.matchAll(/Self::\w+ => "((?:proxy_|websocket)[a-z_]*)"/g)];
+  for (const [, code] of reported) {
+    if (!(`health.${code}` in en)) problems.push(`${file} reports ${code}, which has no text`);
+  }
+}
 if (problems.length > 0) {
   console.error(problems.join("\n"));
   process.exit(1);

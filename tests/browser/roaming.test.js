@@ -1,45 +1,16 @@
 // A change of network in mid-call, in network namespaces that this test creates: the server is also the router, anna is
 // on a cable, and bert switches from a first network to a second. Requires root and network namespaces.
-import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { chromiumIn, connect, inNamespace, network, plug, run } from "./networks.js";
 import { accept, call, fakeBrowser, incoming, person, seeAndHear, talking } from "./people.js";
-import { chromiumProgram, gatehouse, until } from "./support.js";
+import { gatehouse, until } from "./support.js";
 
-const SERVER = "10.77.0.1";
+const NET = "10.77";
+const SERVER = `${NET}.0.1`;
 const PORT = 8080;
-
-/** Runs a command line and waits for it to end. */
-function run(line) {
-  const [program, ...args] = line.split(" ");
-  const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${line}: ${stderr}`);
-}
-
-/** A network namespace, which exists as long as its process. */
-function network() {
-  const child = spawn("unshare", ["--net", "sleep", "3600"], { stdio: "ignore" });
-  const inside = (line) => run(`nsenter --target ${child.pid} --net ${line}`);
-  return { pid: child.pid, inside, remove: () => child.kill() };
-}
-
-/** A link between the router, `10.77.{number}.1`, and a network, `10.77.{number}.2`. */
-function connect(network, name, number) {
-  run(`ip link add r-${name} type veth peer name ${name}`);
-  run(`ip link set ${name} netns ${network.pid}`);
-  run(`ip addr add 10.77.${number}.1/24 dev r-${name}`);
-  run(`ip link set r-${name} up`);
-}
-
-/** Brings a link up as a network's default route. */
-function plug(network, name, number) {
-  network.inside(`ip addr add 10.77.${number}.2/24 dev ${name}`);
-  network.inside(`ip link set ${name} up`);
-  network.inside(`ip route add default via 10.77.${number}.1`);
-}
 
 /** Removes address and route, as when a device leaves the range of the Wi-Fi. */
 function unplug(network, name) {
@@ -57,23 +28,10 @@ const address = (page) =>
   });
 
 /** A browser in a network. */
-async function browserIn(network, folder) {
-  const program = join(folder, `chromium-${network.pid}`);
-  writeFileSync(program, `#!/bin/sh\nexec nsenter --target ${network.pid} --net ${chromiumProgram} "$@"\n`);
-  chmodSync(program, 0o755);
-  return fakeBrowser([`--unsafely-treat-insecure-origin-as-secure=http://${SERVER}:${PORT}`], { program });
-}
+const browserIn = (network, folder) =>
+  fakeBrowser([`--unsafely-treat-insecure-origin-as-secure=http://${SERVER}:${PORT}`], { program: chromiumIn(network, folder) });
 
-if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
-  const possible = spawnSync("unshare", ["--net", "true"]).status === 0;
-  test("in separate network namespaces", { skip: possible ? false : "needs root and network namespaces" }, async () => {
-    const env = { ...process.env, GATEHOUSE_TEST_INSIDE: "1", NODE_TEST_CONTEXT: "" };
-    const args = ["--net", process.execPath, "--test-reporter=spec", fileURLToPath(import.meta.url)];
-    const inner = spawn("unshare", args, { env, stdio: "inherit" });
-    const status = await new Promise((resolve) => inner.on("exit", resolve));
-    if (status !== 0) throw new Error(`the inner tests exited with ${status}`);
-  });
-} else {
+inNamespace(import.meta.url, () => {
   describe("a change of network in mid-call", () => {
     let [folder, cable, walker, server, first, second] = [];
     before(async () => {
@@ -83,10 +41,10 @@ if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
       writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
       [cable, walker] = [network(), network()];
       for (const network of [cable, walker]) network.inside("ip link set lo up");
-      connect(cable, "cable", 3);
-      connect(walker, "wifi", 1);
-      connect(walker, "mobile", 2);
-      plug(cable, "cable", 3);
+      connect(cable, "cable", NET, 3);
+      connect(walker, "wifi", NET, 1);
+      connect(walker, "mobile", NET, 2);
+      plug(cable, "cable", NET, 3);
     });
     after(async () => {
       await Promise.all([first?.close(), second?.close()]);
@@ -98,7 +56,7 @@ if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
 
     for (const [media, caller] of [["auto", "anna"], ["auto", "bert"], ["server", "anna"]]) {
       test(`audio and video recover on the other network: ${media}, called by ${caller}`, async (t) => {
-        plug(walker, "wifi", 1);
+        plug(walker, "wifi", NET, 1);
         const route = media === "server" ? "server" : "peer";
         await server?.stop();
         server = await gatehouse(`[tls]\nmode = "off"\noff_anywhere = true\n[calls]\nmedia = "${media}"\n`, { host: SERVER, port: PORT });
@@ -116,7 +74,7 @@ if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
         await seeAndHear(a, b);
         const start = Date.now();
         unplug(walker, "wifi");
-        plug(walker, "mobile", 2);
+        plug(walker, "mobile", NET, 2);
         await until("bert's end has moved", async () => (await address(b)) === "10.77.2.2");
         await Promise.all([talking(a, route), talking(b, route)]);
         await seeAndHear(a, b);
@@ -127,4 +85,4 @@ if (process.env.GATEHOUSE_TEST_INSIDE !== "1") {
       });
     }
   });
-}
+});

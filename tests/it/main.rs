@@ -14,6 +14,7 @@ mod command_line;
 mod faults;
 mod gstreamer;
 mod players;
+mod proxies;
 mod publish;
 mod publisher;
 mod reload;

@@ -236,7 +236,7 @@ fn off_is_for_this_machine_unless_said_otherwise() {
 #[tokio::test]
 async fn health_needs_no_host() {
     let server = server("").await;
-    for (path, status) in [("/health", "200"), ("/", "400")] {
+    for (path, status) in [("/health", "200"), ("/ready", "200"), ("/", "400")] {
         let mut stream = TcpStream::connect(server.gatehouse.address()).await.unwrap();
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();

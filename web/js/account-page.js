@@ -2,6 +2,7 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
+import { at } from "./base.js";
 import { openDesk } from "./desk.js";
 import { checkDevices } from "./device-check.js";
 import { ask, showOnce } from "./dialog.js";
@@ -139,7 +140,7 @@ class AccountPage {
   async #logOut() {
     this.desk?.leave();
     await api("POST", "/api/logout").catch(() => {});
-    location.replace("/login");
+    location.replace(at("/login"));
   }
 
   /** For a lost device or a leaked token. */
@@ -153,7 +154,7 @@ class AccountPage {
     });
     if (!done) return;
     this.desk?.leave();
-    location.replace("/login");
+    location.replace(at("/login"));
   }
 
   async #newToken() {

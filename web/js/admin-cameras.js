@@ -1,6 +1,7 @@
 // Administration: cameras. Those from the file are only shown, those added here can be edited; all can be shared.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { api } from "./api.js";
+import { at } from "./base.js";
 import { ask, redraw, showOnce } from "./dialog.js";
 import { has, t } from "./i18n.js";
 import { subjects, subjectWords } from "./subjects.js";
@@ -105,7 +106,7 @@ export class CamerasTab {
         </label>`,
       submit: async (data) => {
         const ticket = await api("POST", "/api/tickets", { camera: camera.id, seconds: Number(data.get("seconds")) });
-        link = location.origin + ticket.path;
+        link = location.origin + at(ticket.path);
       },
     });
     if (done) await showOnce(t("share.title", { name: camera.settings.name }), t("share.once"), link);

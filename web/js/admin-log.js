@@ -1,6 +1,7 @@
 // Administration: the log of who did and watched what, with filters and CSV download.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { api } from "./api.js";
+import { at } from "./base.js";
 import { has, t } from "./i18n.js";
 import { span, when } from "./words.js";
 
@@ -64,7 +65,7 @@ export class LogTab {
             ${ACTIONS.map((action) => html`<option value=${action}>${t(`log.kind.${action}`)}</option>`)}
           </select></label>
         ${field("target", "search")} ${field("from", "date")} ${field("to", "date")}
-        <a class="button" href="/api/admin/log.csv?${this.#query()}" download>${t("log.csv")}</a>
+        <a class="button" href=${at(`/api/admin/log.csv?${this.#query()}`)} download>${t("log.csv")}</a>
       </form>
       <div class="scroll"><table class="stack" id="log">
         <thead><tr><th>${t("log.at")}</th><th>${t("log.actor")}</th><th>${t("log.action")}</th><th>${t("log.target")}</th><th>${t("log.detail")}</th></tr></thead>

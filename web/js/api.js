@@ -1,4 +1,5 @@
 // Client for the server's HTTP API, as the pages use it.
+import { at, base } from "./base.js";
 
 /**
  * A camera as returned by `GET /api/cameras`.
@@ -47,7 +48,7 @@ export class ApiError extends Error {
 /**
  * Sends a request; resolves to the JSON of the response, or null if it has none.
  * @param {"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} method
- * @param {string} path
+ * @param {string} path without a sub-path
  * @param {unknown} [body]
  * @param {string} [token]
  * @returns {Promise<any>}
@@ -60,7 +61,7 @@ export async function api(method, path, body, token = "") {
   const content = body === undefined ? null : JSON.stringify(body);
   let response;
   try {
-    response = await fetch(path, { method, headers, body: content, signal: AbortSignal.timeout(20_000) });
+    response = await fetch(at(path), { method, headers, body: content, signal: AbortSignal.timeout(20_000) });
   } catch {
     throw new ApiError("offline", 0);
   }
@@ -115,7 +116,7 @@ export function needsLogin(error) {
 export function goToLogin(why = "") {
   const here = location.pathname + location.hash;
   const query = new URLSearchParams();
-  if (here !== "/") query.set("next", here);
+  if (here !== base) query.set("next", here);
   if (why) query.set("why", why);
-  location.replace(query.size > 0 ? `/login?${query}` : "/login");
+  location.replace(query.size > 0 ? `${at("/login")}?${query}` : at("/login"));
 }

@@ -1,5 +1,6 @@
 // The bar at the top of every page: navigation, account, theme and language.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { at, base } from "./base.js";
 import { choose, language, t } from "./i18n.js";
 import { themeIcons } from "./icons.js";
 import { remember, setting } from "./settings.js";
@@ -19,7 +20,7 @@ const THEMES = ["auto", "light", "dark"];
  */
 export function bar({ me, page, changed, left = nothing, right = nothing, missed = 0 }) {
   return html`<header class="bar">
-    <a class="brand" href="/" aria-label="Gatehouse"><img src="/favicon.svg" alt="" /><span>Gatehouse</span></a>
+    <a class="brand" href=${base} aria-label="Gatehouse"><img src=${at("/favicon.svg")} alt="" /><span>Gatehouse</span></a>
     ${me && !me.must_change
       ? html`<nav class="nav" aria-label=${t("bar.nav")}>
           ${link("/", "app.cameras", page === "wall")} ${link(missed ? "/people#history" : "/people", "bar.people", page === "people", missed)}
@@ -45,7 +46,7 @@ export function bar({ me, page, changed, left = nothing, right = nothing, missed
  */
 function link(href, text, current, count = 0) {
   const badge = count > 0 ? html` <span class="badge" aria-label=${t("bar.missed", { count })}>${count}</span>` : nothing;
-  return html`<a href=${href} aria-current=${current ? "page" : nothing}>${t(text)}${badge}</a>`;
+  return html`<a href=${at(href)} aria-current=${current ? "page" : nothing}>${t(text)}${badge}</a>`;
 }
 
 /**
@@ -54,11 +55,11 @@ function link(href, text, current, count = 0) {
  */
 function account(me, page) {
   if (me) {
-    return html`<a class="tool" href="/account" title=${t("bar.account")} aria-label=${t("bar.account.of", { name: me.display })}>
+    return html`<a class="tool" href=${at("/account")} title=${t("bar.account")} aria-label=${t("bar.account.of", { name: me.display })}>
       <span class="who">${me.display}</span>
     </a>`;
   }
-  return page === "wall" ? html`<a class="tool" href="/login">${t("bar.login")}</a>` : nothing;
+  return page === "wall" ? html`<a class="tool" href=${at("/login")}>${t("bar.login")}</a>` : nothing;
 }
 
 /** @param {() => void} changed */

@@ -1,5 +1,6 @@
 // The media of one accepted call: peer to peer first, and through the server (WHIP out, WHEP in) if that fails. Ringing
 // and accepting is in `calls`, the UI in `call-view`.
+import { at } from "./base.js";
 import { Bars, heard } from "./call-figures.js";
 import { openForCall, openScreen, toSpeaker } from "./devices.js";
 import { onNetworkDoubt, received } from "./network.js";
@@ -375,7 +376,7 @@ export class Call extends EventTarget {
    */
   #publish(what, place) {
     const rtc = { iceServers: this.options.config.ice_servers };
-    const publisher = new WhipPublisher(`/whip/${what}/${this.id}/${this.options.me}`, { rtc });
+    const publisher = new WhipPublisher(at(`/whip/${what}/${this.id}/${this.options.me}`), { rtc });
     publisher.quality = place === "face" ? this.quality : "auto";
     publisher.tracks = {
       audio: place === "face" && !this.held.here ? this.local.audio : null,
@@ -395,7 +396,7 @@ export class Call extends EventTarget {
   #play(what, element) {
     const rtc = { iceServers: this.options.config.ice_servers };
     const options = what === "call" ? { calm: true, rtc, audio: this.voice } : { calm: true, rtc };
-    const player = new WhepPlayer(element, `/whep/${what}/${this.id}/${this.peer}`, options);
+    const player = new WhepPlayer(element, at(`/whep/${what}/${this.id}/${this.peer}`), options);
     player.addEventListener("state", () => {
       if (player !== this.players.face) return;
       if (player.state === "playing") this.#connected();

@@ -2,6 +2,7 @@
 // scrolled into view, and the tab is visible. Which tiles exist is decided in `wall-page`.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import * as icons from "./icons.js";
+import { at } from "./base.js";
 import { has, t } from "./i18n.js";
 import { WhepPlayer } from "./whep-player.js";
 
@@ -77,7 +78,7 @@ export class CameraTile extends HTMLElement {
     this.enlarged = wanted.enlarged;
     if (changed) {
       this.player?.stop();
-      this.player = new WhepPlayer(this.video, `/whep/${camera.stream}`, { token: this.token });
+      this.player = new WhepPlayer(this.video, at(`/whep/${camera.stream}`), { token: this.token });
       this.player.addEventListener("state", () => this.#draw());
     }
     // A camera that was fixed or came back plays again without a reload and without waiting for the retry timer.

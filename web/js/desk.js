@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { Calls } from "./calls.js";
 import { DeskView } from "./desk-view.js";
+import { Notices } from "./notices.js";
 import { People } from "./people.js";
 import { openLine } from "./session.js";
 import { Watched } from "./watched.js";
@@ -25,10 +26,12 @@ export class Desk extends EventTarget {
     this.dnd = false;
     this.missed = 0;
     this.connected = false;
+    const notices = new Notices(me);
     const session = openLine({
       welcome: (body) => this.#welcome(body),
       event: (frame) => this.#event(frame),
       state: (state) => this.#state(state),
+      blocked: (blocked) => notices.setBlocked(blocked),
     });
     this.session = session;
     this.calls = new Calls(this);

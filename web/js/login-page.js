@@ -2,6 +2,7 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { api, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
+import { base } from "./base.js";
 import { choose, preferred, t, use } from "./i18n.js";
 import { sorry } from "./words.js";
 
@@ -27,10 +28,10 @@ class LoginPage {
   }
 
   #leave() {
-    const next = new URLSearchParams(location.search).get("next") ?? "/";
+    const next = new URLSearchParams(location.search).get("next") ?? base;
     // Same origin only, as the browser itself parses the URL: no open redirect.
     const url = URL.canParse(next, location.origin) ? new URL(next, location.origin) : null;
-    location.replace(url?.origin === location.origin ? url.href : "/");
+    location.replace(url?.origin === location.origin ? url.href : base);
   }
 
   /** @param {SubmitEvent} event */

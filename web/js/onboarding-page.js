@@ -1,6 +1,7 @@
 // The trust page, which other machines get without TLS: why the browser warns, and how to trust this Gatehouse.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { bar } from "./bar.js";
+import { at, base } from "./base.js";
 import { preferred, t, use } from "./i18n.js";
 
 const SYSTEMS = ["windows", "macos", "ios", "android", "linux", "firefox"];
@@ -15,14 +16,14 @@ class OnboardingPage {
     /** This server has no certificate authority of its own: there is nothing to install. */
     this.none = false;
     this.trusted = false;
-    this.secure = `https://${location.host}/`;
+    this.secure = `https://${location.host}${base}`;
   }
 
   async run() {
     await use(preferred());
     this.draw();
     try {
-      const response = await fetch("/api/onboarding");
+      const response = await fetch(at("/api/onboarding"));
       if (response.ok) this.fingerprint = (await response.json()).fingerprint;
       this.none = response.status === 404;
     } catch {
@@ -91,8 +92,8 @@ class OnboardingPage {
           <section class="card">
             <h2>${t("trust.download")}</h2>
             <div class="row">
-              <a class="button ${mine === "ios" || mine === "macos" ? "" : "primary"}" href="/ca.crt">${t("trust.crt")}</a>
-              <a class="button ${mine === "ios" || mine === "macos" ? "primary" : ""}" href="/ca.mobileconfig">${t("trust.mobileconfig")}</a>
+              <a class="button ${mine === "ios" || mine === "macos" ? "" : "primary"}" href=${at("/ca.crt")}>${t("trust.crt")}</a>
+              <a class="button ${mine === "ios" || mine === "macos" ? "primary" : ""}" href=${at("/ca.mobileconfig")}>${t("trust.mobileconfig")}</a>
             </div>
             ${[mine, ...SYSTEMS.filter((system) => system !== mine)].map(
               (system) => html`<details ?open=${system === mine}>

@@ -1,4 +1,5 @@
 // Watches one person's camera: asks for permission, plays it, and knows why there is no video. It has no UI.
+import { at } from "./base.js";
 import { WhepPlayer } from "./whep-player.js";
 
 /**
@@ -80,7 +81,7 @@ export class PersonWatch extends EventTarget {
   #play(stream) {
     if (this.player) return;
     const rtc = { iceServers: this.desk.config.ice_servers };
-    const player = new WhepPlayer(this.video, `/whep/${stream}`, { rtc });
+    const player = new WhepPlayer(this.video, at(`/whep/${stream}`), { rtc });
     this.player = player;
     player.addEventListener("state", () => {
       if (this.player !== player) return;

@@ -1,5 +1,6 @@
 // The page's signaling connection: this tab's device name, and what to do when the login has ended.
-import { goToLogin, whoAmI } from "./api.js";
+import { ApiError, api, goToLogin, whoAmI } from "./api.js";
+import { at } from "./base.js";
 import { onNetworkDoubt } from "./network.js";
 import { SignalingClient } from "./signaling-client.js";
 
@@ -7,6 +8,8 @@ import { SignalingClient } from "./signaling-client.js";
 const LOGIN_ENDED = 4401;
 /** Failed attempts after which it checks whether the login is still valid. */
 const DOUBT = 2;
+/** After this time without a connection it checks whether WebSockets get through at all. */
+const FIRST_LIMIT = 2_000;
 
 /** This tab's device name: it survives a reload and is different in each tab. */
 function device() {
@@ -31,10 +34,14 @@ function label() {
 
 /**
  * Keeps the connection open as long as the page exists, or until `stop` is called.
- * @param {{ welcome?: (body: any) => void, event?: (frame: any) => void, state?: (state: string) => void }} tell
+ * @param {object} tell
+ * @param {(body: any) => void} [tell.welcome]
+ * @param {(frame: any) => void} [tell.event]
+ * @param {(state: string) => void} [tell.state]
+ * @param {(blocked: boolean) => void} [tell.blocked] whether something in between does not pass on WebSockets
  */
 export function openLine(tell = {}) {
-  const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/ws`;
+  const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${at("/api/ws")}`;
   const fresh = () => new SignalingClient(address, { device: device(), label: label() });
   const session = {
     line: fresh(),
@@ -42,10 +49,20 @@ export function openLine(tell = {}) {
     leaving: false,
     stop: () => session.line.stop(),
   };
+  let opened = false;
+  // A refused WebSocket does not tell why. The server answers a plain request with this code: it can be reached.
+  const examine = async () => {
+    const error = await api("GET", "/api/ws").catch((error) => error);
+    if (!opened) tell.blocked?.(error instanceof ApiError && error.code === "websocket");
+  };
   const begin = () => {
     const { line } = session;
     const detail = (/** @type {Event} */ event) => (event instanceof CustomEvent ? event.detail : undefined);
-    line.addEventListener("welcome", (event) => tell.welcome?.(detail(event)));
+    line.addEventListener("welcome", (event) => {
+      opened = true;
+      tell.blocked?.(false);
+      tell.welcome?.(detail(event));
+    });
     line.addEventListener("event", (event) => tell.event?.(detail(event)));
     line.addEventListener("end", (event) => {
       if (detail(event) === LOGIN_ENDED) return session.leaving || goToLogin("ended");
@@ -60,7 +77,8 @@ export function openLine(tell = {}) {
     });
     line.addEventListener("state", async () => {
       tell.state?.(line.state);
-      // A refused WebSocket does not tell why: it may be the login.
+      if (line.state === "waiting" && !opened) examine();
+      // It may be the login.
       if (line.state !== "waiting" || line.backoff.failures < DOUBT) return;
       const me = await whoAmI().catch(() => undefined);
       if (me === null) goToLogin("ended");
@@ -69,6 +87,7 @@ export function openLine(tell = {}) {
   };
   // The callbacks use the return value: do not call them before it is there.
   queueMicrotask(begin);
+  setTimeout(() => opened || session.line.state === "idle" || examine(), FIRST_LIMIT);
   const check = () => session.line.check();
   onNetworkDoubt(check);
   document.addEventListener("visibilitychange", () => document.hidden || check());

@@ -3,6 +3,7 @@
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { listCameras, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
+import { at } from "./base.js";
 import { CameraTile } from "./camera-tile.js";
 import { preferred, t, use } from "./i18n.js";
 import { openDesk } from "./desk.js";
@@ -190,7 +191,7 @@ class Wall {
     return html`<div class="empty">
       <h2>${t(admin ? "wall.empty" : "wall.none")}</h2>
       <p>${t(admin ? "wall.empty.text" : "wall.none.text")}</p>
-      ${admin ? html`<p><a href="/admin#cameras">${t("admin.cameras.add")}</a></p>` : nothing}
+      ${admin ? html`<p><a href=${at("/admin#cameras")}>${t("admin.cameras.add")}</a></p>` : nothing}
     </div>`;
   }
 

@@ -1,5 +1,6 @@
 // Being watched: requests to watch the user's own camera, who is watching, and publishing it once for all watchers. The
 // UI is in `desk-view`.
+import { at } from "./base.js";
 import { isBlocked, open } from "./devices.js";
 import { play } from "./tones.js";
 import { WhipPublisher } from "./whip-publisher.js";
@@ -102,7 +103,7 @@ export class Watched extends EventTarget {
       this.opening = false;
     }
     if (!this.here) return this.stop();
-    const publisher = new WhipPublisher(`/whip/${stream}`, { rtc: { iceServers: this.desk.config.ice_servers } });
+    const publisher = new WhipPublisher(at(`/whip/${stream}`), { rtc: { iceServers: this.desk.config.ice_servers } });
     this.publisher = publisher;
     publisher.tracks = { audio: this.stream.getAudioTracks()[0] ?? null, video: this.stream.getVideoTracks()[0] ?? null };
     // Unplugged: the watchers are told, or another device takes over.

@@ -8,6 +8,7 @@
 import { Backoff } from "./backoff.js";
 import { Frames } from "./frames.js";
 import { isSilent, onNetworkDoubt } from "./network.js";
+import { sessionUrl } from "./session-url.js";
 
 /**
  * - `idle`: not started, or stopped.
@@ -304,7 +305,7 @@ class Session {
     const text = await response.text();
     if (response.status === 201) {
       const location = response.headers.get("Location");
-      this.location = location ? new URL(location, this.url.startsWith("http") ? this.url : window.location.href).href : "";
+      this.location = location ? sessionUrl(this.url, location) : "";
       if (this.closed) this.#delete();
       return text;
     }

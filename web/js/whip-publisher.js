@@ -8,6 +8,7 @@
 //   publisher.start();
 import { Backoff } from "./backoff.js";
 import { isSilent, onNetworkDoubt } from "./network.js";
+import { sessionUrl } from "./session-url.js";
 
 /** @typedef {"idle" | "connecting" | "live" | "retrying" | "blocked"} PublisherState */
 
@@ -212,7 +213,7 @@ export class WhipPublisher extends EventTarget {
     const response = await fetch(this.url, { method: "POST", headers, body: sdp, signal: AbortSignal.timeout(15_000) });
     const text = await response.text();
     if (response.status === 201) {
-      const location = new URL(response.headers.get("Location") ?? "", new URL(this.url, window.location.href)).href;
+      const location = sessionUrl(this.url, response.headers.get("Location") ?? "");
       if (!current()) {
         // Stopped in the meantime: do not leave the session behind on the server.
         fetch(location, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
