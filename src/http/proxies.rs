@@ -216,7 +216,9 @@ pub fn shown(headers: &HeaderMap, name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    type Pairs<'a> = &'a [(&'static str, &'a str)];
+
+    fn headers(pairs: Pairs<'_>) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_changed_host_is_told_from_another_site() {
-        let table: [(&str, &[(&'static str, &str)], bool); 5] = [
+        let table: [(&str, Pairs<'_>, bool); 5] = [
             ("192.0.2.1", &[("sec-fetch-site", "same-origin")], true),
             ("192.0.2.1", &[("sec-fetch-site", "cross-site"), ("x-forwarded-for", "192.0.2.9")], false),
             ("127.0.0.1", &[("sec-fetch-site", "same-site")], false),
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn https_of_the_browser_is_seen_through_a_proxy() {
-        let table: [(&[(&'static str, &str)], bool); 5] = [
+        let table: [(Pairs<'_>, bool); 5] = [
             (&[("host", "cam.example"), ("x-forwarded-proto", "HTTPS")], true),
             (&[("host", "cam.example"), ("x-forwarded-proto", "https,http")], true),
             (&[("host", "cam.example"), ("sec-fetch-mode", "navigate")], true),

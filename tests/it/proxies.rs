@@ -82,7 +82,8 @@ async fn mistakes_are_told() {
     let textbook = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
     let local_ca = "";
     // Configuration, headers, path, status, code.
-    let table: [(&str, &[(&'static str, &str)], &str, u16, &str); 6] = [
+    type Headers<'a> = &'a [(&'static str, &'a str)];
+    let table: [(&str, Headers<'_>, &str, u16, &str); 6] = [
         (
             OFF,
             &[("host", "localhost:1"), ("origin", "https://cam.example"), ("sec-fetch-site", "same-origin")],
