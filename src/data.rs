@@ -4,7 +4,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::accounts::DATABASE;
@@ -38,8 +38,9 @@ pub enum DataError {
 /// A data folder in use by this process.
 #[derive(Debug)]
 pub struct DataFolder {
+    folder: PathBuf,
     /// The lock is given back when the file is closed, also if the process is killed.
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -78,7 +79,28 @@ impl DataFolder {
             writeln!(lock, "{}", std::process::id())
         };
         write(&mut lock).map_err(failed)?;
-        Ok(Self { _lock: lock })
+        Ok(Self { folder: folder.to_owned(), lock })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the folder is still there, with its database: it may be unmounted, removed or replaced while the server
+    /// runs.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check_presence(&self) -> Result<(), DataError> {
+        let failed = |path: &Path, error| DataError::Io(path.to_owned(), error);
+        let own = self.lock.metadata().map_err(|error| failed(&self.folder, error))?;
+        let named = std::fs::metadata(self.folder.join(LOCK)).map_err(|error| failed(&self.folder, error))?;
+        if (own.dev(), own.ino()) != (named.dev(), named.ino()) {
+            return Err(failed(&self.folder, io::Error::other("another folder is in its place")));
+        }
+        let database = self.folder.join(DATABASE);
+        std::fs::metadata(&database).map(drop).map_err(|error| failed(&database, error))
     }
 }
 
@@ -109,6 +131,27 @@ mod tests {
         assert!(error.ends_with(&format!("process {}", std::process::id())), "{error}");
         drop(first);
         DataFolder::open(&data).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_vanishes_is_noticed() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("data");
+        let folder = DataFolder::open(&data).unwrap();
+        std::fs::write(data.join(DATABASE), "something").unwrap();
+        folder.check_presence().unwrap();
+        let moved = parent.path().join("moved");
+        std::fs::rename(&data, &moved).unwrap();
+        assert!(folder.check_presence().is_err());
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(DATABASE), "something").unwrap();
+        std::fs::write(data.join(LOCK), "1").unwrap();
+        assert!(folder.check_presence().unwrap_err().to_string().contains("another folder"));
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&moved, &data).unwrap();
+        folder.check_presence().unwrap();
+        std::fs::remove_file(data.join(DATABASE)).unwrap();
+        assert!(folder.check_presence().is_err());
     }
 
     #[test]

@@ -34,11 +34,12 @@ pub mod signaling;
 pub mod streams;
 pub mod tls;
 pub mod token_bucket;
+pub mod upkeep;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -46,7 +47,6 @@ use tokio_util::sync::CancellationToken;
 
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
-use clock::Agreement;
 use config::{CallMedia, Config, MediaAddress};
 use data::{DataError, DataFolder};
 use gate::Gate;
@@ -60,15 +60,10 @@ use signaling::driver::Switchboard;
 use signaling::grants::Grants;
 use streams::Streams;
 use tls::{Tls, TlsError};
-use tracing::error;
+use upkeep::Upkeep;
 
 /// Attempts to find a port that is free for both TCP and UDP, if the configured port is 0.
 const PORT_TRIES: usize = 16;
-
-/// How often certificates are checked for renewal.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30);
-/// How often old entries of the audit log and the call history are removed.
-const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +105,7 @@ pub struct Gatehouse {
     gate: Gate,
     engine: Engine,
     stop: CancellationToken,
-    _folder: DataFolder,
+    _folder: Arc<DataFolder>,
 }
 
 impl Gatehouse {
@@ -146,14 +141,16 @@ impl Gatehouse {
         let sessions =
             Revocation::new(registry, accounts.clone(), gate.clone(), engine.clone(), switchboard.clone());
         sessions.run(ended, &stop);
-        tokio::spawn(follow_others(accounts.clone(), stop.clone()));
-        tokio::spawn(look_after(
-            accounts.clone(),
-            config.keep_log,
-            tls.clone(),
-            engine.clone(),
-            stop.clone(),
-        ));
+        let folder = Arc::new(folder);
+        let upkeep = Upkeep {
+            accounts: accounts.clone(),
+            keep_log: config.keep_log,
+            tls: tls.clone(),
+            engine: engine.clone(),
+            folder: folder.clone(),
+            health: health.clone(),
+        };
+        upkeep.run(&stop);
         let parts = http::Parts {
             accounts: accounts.clone(),
             cameras: cameras.clone(),
@@ -279,53 +276,6 @@ fn engine_config(config: &Config, tcp: SocketAddr, only_this_host: bool) -> Engi
         advertise_port: config.media.advertise_port,
         tcp,
         only_this_host,
-    }
-}
-
-/// Applies what other processes, such as `gatehouse user`, write while the server runs.
-async fn follow_others(accounts: Accounts, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            result = accounts.follow_others() => {
-                if let Err(error) = result {
-                    error!("polling for external changes to the database failed: {error}");
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
-/// Periodic maintenance.
-async fn look_after(
-    accounts: Accounts,
-    keep_log: Duration,
-    tls: Arc<Tls>,
-    engine: Engine,
-    stop: CancellationToken,
-) {
-    let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
-    let mut log = tokio::time::interval(LOG_INTERVAL);
-    let mut clock = Agreement::new(Instant::now(), SystemTime::now());
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = certificates.tick() => tls.refresh(SystemTime::now(), &engine.addresses()),
-            _ = log.tick() => {
-                let now = SystemTime::now();
-                // A start in a wrong year must not delete what is recent.
-                if !clock.holds(Instant::now(), now) {
-                    continue;
-                }
-                if let Err(error) = accounts.forget_log(now, keep_log).await {
-                    error!("cannot remove old entries of the audit log: {error}");
-                }
-                if let Err(error) = accounts.forget_calls(now, keep_log).await {
-                    error!("cannot remove old calls: {error}");
-                }
-            }
-        }
     }
 }
 

@@ -74,7 +74,14 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn note(&self, event: Event) -> Result<i64, AccountError> {
-        self.database.call(move |connection| insert(connection, &event)).await
+        if self.disk_trouble().borrow().is_some() {
+            return Ok(self.queue_entry(event));
+        }
+        let (copy, now) = (event.clone(), millis(SystemTime::now()));
+        match self.database.call(move |connection| insert(connection, &copy, now, None)).await {
+            Err(AccountError::Disk(_)) => Ok(self.queue_entry(event)),
+            result => result,
+        }
     }
 
     /// Records that what an entry describes has ended now.
@@ -82,6 +89,10 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn note_end(&self, entry: i64) -> Result<(), AccountError> {
+        if entry < 0 {
+            self.end_queued(entry);
+            return Ok(());
+        }
         let now = millis(SystemTime::now());
         self.database
             .call(move |connection| {
@@ -150,13 +161,19 @@ impl Accounts {
     }
 }
 
-fn insert(connection: &Connection, event: &Event) -> Result<i64, AccountError> {
-    let sql = "INSERT INTO audit (at, actor, address, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)";
+pub(super) fn insert(
+    connection: &Connection,
+    event: &Event,
+    at: i64,
+    until: Option<i64>,
+) -> Result<i64, AccountError> {
+    let sql =
+        "INSERT INTO audit (at, until, actor, address, action, target, detail) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let short = |text: &str| text.chars().take(200).collect::<String>();
-    let now = millis(SystemTime::now());
     let mut statement = connection.prepare_cached(sql)?;
     statement.execute(params![
-        now,
+        at,
+        until,
         short(&event.actor),
         event.address,
         event.action,

@@ -421,28 +421,37 @@ pub(super) fn add_login(
 const PERSON: &str = "users.id, users.name, users.display, users.role, users.language, users.must_change,
     (SELECT json_group_array(groups.name) FROM members JOIN groups ON groups.id = group_id WHERE user_id = users.id)";
 
-/// The caller behind a presented token. Updates its time of last use.
+/// The caller behind a presented token, and whether its time of last use is due for [`touch`].
 pub(super) fn by_hash(
     connection: &Connection,
     (kind, hash): &(Kind, Vec<u8>),
-) -> Result<Option<Caller>, AccountError> {
+) -> Result<Option<(Caller, bool)>, AccountError> {
     let now = millis(SystemTime::now());
     let sql = select(*kind, "hash = ?");
     let mut statement = connection.prepare_cached(&sql)?;
-    let Some(found) = statement.query_row(params![hash, now], |row| read(*kind, row)).optional()? else {
-        return Ok(None);
-    };
-    match found.credential {
-        Credential::Login(id) if now - found.used_at >= SEEN_STEP => {
-            let sql = "UPDATE logins SET seen_at = ?, expires_at = ? WHERE id = ?";
-            connection.execute(sql, params![now, login_end(now, found.created_at), id])?;
+    let found = statement.query_row(params![hash, now], |row| read(*kind, row)).optional()?;
+    Ok(found.map(|found| {
+        let is_stale = *kind != Kind::Ticket && now - found.used_at >= SEEN_STEP;
+        (found.caller, is_stale)
+    }))
+}
+
+/// Notes that a login or token is used now.
+pub(super) fn touch(connection: &Connection, credential: Credential) -> Result<(), AccountError> {
+    let now = millis(SystemTime::now());
+    match credential {
+        Credential::Login(id) => {
+            let sql =
+                "UPDATE logins SET seen_at = ?1, expires_at = min(?1 + ?2, created_at + ?3) WHERE id = ?4";
+            let (idle, longest) = (IDLE_LIFE.as_millis() as i64, LONGEST_LIFE.as_millis() as i64);
+            connection.execute(sql, params![now, idle, longest, id])?;
         }
-        Credential::Token(id) if now - found.used_at >= SEEN_STEP => {
+        Credential::Token(id) => {
             connection.execute("UPDATE tokens SET used_at = ? WHERE id = ?", params![now, id])?;
         }
-        _ => {}
+        Credential::Ticket(_) => {}
     }
-    Ok(Some(found.caller))
+    Ok(())
 }
 
 /// When a login that is used now expires, in milliseconds since 1970.
@@ -479,8 +488,8 @@ pub(super) fn by_id(connection: &Connection, credential: Credential) -> Result<O
     Ok(by_ids(connection, &[credential])?.remove(&credential))
 }
 
-/// The query for valid credentials of a kind. Columns after those of the person: the credential's id, when it was
-/// created, when it was last used, and one that depends on the kind.
+/// The query for valid credentials of a kind. Columns after those of the person: the credential's id, when it was last
+/// used, and one that depends on the kind.
 fn select(kind: Kind, condition: &str) -> String {
     let (table, used, special, valid) = match kind {
         Kind::Login => ("logins", "seen_at", "NULL", "disabled = 0"),
@@ -488,7 +497,7 @@ fn select(kind: Kind, condition: &str) -> String {
         Kind::Ticket => ("tickets", "0", "credential.camera", "disabled = 0 AND must_change = 0"),
     };
     format!(
-        "SELECT {PERSON}, credential.id, credential.created_at, {used}, {special}
+        "SELECT {PERSON}, credential.id, {used}, {special}
          FROM {table} AS credential JOIN users ON users.id = user_id
          WHERE credential.{condition} AND coalesce(credential.expires_at > ?, 1) AND {valid}"
     )
@@ -498,7 +507,6 @@ fn select(kind: Kind, condition: &str) -> String {
 struct Found {
     credential: Credential,
     caller: Caller,
-    created_at: i64,
     used_at: i64,
 }
 
@@ -511,16 +519,16 @@ fn read(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Found> {
         }
         Kind::Token => {
             let credential = Credential::Token(id);
-            let scopes = serde_json::from_str(&row.get::<_, String>(10)?).unwrap_or_default();
+            let scopes = serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default();
             (credential, Caller::Person(Arc::new(identity(row, credential, scopes)?)))
         }
         Kind::Ticket => {
             let credential = Credential::Ticket(id);
             let maker = Arc::new(identity(row, credential, Scopes::ALL)?.person);
-            (credential, Caller::Ticket { id, camera: row.get::<_, String>(10)?.into(), maker })
+            (credential, Caller::Ticket { id, camera: row.get::<_, String>(9)?.into(), maker })
         }
     };
-    Ok(Found { credential, caller, created_at: row.get(8)?, used_at: row.get(9)? })
+    Ok(Found { credential, caller, used_at: row.get(8)? })
 }
 
 fn identity(row: &Row<'_>, credential: Credential, scopes: Scopes) -> rusqlite::Result<Identity> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use super::AccountError;
+use super::disk::{self, Trouble};
 use crate::compartment;
 
 /// Jobs that may be queued for the thread.
@@ -35,6 +36,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone)]
 pub struct Database {
     jobs: mpsc::Sender<Job>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 impl Database {
@@ -51,7 +53,7 @@ impl Database {
         thread
             .spawn(move || run(connection, queue))
             .map_err(|error| AccountError::Internal(error.to_string()))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, trouble: watch::Sender::new(None) })
     }
 
     /// Runs a job on the connection, in a transaction that is rolled back on error.
@@ -62,7 +64,36 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, AccountError> {
-        self.run(|connection| in_transaction(connection, work)).await
+        let result = self.run(|connection| in_transaction(connection, work)).await;
+        if let Err(AccountError::Disk(trouble)) = &result {
+            self.run(|connection| in_transaction(connection, disk::shelter)).await?;
+            self.trouble.send_if_modified(|known| known.replace(*trouble) != Some(*trouble));
+        }
+        result
+    }
+
+    /// Why the disk cannot be written, if so: see [`super::disk`].
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Tries whether the disk can be written again, together with a job. If so the trouble is over.
+    ///
+    /// # Errors
+    /// The disk still cannot be written, or the job's.
+    pub async fn recover(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<(), AccountError> + Send + 'static,
+    ) -> Result<(), AccountError> {
+        self.run(|connection| {
+            in_transaction(connection, |connection| {
+                disk::unshelter(connection)?;
+                work(connection)
+            })
+        })
+        .await?;
+        self.trouble.send_if_modified(|known| known.take().is_some());
+        Ok(())
     }
 
     /// Moves the write-ahead log into the file and empties it, unless another process is reading.
@@ -140,6 +171,8 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
+    // What is kept while the disk is full must not need the disk.
+    connection.pragma_update(None, "temp_store", "memory")?;
     MIGRATIONS.to_latest(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -9,6 +9,7 @@ pub mod calls;
 pub mod cameras;
 pub mod credentials;
 pub mod database;
+pub mod disk;
 pub mod password;
 pub mod permissions;
 pub mod preferences;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use crate::secret::Secret;
 use credentials::{Caller, Credential, LoginMade};
 use database::Database;
+use disk::{AuditQueue, Trouble};
 use password::Hasher;
 use permissions::{Action, Role, Rules};
 use throttle::Throttle;
@@ -73,6 +75,9 @@ pub enum AccountError {
     /// A password for one host must not be sent to another.
     #[error("the camera's address has changed: enter its password again")]
     PasswordAgain,
+    /// The disk cannot be written.
+    #[error("{}", match .0 { Trouble::Full => "the server's disk is full", Trouble::Failed => "the server's disk cannot be written" })]
+    Disk(Trouble),
     /// A failure of the database or the system.
     #[error("{0}")]
     Internal(String),
@@ -80,7 +85,10 @@ pub enum AccountError {
 
 impl From<rusqlite::Error> for AccountError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Internal(format!("database: {error}"))
+        match Trouble::of(&error) {
+            Some(trouble) => Self::Disk(trouble),
+            None => Self::Internal(format!("database: {error}")),
+        }
     }
 }
 
@@ -98,6 +106,7 @@ impl AccountError {
             Self::LastAdmin => "last_admin",
             Self::TooMany(_) => "too_many",
             Self::PasswordAgain => "password_again",
+            Self::Disk(trouble) => trouble.code(),
             Self::Internal(_) => "internal",
         }
     }
@@ -121,6 +130,7 @@ pub struct Accounts {
     hasher: Hasher,
     throttle: Arc<Mutex<Throttle>>,
     rules: Arc<ArcSwap<Rules>>,
+    audit_queue: Arc<Mutex<AuditQueue>>,
     changed: watch::Sender<u64>,
 }
 
@@ -143,6 +153,7 @@ impl Accounts {
             hasher,
             throttle: Arc::default(),
             rules: Arc::default(),
+            audit_queue: Arc::default(),
             changed: watch::Sender::new(0),
         };
         accounts.load_rules().await?;
@@ -234,12 +245,19 @@ impl Accounts {
     ) -> Result<LoginMade, AccountError> {
         let verified = self.check_password(name, password, address).await?;
         let (address, agent) = (address.to_string(), agent.chars().take(256).collect::<String>());
-        self.database
-            .call(move |connection| {
+        let verified = Arc::new(verified);
+        let add = || {
+            let (verified, address, agent) = (verified.clone(), address.clone(), agent.clone());
+            self.database.call(move |connection| {
                 users::require_password(connection, &verified)?;
                 credentials::add_login(connection, verified.user, &address, &agent)
             })
-            .await
+        };
+        match add().await {
+            // The first write after the disk has become full: from now on logins are kept in memory.
+            Err(AccountError::Disk(_)) => add().await,
+            result => result,
+        }
     }
 
     async fn check_password(
@@ -266,6 +284,15 @@ impl Accounts {
         Ok(Verified { user, hash })
     }
 
+    fn audit_queue(&self) -> std::sync::MutexGuard<'_, AuditQueue> {
+        self.audit_queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the disk cannot be written, if so.
+    pub fn disk_trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.database.trouble()
+    }
+
     fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,7 +303,16 @@ impl Accounts {
     /// Database errors.
     pub async fn identify(&self, token: &str) -> Result<Option<Caller>, AccountError> {
         let Some(hash) = credentials::hash_of(token) else { return Ok(None) };
-        self.database.call(move |connection| credentials::by_hash(connection, &hash)).await
+        let found = self.database.call(move |connection| credentials::by_hash(connection, &hash)).await?;
+        let Some((caller, is_stale)) = found else { return Ok(None) };
+        if let Some(credential) = caller.credential().filter(|_| is_stale) {
+            match self.database.call(move |connection| credentials::touch(connection, credential)).await {
+                // Nobody is refused because the time of the last use cannot be noted.
+                Ok(()) | Err(AccountError::Disk(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(caller))
     }
 
     /// The current caller for a credential; `None` if it is no longer valid.

@@ -74,6 +74,7 @@ impl From<AccountError> for ApiError {
                 StatusCode::CONFLICT
             }
             AccountError::NotFound(_) => StatusCode::NOT_FOUND,
+            AccountError::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
             AccountError::Internal(_) => {
                 // Paths and SQL belong only in the log.
                 error!("{account}");

@@ -36,9 +36,10 @@ pub fn private_folder(folder: &Path) -> Result<(), TlsError> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(fail)
 }
 
-/// Stores one of our own pairs, each file atomically.
+/// Stores one of our own pairs, each file atomically, and none before both have been written: the disk may be full.
 pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
     private_folder(folder)?;
+    let mut written = Vec::new();
     for (ending, text) in [("key", &pair.key), ("crt", &pair.cert)] {
         let path = folder.join(format!("{name}.{ending}"));
         let fresh = folder.join(format!("{name}.{ending}.new"));
@@ -47,7 +48,10 @@ pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(fail)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
-        fs::rename(&fresh, &path).map_err(fail)?;
+        written.push((fresh, path));
+    }
+    for (fresh, path) in written {
+        fs::rename(&fresh, &path).map_err(|error| TlsError::File(path.clone(), error))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod chain;
 mod command_line;
 mod faults;
 mod gstreamer;
+mod operations;
 mod players;
 mod proxies;
 mod publish;

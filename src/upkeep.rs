@@ -1,0 +1,148 @@
+//! What runs beside the server's work: renewing certificates, removing old log entries, following other processes'
+//! changes to the database, and watching the disk. Start at [`Upkeep::run`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::accounts::Accounts;
+use crate::clock::Agreement;
+use crate::data::DataFolder;
+use crate::health::{Health, Severity};
+use crate::media::Engine;
+use crate::tls::Tls;
+
+/// How often certificates are checked for renewal.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often old entries of the audit log and the call history are removed.
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is checked that the data folder is still there.
+const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
+/// Between attempts to write to a disk that could not be written.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What needs upkeep. Cheap to clone.
+#[derive(Clone)]
+pub struct Upkeep {
+    /// The accounts.
+    pub accounts: Accounts,
+    /// Retention of the audit log and the call history.
+    pub keep_log: Duration,
+    /// The certificates.
+    pub tls: Arc<Tls>,
+    /// The media engine.
+    pub engine: Engine,
+    /// The data folder.
+    pub folder: Arc<DataFolder>,
+    /// Where problems are reported.
+    pub health: Health,
+}
+
+impl Upkeep {
+    /// Starts everything, until `stop`.
+    pub fn run(self, stop: &CancellationToken) {
+        let until = |stop: CancellationToken, work: futures::future::BoxFuture<'static, ()>| {
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = work => {}
+                }
+            });
+        };
+        until(stop.clone(), Box::pin(self.clone().renew_certificates()));
+        until(stop.clone(), Box::pin(self.clone().forget_old_entries()));
+        until(stop.clone(), Box::pin(self.clone().follow_others()));
+        until(stop.clone(), Box::pin(self.clone().watch_folder()));
+        until(stop.clone(), Box::pin(self.follow_disk()));
+    }
+
+    async fn renew_certificates(self) {
+        let mut interval = tokio::time::interval(CERTIFICATE_INTERVAL);
+        loop {
+            interval.tick().await;
+            self.tls.refresh(SystemTime::now(), &self.engine.addresses());
+        }
+    }
+
+    async fn forget_old_entries(self) {
+        let mut interval = tokio::time::interval(LOG_INTERVAL);
+        let mut clock = Agreement::new(Instant::now(), SystemTime::now());
+        loop {
+            interval.tick().await;
+            let now = SystemTime::now();
+            // A start in a wrong year must not delete what is recent.
+            if !clock.holds(Instant::now(), now) {
+                continue;
+            }
+            if let Err(error) = self.accounts.forget_log(now, self.keep_log).await {
+                error!("cannot remove old entries of the audit log: {error}");
+            }
+            if let Err(error) = self.accounts.forget_calls(now, self.keep_log).await {
+                error!("cannot remove old calls: {error}");
+            }
+        }
+    }
+
+    /// Applies what other processes, such as `gatehouse user`, write while the server runs.
+    async fn follow_others(self) {
+        loop {
+            if let Err(error) = self.accounts.follow_others().await {
+                error!("polling for external changes to the database failed: {error}");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn watch_folder(self) {
+        const CODE: &str = "data_lost";
+        let mut interval = tokio::time::interval(FOLDER_INTERVAL);
+        loop {
+            interval.tick().await;
+            match self.folder.check_presence() {
+                Ok(()) if self.health.end(CODE) => info!("the data folder is back"),
+                Ok(()) => {}
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.health.begin("data_lost", Severity::Error, &error) {
+                        error!(code = CODE, "{error}: changes will be lost; bring it back, or restart");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reports a disk that cannot be written, and tries until it can.
+    async fn follow_disk(self) {
+        let mut trouble = self.accounts.disk_trouble();
+        loop {
+            let current = *trouble.borrow_and_update();
+            let Some(current) = current else {
+                if trouble.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let place = self.folder.path().display().to_string();
+            let is_new = match current.code() {
+                "disk_full" => self.health.begin("disk_full", Severity::Error, &place),
+                _ => self.health.begin("disk_failed", Severity::Error, &place),
+            };
+            if is_new {
+                let code = current.code();
+                error!(code, folder = place, "the disk cannot be written: logins go on, changes are refused");
+            }
+            tokio::time::sleep(RECOVERY_INTERVAL).await;
+            match self.accounts.recover().await {
+                Ok(true) => {
+                    self.health.end("disk_full");
+                    self.health.end("disk_failed");
+                    info!(folder = place, "the disk can be written again");
+                }
+                Ok(false) => {}
+                Err(error) => error!("cannot write what has been waiting for the disk: {error}"),
+            }
+        }
+    }
+}
