@@ -82,11 +82,6 @@ impl DataFolder {
         Ok(Self { folder: folder.to_owned(), lock })
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-
     /// Whether the folder is still there, with its database: it may be unmounted, removed or replaced while the server
     /// runs.
     ///

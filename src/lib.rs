@@ -39,7 +39,6 @@ pub mod upkeep;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -121,7 +120,8 @@ impl Gatehouse {
         accounts.close_open_entries().await?;
         let public: Vec<String> =
             config.media.public_hosts.iter().map(|public| public.host.clone()).collect();
-        let tls = Tls::start(&config.tls, &config.data, &public)?;
+        let now = accounts.clock().now();
+        let tls = Tls::start(&config.tls, &config.data, &public, now, accounts.known_authority().await?)?;
         let fail = |error| StartError::Listen(config.listen, error);
         let (listener, socket, only_this_host) = bind(config).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -130,7 +130,7 @@ impl Gatehouse {
         let settings = engine_config(config, address, only_this_host);
         let engine = Engine::start(socket, &settings, endings, stop.clone()).map_err(fail)?;
         engine.refresh_addresses().await;
-        tls.refresh(SystemTime::now(), &engine.addresses());
+        tls.refresh(accounts.clock().now(), &engine.addresses());
         let (streams, grants) = (Streams::default(), Grants::default());
         let cameras = Cameras::new(streams.clone(), engine.clone(), accounts.clone());
         cameras.apply(config).await?;
@@ -147,7 +147,8 @@ impl Gatehouse {
             keep_log: config.keep_log,
             tls: tls.clone(),
             engine: engine.clone(),
-            folder: folder.clone(),
+            folder: Arc::downgrade(&folder),
+            data: config.data.clone(),
             health: health.clone(),
         };
         upkeep.run(&stop);
@@ -229,6 +230,7 @@ impl Gatehouse {
     /// The database cannot be written.
     pub async fn close(&self) -> Result<(), AccountError> {
         self.accounts.end_open_entries().await?;
+        self.accounts.remember_authority(self.tls.known_authority()).await?;
         self.accounts.checkpoint().await
     }
 }

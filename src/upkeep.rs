@@ -1,14 +1,15 @@
 //! What runs beside the server's work: renewing certificates, removing old log entries, following other processes'
 //! changes to the database, and watching the disk. Start at [`Upkeep::run`].
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::accounts::Accounts;
-use crate::clock::Agreement;
+use crate::clock::{self, Agreement};
 use crate::data::DataFolder;
 use crate::health::{Health, Severity};
 use crate::media::Engine;
@@ -20,6 +21,8 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30);
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often it is checked that the data folder is still there.
 const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the machine's clock is looked at.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between attempts to write to a disk that could not be written.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -34,8 +37,10 @@ pub struct Upkeep {
     pub tls: Arc<Tls>,
     /// The media engine.
     pub engine: Engine,
-    /// The data folder.
-    pub folder: Arc<DataFolder>,
+    /// The data folder, until the server is dropped: another one may use it then.
+    pub folder: Weak<DataFolder>,
+    /// Its path.
+    pub data: PathBuf,
     /// Where problems are reported.
     pub health: Health,
 }
@@ -55,14 +60,34 @@ impl Upkeep {
         until(stop.clone(), Box::pin(self.clone().forget_old_entries()));
         until(stop.clone(), Box::pin(self.clone().follow_others()));
         until(stop.clone(), Box::pin(self.clone().watch_folder()));
+        until(stop.clone(), Box::pin(self.clone().follow_clock()));
         until(stop.clone(), Box::pin(self.follow_disk()));
     }
 
     async fn renew_certificates(self) {
         let mut interval = tokio::time::interval(CERTIFICATE_INTERVAL);
+        let mut remembered = None;
         loop {
-            interval.tick().await;
-            self.tls.refresh(SystemTime::now(), &self.engine.addresses());
+            tokio::select! {
+                _ = interval.tick() => self.look_after_certificates(),
+                () = self.tls.until_authority_is_given() => {}
+            }
+            let known = self.tls.known_authority();
+            if known != remembered && self.accounts.remember_authority(known.clone()).await.is_ok() {
+                remembered = known;
+            }
+        }
+    }
+
+    fn look_after_certificates(&self) {
+        self.tls.refresh(self.accounts.clock().now(), &self.engine.addresses());
+        match self.tls.authority_problem() {
+            Some(problem) => {
+                if self.health.begin("authority_invalid", Severity::Error, &problem) {
+                    error!(code = "authority_invalid", "the local certificate authority: {problem}");
+                }
+            }
+            None => drop(self.health.end("authority_invalid")),
         }
     }
 
@@ -79,8 +104,37 @@ impl Upkeep {
             if let Err(error) = self.accounts.forget_log(now, self.keep_log).await {
                 error!("cannot remove old entries of the audit log: {error}");
             }
+            if let Err(error) = self.accounts.forget_expired().await {
+                error!("cannot remove expired logins: {error}");
+            }
             if let Err(error) = self.accounts.forget_calls(now, self.keep_log).await {
                 error!("cannot remove old calls: {error}");
+            }
+        }
+    }
+
+    /// Adjusts what depends on the time when the machine's clock is set, and reports a clock that is certainly wrong.
+    async fn follow_clock(self) {
+        let clock = self.accounts.clock();
+        let mut interval = tokio::time::interval(CLOCK_INTERVAL);
+        loop {
+            interval.tick().await;
+            let wall = SystemTime::now();
+            if wall < clock::built() {
+                if self.health.begin("clock_wrong", Severity::Warning, &date(wall)) {
+                    warn!(code = "clock_wrong", clock = date(wall), "the machine's clock is wrong");
+                }
+                continue;
+            }
+            self.health.end("clock_wrong");
+            let Some(step) = clock.step() else { continue };
+            match self.accounts.adopt(step).await {
+                Ok(()) => {
+                    warn!(from = date(step.from), to = date(step.to), "the machine's clock has been set");
+                    self.tls.clock_was_set();
+                    self.look_after_certificates();
+                }
+                Err(error) => error!("cannot follow the machine's clock: {error}"),
             }
         }
     }
@@ -100,7 +154,8 @@ impl Upkeep {
         let mut interval = tokio::time::interval(FOLDER_INTERVAL);
         loop {
             interval.tick().await;
-            match self.folder.check_presence() {
+            let Some(presence) = self.folder.upgrade().map(|folder| folder.check_presence()) else { return };
+            match presence {
                 Ok(()) if self.health.end(CODE) => info!("the data folder is back"),
                 Ok(()) => {}
                 Err(error) => {
@@ -124,7 +179,7 @@ impl Upkeep {
                 }
                 continue;
             };
-            let place = self.folder.path().display().to_string();
+            let place = self.data.display().to_string();
             let is_new = match current.code() {
                 "disk_full" => self.health.begin("disk_full", Severity::Error, &place),
                 _ => self.health.begin("disk_failed", Severity::Error, &place),
@@ -145,4 +200,12 @@ impl Upkeep {
             }
         }
     }
+}
+
+/// A time for people.
+fn date(at: SystemTime) -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let at = i64::try_from(seconds).ok().and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
+    at.and_then(|at| at.format(format).ok()).unwrap_or_default()
 }

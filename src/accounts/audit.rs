@@ -77,7 +77,7 @@ impl Accounts {
         if self.disk_trouble().borrow().is_some() {
             return Ok(self.queue_entry(event));
         }
-        let (copy, now) = (event.clone(), millis(SystemTime::now()));
+        let (copy, now) = (event.clone(), self.now());
         match self.database.call(move |connection| insert(connection, &copy, now, None)).await {
             Err(AccountError::Disk(_)) => Ok(self.queue_entry(event)),
             result => result,
@@ -93,7 +93,7 @@ impl Accounts {
             self.end_queued(entry);
             return Ok(());
         }
-        let now = millis(SystemTime::now());
+        let now = self.now();
         self.database
             .call(move |connection| {
                 let sql = "UPDATE audit SET until = ? WHERE id = ? AND until IS NULL";
@@ -135,7 +135,7 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn end_open_entries(&self) -> Result<(), AccountError> {
-        let now = millis(SystemTime::now());
+        let now = self.now();
         self.database
             .call(move |connection| {
                 let sql =

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -184,7 +184,8 @@ impl Accounts {
     /// No such user.
     pub async fn logins(&self, user: &str) -> Result<Vec<LoginView>, AccountError> {
         let user = user.to_owned();
-        self.database.call(move |connection| list_logins(connection, id_of(connection, &user)?)).await
+        let now = self.now();
+        self.database.call(move |connection| list_logins(connection, id_of(connection, &user)?, now)).await
     }
 
     /// Ends one login of a user.
@@ -225,12 +226,12 @@ impl Accounts {
             ));
         }
         let (user, name, token) = (user.to_owned(), name.to_owned(), new_token(TOKEN_PREFIX));
-        let made = token.clone();
+        let (made, now) = (token.clone(), self.clock.now());
         self.database
             .call(move |connection| {
                 let user = id_of(connection, &user)?;
-                limit(connection, "SELECT count(*) FROM tokens WHERE user_id = ?", user, MAX_TOKENS, "tokens")?;
-                let now = SystemTime::now();
+                let sql = "SELECT count(*) FROM tokens WHERE user_id = ?";
+                limit(connection.query_row(sql, [user], |row| row.get(0))?, MAX_TOKENS, "tokens")?;
                 let scopes = serde_json::to_string(&scopes).unwrap_or_default();
                 let expires = life.map(|life| millis(now + life));
                 let sql = "INSERT INTO tokens (user_id, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)";
@@ -284,12 +285,13 @@ impl Accounts {
             Credential::Login(_) | Credential::Ticket(_) => None,
         };
         let made = token.clone();
-        let now = SystemTime::now();
+        let now = self.clock.now();
         let expires = millis(now + life.min(MAX_TICKET_LIFE));
         self.database
             .call(move |connection| {
-                connection.execute("DELETE FROM tickets WHERE expires_at <= ?", [millis(now)])?;
-                limit(connection, "SELECT count(*) FROM tickets WHERE user_id = ?", user, MAX_TICKETS, "tickets")?;
+                let sql = "SELECT count(*) FROM tickets WHERE user_id = ? AND expires_at > ?";
+                let valid = connection.query_row(sql, [user, millis(now)], |row| row.get(0))?;
+                limit(valid, MAX_TICKETS, "tickets")?;
                 let sql = "INSERT INTO tickets (user_id, hash, camera, created_at, expires_at, token_id) VALUES (?, ?, ?, ?, ?, ?)";
                 let hash = hash(token.expose());
                 connection.execute(sql, params![user, hash, camera, millis(now), expires, token_id])?;
@@ -305,7 +307,8 @@ impl Accounts {
     /// No such user.
     pub async fn tickets(&self, user: &str) -> Result<Vec<TicketView>, AccountError> {
         let user = user.to_owned();
-        self.database.call(move |connection| list_tickets(connection, id_of(connection, &user)?)).await
+        let now = self.now();
+        self.database.call(move |connection| list_tickets(connection, id_of(connection, &user)?, now)).await
     }
 
     /// Revokes one ticket of a user.
@@ -323,6 +326,21 @@ impl Accounts {
             .await?;
         self.change();
         Ok(())
+    }
+
+    /// Deletes expired logins and tickets.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn forget_expired(&self) -> Result<(), AccountError> {
+        let now = self.now();
+        self.database
+            .call(move |connection| {
+                connection.execute("DELETE FROM logins WHERE expires_at <= ?", [now])?;
+                connection.execute("DELETE FROM tickets WHERE expires_at <= ?", [now])?;
+                Ok(())
+            })
+            .await
     }
 
     /// Ends all logins, tokens and tickets of a user.
@@ -349,14 +367,7 @@ fn found(count: usize, what: &'static str) -> Result<(), AccountError> {
     if count == 0 { Err(AccountError::NotFound(what)) } else { Ok(()) }
 }
 
-fn limit(
-    connection: &Connection,
-    sql: &str,
-    user: i64,
-    most: i64,
-    what: &'static str,
-) -> Result<(), AccountError> {
-    let count: i64 = connection.query_row(sql, [user], |row| row.get(0))?;
+fn limit(count: i64, most: i64, what: &'static str) -> Result<(), AccountError> {
     if count >= most { Err(AccountError::TooMany(what)) } else { Ok(()) }
 }
 
@@ -397,24 +408,23 @@ impl Kind {
     }
 }
 
-/// Creates a login and deletes expired and surplus ones.
+/// Creates a login and deletes surplus ones.
 pub(super) fn add_login(
     connection: &Connection,
     user: i64,
     address: &str,
     agent: &str,
+    now: i64,
 ) -> Result<LoginMade, AccountError> {
-    let now = SystemTime::now();
     let token = new_token(LOGIN_PREFIX);
-    connection.execute("DELETE FROM logins WHERE expires_at <= ?", [millis(now)])?;
     let sql = "DELETE FROM logins WHERE user_id = ?1 AND id NOT IN
                  (SELECT id FROM logins WHERE user_id = ?1 ORDER BY seen_at DESC LIMIT ?2)";
     connection.execute(sql, [user, MAX_LOGINS - 1])?;
     let sql = "INSERT INTO logins (user_id, hash, created_at, seen_at, expires_at, address, agent) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
-    let expires = login_end(millis(now), millis(now));
-    connection.execute(sql, params![user, hash(token.expose()), millis(now), expires, address, agent])?;
+    let expires = login_end(now, now);
+    connection.execute(sql, params![user, hash(token.expose()), now, expires, address, agent])?;
     let credential = Credential::Login(connection.last_insert_rowid());
-    let caller = by_id(connection, credential)?.ok_or(AccountError::WrongPassword)?;
+    let caller = by_id(connection, credential, now)?.ok_or(AccountError::WrongPassword)?;
     Ok(LoginMade { token, caller })
 }
 
@@ -425,8 +435,8 @@ const PERSON: &str = "users.id, users.name, users.display, users.role, users.lan
 pub(super) fn by_hash(
     connection: &Connection,
     (kind, hash): &(Kind, Vec<u8>),
+    now: i64,
 ) -> Result<Option<(Caller, bool)>, AccountError> {
-    let now = millis(SystemTime::now());
     let sql = select(*kind, "hash = ?");
     let mut statement = connection.prepare_cached(&sql)?;
     let found = statement.query_row(params![hash, now], |row| read(*kind, row)).optional()?;
@@ -437,8 +447,7 @@ pub(super) fn by_hash(
 }
 
 /// Notes that a login or token is used now.
-pub(super) fn touch(connection: &Connection, credential: Credential) -> Result<(), AccountError> {
-    let now = millis(SystemTime::now());
+pub(super) fn touch(connection: &Connection, credential: Credential, now: i64) -> Result<(), AccountError> {
     match credential {
         Credential::Login(id) => {
             let sql =
@@ -464,8 +473,8 @@ fn login_end(now: i64, created_at: i64) -> i64 {
 pub(super) fn by_ids(
     connection: &Connection,
     credentials: &[Credential],
+    now: i64,
 ) -> Result<HashMap<Credential, Caller>, AccountError> {
-    let now = millis(SystemTime::now());
     let mut found = HashMap::with_capacity(credentials.len());
     for kind in [Kind::Login, Kind::Token, Kind::Ticket] {
         let ids: Vec<i64> = credentials.iter().filter_map(|credential| kind.id_of(*credential)).collect();
@@ -484,8 +493,12 @@ pub(super) fn by_ids(
     Ok(found)
 }
 
-pub(super) fn by_id(connection: &Connection, credential: Credential) -> Result<Option<Caller>, AccountError> {
-    Ok(by_ids(connection, &[credential])?.remove(&credential))
+pub(super) fn by_id(
+    connection: &Connection,
+    credential: Credential,
+    now: i64,
+) -> Result<Option<Caller>, AccountError> {
+    Ok(by_ids(connection, &[credential], now)?.remove(&credential))
 }
 
 /// The query for valid credentials of a kind. Columns after those of the person: the credential's id, when it was last
@@ -548,11 +561,11 @@ fn identity(row: &Row<'_>, credential: Credential, scopes: Scopes) -> rusqlite::
     })
 }
 
-fn list_logins(connection: &Connection, user: i64) -> Result<Vec<LoginView>, AccountError> {
+fn list_logins(connection: &Connection, user: i64, now: i64) -> Result<Vec<LoginView>, AccountError> {
     let sql = "SELECT id, created_at, seen_at, address, agent FROM logins
                WHERE user_id = ? AND expires_at > ? ORDER BY seen_at DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([user, millis(SystemTime::now())], |row| {
+    let rows = statement.query_map([user, now], |row| {
         Ok(LoginView {
             id: row.get(0)?,
             created_at: row.get(1)?,
@@ -581,12 +594,12 @@ fn list_tokens(connection: &Connection, user: i64) -> Result<Vec<TokenView>, Acc
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn list_tickets(connection: &Connection, user: i64) -> Result<Vec<TicketView>, AccountError> {
+fn list_tickets(connection: &Connection, user: i64, now: i64) -> Result<Vec<TicketView>, AccountError> {
     let sql = "SELECT tickets.id, camera, tickets.created_at, tickets.expires_at, tokens.name
                FROM tickets LEFT JOIN tokens ON tokens.id = token_id
                WHERE tickets.user_id = ? AND tickets.expires_at > ? ORDER BY tickets.id DESC LIMIT 500";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([user, millis(SystemTime::now())], |row| {
+    let rows = statement.query_map([user, now], |row| {
         Ok(TicketView {
             id: row.get(0)?,
             camera: row.get(1)?,

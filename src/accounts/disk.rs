@@ -3,12 +3,11 @@
 //! else that has to write is refused with [`AccountError::Disk`]. Start at [`Trouble`] and [`Accounts::recover`].
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
 
 use rusqlite::{Connection, ErrorCode};
 
 use super::audit::{self, Event};
-use super::{AccountError, Accounts, millis};
+use super::{AccountError, Accounts};
 
 /// Entries of the audit log that wait.
 const MAX_WAITING: usize = 10_000;
@@ -105,12 +104,12 @@ impl AuditQueue {
 impl Accounts {
     /// Queues an entry of the audit log; returns its temporary number.
     pub(super) fn queue_entry(&self, event: Event) -> i64 {
-        self.audit_queue().push(event, millis(SystemTime::now()))
+        self.audit_queue().push(event, self.now())
     }
 
     /// Ends an entry that may still wait.
     pub(super) fn end_queued(&self, id: i64) {
-        self.audit_queue().end(id, millis(SystemTime::now()));
+        self.audit_queue().end(id, self.now());
     }
 
     /// Tries to write what has been waiting for the disk; whether the disk can be written.
@@ -122,6 +121,7 @@ impl Accounts {
             let mut queue = self.audit_queue();
             (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.lost))
         };
+        let now = self.now();
         let copies: Vec<_> = entries.iter().map(|one| (one.at, one.until, one.event.clone())).collect();
         let written = self.database.recover(move |connection| {
             for (at, until, mut event) in copies {
@@ -132,7 +132,7 @@ impl Accounts {
             if lost > 0 {
                 let detail = format!("{lost} entries: the disk was full");
                 let event = Event { action: "log.lost", detail, ..Event::default() };
-                audit::insert(connection, &event, millis(SystemTime::now()), None)?;
+                audit::insert(connection, &event, now, None)?;
             }
             Ok(())
         });

@@ -15,18 +15,21 @@ pub mod permissions;
 pub mod preferences;
 mod rows;
 pub mod settings;
+mod steps;
 pub mod throttle;
 pub mod users;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::secret::Secret;
 use credentials::{Caller, Credential, LoginMade};
 use database::Database;
@@ -131,10 +134,23 @@ pub struct Accounts {
     throttle: Arc<Mutex<Throttle>>,
     rules: Arc<ArcSwap<Rules>>,
     audit_queue: Arc<Mutex<AuditQueue>>,
+    clock: Clock,
+    /// When this start of the server began, in milliseconds since 1970 by `clock`.
+    began: Arc<AtomicI64>,
     changed: watch::Sender<u64>,
 }
 
 impl Accounts {
+    /// The time by which everything here goes.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Milliseconds since 1970 by [`Self::clock`].
+    fn now(&self) -> i64 {
+        millis(self.clock.now())
+    }
+
     /// Whether a folder has a database that can be read.
     pub fn exist_in(folder: &Path) -> bool {
         std::fs::File::open(folder.join(DATABASE)).is_ok()
@@ -148,12 +164,15 @@ impl Accounts {
     pub async fn open(data: &Path, first: Option<Secret>) -> Result<(Self, Option<Secret>), AccountError> {
         let hasher = Hasher::new()?;
         let database = Database::open(&data.join(DATABASE))?;
+        let clock = Clock::default();
         let accounts = Self {
             database,
             hasher,
             throttle: Arc::default(),
             rules: Arc::default(),
             audit_queue: Arc::default(),
+            began: Arc::new(AtomicI64::new(millis(clock.now()))),
+            clock,
             changed: watch::Sender::new(0),
         };
         accounts.load_rules().await?;
@@ -248,9 +267,10 @@ impl Accounts {
         let verified = Arc::new(verified);
         let add = || {
             let (verified, address, agent) = (verified.clone(), address.clone(), agent.clone());
+            let now = self.now();
             self.database.call(move |connection| {
                 users::require_password(connection, &verified)?;
-                credentials::add_login(connection, verified.user, &address, &agent)
+                credentials::add_login(connection, verified.user, &address, &agent, now)
             })
         };
         match add().await {
@@ -303,10 +323,13 @@ impl Accounts {
     /// Database errors.
     pub async fn identify(&self, token: &str) -> Result<Option<Caller>, AccountError> {
         let Some(hash) = credentials::hash_of(token) else { return Ok(None) };
-        let found = self.database.call(move |connection| credentials::by_hash(connection, &hash)).await?;
+        let now = self.now();
+        let found =
+            self.database.call(move |connection| credentials::by_hash(connection, &hash, now)).await?;
         let Some((caller, is_stale)) = found else { return Ok(None) };
         if let Some(credential) = caller.credential().filter(|_| is_stale) {
-            match self.database.call(move |connection| credentials::touch(connection, credential)).await {
+            match self.database.call(move |connection| credentials::touch(connection, credential, now)).await
+            {
                 // Nobody is refused because the time of the last use cannot be noted.
                 Ok(()) | Err(AccountError::Disk(_)) => {}
                 Err(error) => return Err(error),
@@ -320,7 +343,8 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn behind(&self, credential: Credential) -> Result<Option<Caller>, AccountError> {
-        self.database.call(move |connection| credentials::by_id(connection, credential)).await
+        let now = self.now();
+        self.database.call(move |connection| credentials::by_id(connection, credential, now)).await
     }
 
     /// The current caller for each credential; those that are no longer valid are left out.
@@ -331,7 +355,8 @@ impl Accounts {
         &self,
         credentials: Vec<Credential>,
     ) -> Result<HashMap<Credential, Caller>, AccountError> {
-        self.database.call(move |connection| credentials::by_ids(connection, &credentials)).await
+        let now = self.now();
+        self.database.call(move |connection| credentials::by_ids(connection, &credentials, now)).await
     }
 
     /// Changes the caller's own password, which ends their other logins.

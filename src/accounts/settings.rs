@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::permissions::{Rules, Subject};
 use super::{AccountError, Accounts};
+use crate::tls::Known;
 
 /// Removes a deleted user or group from all lists.
 pub(super) fn forget_subject(connection: &Connection, gone: &Subject) -> Result<(), AccountError> {
@@ -53,6 +54,29 @@ impl Accounts {
         self.rules.store(Arc::new(rules));
         self.change();
         Ok(())
+    }
+
+    /// What is remembered of the local certificate authority, see [`crate::tls`].
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn known_authority(&self) -> Result<Option<Known>, AccountError> {
+        let sql = "SELECT value FROM settings WHERE key = 'authority'";
+        let read = move |connection: &Connection| {
+            Ok(connection.query_row(sql, [], |row| row.get::<_, String>(0)).optional()?)
+        };
+        Ok(self.database.call(read).await?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn remember_authority(&self, known: Option<Known>) -> Result<(), AccountError> {
+        let Some(text) = known.and_then(|known| serde_json::to_string(&known).ok()) else { return Ok(()) };
+        let sql = "INSERT INTO settings VALUES ('authority', ?1)
+                   ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1";
+        self.database.call(move |connection| Ok(connection.execute(sql, [text]).map(drop)?)).await
     }
 
     pub(super) async fn load_rules(&self) -> Result<(), AccountError> {

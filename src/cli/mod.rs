@@ -94,6 +94,9 @@ struct ServeArgs {
     /// The address to listen on, TCP and UDP
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Make a new certificate authority, which all devices have to be told to trust; the old one is set aside
+    #[arg(long)]
+    new_authority: bool,
 }
 
 impl ServeArgs {
@@ -108,7 +111,12 @@ impl ServeArgs {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| name.starts_with("GATEHOUSE_") && !value.is_empty())
             .collect();
-        Overrides { environment, listen: self.listen, data: self.data.clone() }
+        Overrides {
+            environment,
+            listen: self.listen,
+            data: self.data.clone(),
+            new_authority: self.new_authority,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub struct PlaceArgs {
 impl PlaceArgs {
     /// The configuration, and the data folder with its database; if it has none, why that folder cannot be used.
     pub fn find(self) -> Result<(Config, PathBuf, Result<(), String>), ExitCode> {
-        let serve = ServeArgs { config: self.config, data: self.data, listen: None };
+        let serve = ServeArgs { config: self.config, data: self.data, listen: None, new_authority: false };
         let config = load(&serve)?;
         let is_named = serve.config().is_some() || serve.overrides().names_data();
         match data_folder(&config.data, is_named, Accounts::exist_in) {

@@ -116,6 +116,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--data`.
     pub data: Option<PathBuf>,
+    /// `--new-authority`.
+    pub new_authority: bool,
 }
 
 impl std::fmt::Debug for Overrides {
@@ -249,6 +251,7 @@ impl Config {
                 _ => {}
             }
         }
+        self.tls.new_authority = overrides.new_authority;
         if let Some(listen) = overrides.listen {
             self.listen = listen;
         }

@@ -34,6 +34,8 @@ impl TlsMode {
 /// `[tls]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TlsConfig {
+    /// Make a new local authority, whether or not there is one. Only by a flag.
+    pub new_authority: bool,
     /// Where the certificate comes from.
     pub mode: TlsMode,
     /// Names in addition to the machine's own, for the local authority.
@@ -60,6 +62,7 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Pat
     let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| folder.join(text));
     let text = |text: Option<String>| text.filter(|text| !text.is_empty());
     let config = TlsConfig {
+        new_authority: false,
         mode,
         names: section.strings(reader, "names").unwrap_or_default(),
         cert: path(section.string(reader, "cert")),

@@ -2,6 +2,7 @@
 //! explains how, which is all that is served to them without TLS.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -33,7 +34,7 @@ const FILES: [&str; 14] = [
     "i18n/zh.json",
 ];
 
-fn authority(app: &App) -> Result<&Authority, ApiError> {
+fn authority(app: &App) -> Result<Arc<Authority>, ApiError> {
     app.tls.authority().ok_or_else(|| ApiError::not_found("certificate authority"))
 }
 
@@ -72,11 +73,13 @@ pub async fn facts(State(app): State<App>) -> Result<Response, ApiError> {
 }
 
 fn facts_of(app: &App) -> Result<Response, ApiError> {
-    Ok(Json(json!({ "fingerprint": authority(app)?.fingerprint })).into_response())
+    let (fingerprint, valid) = (&authority(app)?.fingerprint, app.tls.authority_problem().is_none());
+    Ok(Json(json!({ "fingerprint": fingerprint, "valid": valid })).into_response())
 }
 
 fn download(app: &App, make: fn(&Authority) -> (HeaderMap, String)) -> Result<Response, ApiError> {
-    let (headers, text) = make(authority(app)?);
+    let (headers, text) = make(&*authority(app)?);
+    app.tls.authority_is_given();
     Ok((headers, text).into_response())
 }
 

@@ -205,7 +205,7 @@ impl Driver {
                     self.sockets.remove(&conn);
                 }
                 Output::Ended(record) => {
-                    let (accounts, now) = (self.accounts.clone(), SystemTime::now());
+                    let (accounts, now) = (self.accounts.clone(), self.accounts.clock().now());
                     // In a task of its own, so that writing the history delays nobody.
                     tokio::spawn(async move {
                         if let Err(error) = accounts.note_call(record, now).await {

@@ -1,22 +1,45 @@
 //! Certificates from an ACME server (RFC 8555), validated with TLS-ALPN-01 (RFC 8737) on the one port, which the ACME
 //! server must be able to reach as 443.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use futures::StreamExt;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_acme::AcmeConfig;
 use rustls_acme::caches::DirCache;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 use super::{Tls, TlsError};
 use crate::config::TlsConfig;
 
+/// The running renewal.
+#[derive(Default)]
+pub(super) struct Acme {
+    config: Mutex<Option<TlsConfig>>,
+    challenge: ArcSwapOption<ServerConfig>,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Acme {
+    /// For handshakes of the ACME server.
+    pub(super) fn challenge(&self) -> Option<Arc<ServerConfig>> {
+        self.challenge.load_full()
+    }
+}
+
 impl Tls {
+    /// Begins anew: the library computes once how long to wait for the renewal.
+    pub(super) fn restart_acme(&self) -> Result<(), TlsError> {
+        let config = self.acme.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        config.map_or(Ok(()), |config| self.start_acme(&config))
+    }
+
     /// Orders a certificate, and keeps it renewed in the background.
-    pub(super) fn start_acme(&mut self, config: &TlsConfig) -> Result<(), TlsError> {
+    pub(super) fn start_acme(&self, config: &TlsConfig) -> Result<(), TlsError> {
         let acme = match &config.directory_ca {
             None => AcmeConfig::new_with_provider(config.domains.clone(), self.provider.clone()),
             Some(file) => {
@@ -46,9 +69,11 @@ impl Tls {
             None => acme.directory_lets_encrypt(true),
         };
         let mut state = acme.state();
-        self.server = Some(self.server_config(state.resolver())?);
-        self.challenge = Some(state.challenge_rustls_config_with_provider(self.provider.clone()));
-        tokio::spawn(async move {
+        self.server.store(Some(self.server_config(state.resolver())?));
+        let challenge = state.challenge_rustls_config_with_provider(self.provider.clone());
+        self.acme.challenge.store(Some(challenge));
+        *self.acme.config.lock().unwrap_or_else(PoisonError::into_inner) = Some(config.clone());
+        let task = tokio::spawn(async move {
             while let Some(event) = state.next().await {
                 match event {
                     Ok(event) => info!("certificate: {event:?}"),
@@ -56,6 +81,7 @@ impl Tls {
                 }
             }
         });
+        *self.acme.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(task));
         Ok(())
     }
 }

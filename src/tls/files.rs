@@ -56,6 +56,19 @@ pub fn store(folder: &Path, name: &str, pair: &Pair) -> Result<(), TlsError> {
     Ok(())
 }
 
+/// Renames one of our own pairs, if it exists: `ca.key` becomes `ca.key.{ending}`.
+pub fn set_aside(folder: &Path, name: &str, ending: &str) -> Result<(), TlsError> {
+    for path in ["key", "crt"].map(|kind| folder.join(format!("{name}.{kind}"))) {
+        let mut aside = path.clone().into_os_string();
+        aside.push(format!(".{ending}"));
+        match fs::rename(&path, aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(TlsError::File(path, error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Files that another program renews.
 pub struct Files {
     cert: PathBuf,
@@ -75,6 +88,12 @@ impl Files {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let same = last.as_ref().is_some_and(|last| last.cert == pair.cert && last.key == pair.key);
         Ok((!same).then_some(pair))
+    }
+
+    /// An error with the files' paths.
+    pub fn name(&self, error: &TlsError) -> TlsError {
+        let (cert, key) = (self.cert.display(), self.key.display());
+        TlsError::Certificate(format!("{cert} with {key}: {error}"))
     }
 
     /// Records that these contents are now in use.

@@ -5,6 +5,7 @@
 //! Start at [`Tls::start`] and [`Tls::accept`].
 
 mod acme;
+mod authority;
 mod files;
 pub mod local_ca;
 mod validity;
@@ -13,7 +14,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
@@ -24,11 +25,13 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::config::{TlsConfig, TlsMode};
+pub use authority::Known;
 use local_ca::{Name, Pair};
 
 /// The folder for certificates inside the data folder.
@@ -89,20 +92,29 @@ pub struct Tls {
     mode: TlsMode,
     provider: Arc<CryptoProvider>,
     current: Arc<Current>,
-    server: Option<Arc<ServerConfig>>,
-    challenge: Option<Arc<ServerConfig>>,
-    authority: Option<Authority>,
+    server: ArcSwapOption<ServerConfig>,
+    acme: acme::Acme,
+    authority: ArcSwapOption<Authority>,
+    authority_state: Mutex<authority::State>,
+    authority_given: Notify,
     folder: PathBuf,
     names: Vec<Name>,
     files: Option<files::Files>,
 }
 
 impl Tls {
-    /// Loads or creates the certificate. `public_hosts` are names by which viewers reach this machine.
+    /// Loads or creates the certificate. `public_hosts` are names by which viewers reach this machine; `known` is what was
+    /// remembered of the local authority.
     ///
     /// # Errors
     /// There is no certificate.
-    pub fn start(config: &TlsConfig, data: &Path, public_hosts: &[String]) -> Result<Arc<Self>, TlsError> {
+    pub fn start(
+        config: &TlsConfig,
+        data: &Path,
+        public_hosts: &[String],
+        now: SystemTime,
+        known: Option<Known>,
+    ) -> Result<Arc<Self>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut names = own_names();
         names.extend(config.names.iter().chain(public_hosts).map(|name| Name::from_text(name)));
@@ -110,9 +122,11 @@ impl Tls {
             mode: config.mode,
             provider,
             current: Arc::default(),
-            server: None,
-            challenge: None,
-            authority: None,
+            server: ArcSwapOption::empty(),
+            acme: acme::Acme::default(),
+            authority: ArcSwapOption::empty(),
+            authority_state: Mutex::default(),
+            authority_given: Notify::new(),
             folder: data.join(FOLDER),
             names,
             files: None,
@@ -124,13 +138,13 @@ impl Tls {
                 if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
                     tls.files = Some(files::Files::new(cert, key));
                 }
-                tls.server = Some(tls.server_config(tls.current.clone())?);
-                tls.read_files()?;
+                tls.server.store(Some(tls.server_config(tls.current.clone())?));
+                tls.read_files(now)?;
             }
             TlsMode::LocalCa => {
-                tls.authority = Some(tls.load_authority()?);
-                tls.server = Some(tls.server_config(tls.current.clone())?);
-                tls.renew(SystemTime::now(), &[])?;
+                tls.load_authority(now, known, config.new_authority)?;
+                tls.server.store(Some(tls.server_config(tls.current.clone())?));
+                tls.renew(now, &[])?;
             }
         }
         Ok(Arc::new(tls))
@@ -152,8 +166,8 @@ impl Tls {
     }
 
     /// The local authority, in that mode.
-    pub fn authority(&self) -> Option<&Authority> {
-        self.authority.as_ref()
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.authority.load_full()
     }
 
     /// Performs the TLS handshake on a connection. `None` if it was only an ACME challenge.
@@ -162,12 +176,12 @@ impl Tls {
     /// The handshake fails, or TLS is off.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
         let refused = || io::Error::new(io::ErrorKind::Unsupported, "TLS is off");
-        let server = self.server.clone().ok_or_else(refused)?;
+        let server = self.server.load_full().ok_or_else(refused)?;
         let handshake = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        if let Some(challenge) = &self.challenge
+        if let Some(challenge) = self.acme.challenge()
             && rustls_acme::is_tls_alpn_challenge(&handshake.client_hello())
         {
-            let mut stream = handshake.into_stream(challenge.clone()).await?;
+            let mut stream = handshake.into_stream(challenge).await?;
             tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;
             return Ok(None);
         }
@@ -178,7 +192,7 @@ impl Tls {
     pub fn refresh(&self, now: SystemTime, addresses: &[IpAddr]) {
         let result = match self.mode {
             TlsMode::LocalCa => self.renew(now, addresses),
-            TlsMode::Files => self.read_files(),
+            TlsMode::Files => self.read_files(now),
             TlsMode::Acme | TlsMode::Off => Ok(()),
         };
         if let Err(error) = result {
@@ -186,13 +200,22 @@ impl Tls {
         }
     }
 
-    fn read_files(&self) -> Result<(), TlsError> {
+    /// The machine's clock has been set: what waits for a time waits for another one now.
+    pub fn clock_was_set(&self) {
+        if self.mode == TlsMode::Acme
+            && let Err(error) = self.restart_acme()
+        {
+            error!("cannot restart the renewal of the certificate: {error}");
+        }
+    }
+
+    fn read_files(&self, now: SystemTime) -> Result<(), TlsError> {
         let Some(files) = &self.files else { return Ok(()) };
         let Some(pair) = files.changed()? else { return Ok(()) };
-        self.show(&pair)?;
+        self.show(&pair).map_err(|error| files.name(&error))?;
         files.taken(&pair);
         info!("certificate loaded");
-        if let Some(problem) = validity::problem(&first_certificate(&pair.cert)?, SystemTime::now()) {
+        if let Some(problem) = validity::problem(&first_certificate(&pair.cert)?, now) {
             error!("{problem}: browsers refuse it");
         }
         Ok(())
@@ -206,8 +229,10 @@ impl Tls {
         let (TlsMode::Files, Some(cert), Some(key)) = (config.mode, &config.cert, &config.key) else {
             return Ok(());
         };
-        let Some(pair) = files::Files::new(cert, key).changed()? else { return Ok(()) };
-        certified(&pair, &rustls::crypto::ring::default_provider())?;
+        let files = files::Files::new(cert, key);
+        let Some(pair) = files.changed()? else { return Ok(()) };
+        let provider = rustls::crypto::ring::default_provider();
+        certified(&pair, &provider).map_err(|error| files.name(&error))?;
         match validity::problem(&first_certificate(&pair.cert)?, now) {
             Some(problem) => Err(TlsError::Certificate(format!("{}: {problem}", cert.display()))),
             None => Ok(()),
@@ -218,57 +243,8 @@ impl Tls {
         self.current.0.store(Some(Arc::new(certified(pair, &self.provider)?)));
         Ok(())
     }
-
-    fn load_authority(&self) -> Result<Authority, TlsError> {
-        let pair = match files::load(&self.folder, "ca")? {
-            Some(pair) => pair,
-            None => {
-                let pair = local_ca::make_authority(&host_name(), &self.names, SystemTime::now())?;
-                files::store(&self.folder, "ca", &pair)?;
-                info!(folder = %self.folder.display(), "local certificate authority created");
-                pair
-            }
-        };
-        let fingerprint = fingerprint(&first_certificate(&pair.cert)?);
-        Ok(Authority { cert: pair.cert, fingerprint })
-    }
-
-    fn renew(&self, now: SystemTime, addresses: &[IpAddr]) -> Result<(), TlsError> {
-        let broken = || TlsError::Certificate("the local authority is missing from the data folder".into());
-        let authority = files::load(&self.folder, "ca")?.ok_or_else(broken)?;
-        let mut names = self.names.clone();
-        for address in addresses.iter().copied().map(Name::Ip) {
-            if !names.contains(&address) {
-                names.push(address);
-            }
-        }
-        let (names, others) = local_ca::within_constraints(&authority.cert, names)?;
-        let stored = files::load(&self.folder, "server")?;
-        // A broken file is replaced like an expired one.
-        let good =
-            stored.filter(|pair| matches!(local_ca::needs_renewal(&pair.cert, &names, now), Ok(false)));
-        if let Some(pair) = good {
-            if self.current.0.load().is_none() {
-                self.show(&pair)?;
-            }
-            return Ok(());
-        }
-        if !others.is_empty() {
-            warn!(
-                names = ?others,
-                "the local authority may not certify these names: remove {}/ca.* and install the new one on all devices",
-                self.folder.display()
-            );
-        }
-        let pair = local_ca::issue(&authority, &names, now)?;
-        files::store(&self.folder, "server", &pair)?;
-        self.show(&pair)?;
-        info!(?names, "new certificate in use");
-        Ok(())
-    }
 }
 
-/// The first certificate of a PEM text, in DER.
 /// A certificate with its chain and key. The key must be that of the certificate.
 fn certified(pair: &Pair, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pair.cert.as_bytes())
@@ -279,6 +255,7 @@ fn certified(pair: &Pair, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
 
+/// The first certificate of a PEM text, in DER.
 fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(TlsError::parse)
 }

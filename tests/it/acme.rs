@@ -124,15 +124,20 @@ impl ServerCertVerifier for Anything {
     }
 }
 
-/// Validates as an authority does: TLS with the protocol `acme-tls/1`, and the extension in the certificate.
-async fn knock(target: SocketAddr) -> bool {
+/// Accepts any certificate.
+pub fn accepting_anything() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
+    rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anything(provider)))
-        .with_no_client_auth();
+        .with_no_client_auth()
+}
+
+/// Validates as an authority does: TLS with the protocol `acme-tls/1`, and the extension in the certificate.
+async fn knock(target: SocketAddr) -> bool {
+    let mut config = accepting_anything();
     config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
     let stream = TcpStream::connect(target).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

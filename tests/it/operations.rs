@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -189,6 +191,205 @@ async fn a_full_disk() {
 /// The port in a cookie's name.
 fn number_of(cookie: &str) -> String {
     cookie.split('=').next().unwrap().rsplit('-').next().unwrap().to_owned()
+}
+
+/// A machine's clock for [`Program::start`], by libfaketime: an absolute time from which it runs, in a file that may be
+/// written again. The monotonic clocks stay as they are, as in a kernel.
+struct FakeClock {
+    file: PathBuf,
+    variables: Vec<String>,
+}
+
+impl FakeClock {
+    fn new(folder: &Path, time: &str) -> Self {
+        let file = folder.join("clock");
+        let library = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
+            let path = entry.unwrap().path().join("faketime/libfaketimeMT.so.1");
+            path.exists().then_some(path)
+        });
+        let library = library.last().expect("the package libfaketime");
+        let variables = vec![
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+            "FAKETIME_CACHE_DURATION=1".to_owned(),
+            "DONT_FAKE_MONOTONIC=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ];
+        let clock = Self { file, variables };
+        clock.set(time);
+        clock
+    }
+
+    /// Sets the clock, as `ntpd` would: `+10y` is ten years from now.
+    fn set(&self, time: &str) {
+        let fresh = self.file.with_extension("new");
+        std::fs::write(&fresh, format!("{time}\n")).unwrap();
+        std::fs::rename(&fresh, &self.file).unwrap();
+    }
+
+    fn before(&self) -> Vec<&str> {
+        self.variables.iter().map(String::as_str).collect()
+    }
+}
+
+impl Program {
+    /// The validity of the certificate that is served, and of the authority: not before, not after, in seconds.
+    async fn certificates(&self) -> [(i64, i64); 2] {
+        let text = http().get(self.url("/ca.crt")).send().await.unwrap().text().await.unwrap();
+        let authority = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+        [self.served().await, authority].map(|der| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+            let validity = certificate.validity();
+            (validity.not_before.timestamp(), validity.not_after.timestamp())
+        })
+    }
+
+    async fn served(&self) -> CertificateDer<'static> {
+        let config = crate::acme::accepting_anything();
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+}
+
+fn seconds_now() -> i64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's libfaketime: see tests/run.sh"]
+async fn a_first_start_in_1970() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = FakeClock::new(folder.path(), "@1970-01-01 00:01:00");
+    let mut program = Program::start(&clock.before(), &folder.path().join("data")).await;
+    program.says("code=\"clock_wrong\"").await;
+    let cookie = program.log_in().await;
+    let health = program.send(&cookie, "GET", "/api/admin/health", None).await.1;
+    assert_eq!(health["problems"][0]["code"], "clock_wrong");
+    let early = program.certificates().await;
+    // The time comes: a year after the build.
+    clock.set("+1y");
+    program.says("the machine's clock has been set").await;
+    let later = seconds_now() + 365 * 86_400;
+    for (not_before, not_after) in program.certificates().await.into_iter().chain([early[1]]) {
+        assert!((not_before..not_after).contains(&later), "{not_before} {not_after} {later}");
+    }
+    assert_eq!(program.send(&cookie, "GET", "/api/me", None).await.1["name"], "admin", "the login survives");
+    assert_eq!(program.send(&cookie, "GET", "/api/admin/health", None).await.1["problems"], json!([]));
+    let log = program.send(&cookie, "GET", "/api/admin/log?action=login", None).await.1;
+    let at = log["entries"][0]["at"].as_i64().unwrap() / 1000;
+    assert!((later - 600..later + 600).contains(&at), "the log has the right time: {at}, {later}");
+    program.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's libfaketime: see tests/run.sh"]
+async fn clocks_that_jump_by_years() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let clock = FakeClock::new(folder.path(), "+0");
+    let mut program = Program::start(&clock.before(), &data).await;
+    let cookie = program.log_in().await;
+    assert_eq!(http().get(program.url("/ca.crt")).send().await.unwrap().status(), 200);
+    let tickets = json!({ "camera": "demo", "seconds": 3600 });
+    let ticket = program.send(&cookie, "POST", "/api/tickets", Some(tickets)).await.1;
+    let path = format!("/api/cameras/{}", "demo");
+    for (time, count) in [("+10y", 1), ("+0", 2), ("+20y", 3), ("+0", 4)] {
+        clock.set(time);
+        while program.seen.iter().filter(|line| line.contains("clock has been set")).count() < count {
+            let line = within("the step is noticed", program.log.next_line()).await.unwrap().unwrap();
+            program.seen.push(line);
+        }
+        assert_eq!(program.send(&cookie, "GET", "/api/me", None).await.1["name"], "admin", "{time}");
+        let client = crate::support::bearer(ticket["token"].as_str().unwrap());
+        assert_eq!(client.get(program.url(&path)).send().await.unwrap().status(), 200, "the ticket: {time}");
+        let log = program.send(&cookie, "GET", "/api/admin/log?action=login", None).await.1;
+        assert_eq!(log["entries"].as_array().unwrap().len(), 1, "{time}");
+    }
+    program.stop().await;
+    // A start in a wrong year deletes nothing, and the authority that a device trusts stays.
+    clock.set("+12y");
+    let mut wrong = Program::start(&clock.before(), &data).await;
+    wrong.says("code=\"authority_invalid\"").await;
+    wrong.reports(&["authority_invalid"]).await;
+    let new = wrong.log_in().await;
+    let log = wrong.send(&new, "GET", "/api/admin/log?action=login", None).await.1;
+    assert_eq!(log["entries"].as_array().unwrap().len(), 2);
+    clock.set("+0");
+    wrong.says("the machine's clock has been set").await;
+    wrong.reports(&[]).await;
+    let moved = new.replacen(&number_of(&new), &wrong.port.to_string(), 1);
+    assert_eq!(wrong.send(&moved, "GET", "/api/me", None).await.1["name"], "admin", "the new login");
+    let old = cookie.replacen(&number_of(&cookie), &wrong.port.to_string(), 1);
+    assert_eq!(wrong.send(&old, "GET", "/api/me", None).await.1["name"], "admin", "and the old one");
+    wrong.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's libfaketime: see tests/run.sh"]
+async fn an_authority_of_a_wrong_year_is_made_again_unless_devices_trust_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for given in [false, true] {
+        let data = folder.path().join(format!("data-{given}"));
+        let clock = FakeClock::new(folder.path(), "+12y");
+        let program = Program::start(&clock.before(), &data).await;
+        if given {
+            assert_eq!(http().get(program.url("/ca.crt")).send().await.unwrap().status(), 200);
+        }
+        program.stop().await;
+        clock.set("+0");
+        let program = Program::start(&clock.before(), &data).await;
+        program.reports(if given { &["authority_invalid"] } else { &[] }).await;
+        let facts = program.send("", "GET", "/api/onboarding", None).await.1;
+        assert_eq!(facts["valid"], !given);
+        program.stop().await;
+    }
+}
+
+/// Runs the program until it ends by itself; returns what it says.
+async fn refusal(data: &Path, more: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]).args(more);
+    command.env_remove("GATEHOUSE_CONFIG").env("GATEHOUSE_ADMIN_PASSWORD", PASSWORD).kill_on_drop(true);
+    let output = within("it refuses", command.output()).await.unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_authority_is_not_replaced_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let program = Program::start(&["env"], &data).await;
+    let before = program.send("", "GET", "/api/onboarding", None).await.1;
+    // No device trusts it: it may go.
+    program.stop().await;
+    std::fs::remove_dir_all(data.join("tls")).unwrap();
+    let program = Program::start(&["env"], &data).await;
+    let second = program.send("", "GET", "/api/onboarding", None).await.1;
+    assert_ne!(before["fingerprint"], second["fingerprint"]);
+    assert_eq!(http().get(program.url("/ca.crt")).send().await.unwrap().status(), 200);
+    program.stop().await;
+    let key = data.join("tls/ca.key");
+    let content = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let text = refusal(&data, &[]).await;
+    assert!(text.contains("ca.key is missing beside") && text.contains("--new-authority"), "{text}");
+    std::fs::write(&key, "").unwrap();
+    let text = refusal(&data, &[]).await;
+    assert!(text.contains("ca.key: not a key"), "{text}");
+    std::fs::rename(data.join("tls"), data.join("gone")).unwrap();
+    let text = refusal(&data, &[]).await;
+    assert!(text.contains("that devices trust") && text.contains("--new-authority"), "{text}");
+    // It comes back.
+    std::fs::rename(data.join("gone"), data.join("tls")).unwrap();
+    std::fs::write(&key, content).unwrap();
+    std::fs::write(data.join("tls/server.key"), "").unwrap();
+    let program = Program::start(&["env"], &data).await;
+    assert_eq!(program.send("", "GET", "/api/onboarding", None).await.1, second);
+    program.stop().await;
 }
 
 #[tokio::test]

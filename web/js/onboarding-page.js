@@ -16,6 +16,8 @@ class OnboardingPage {
     /** This server has no certificate authority of its own: there is nothing to install. */
     this.none = false;
     this.trusted = false;
+    /** Whether the authority is valid now. */
+    this.valid = true;
     this.secure = `https://${location.host}${base}`;
   }
 
@@ -24,7 +26,7 @@ class OnboardingPage {
     this.draw();
     try {
       const response = await fetch(at("/api/onboarding"));
-      if (response.ok) this.fingerprint = (await response.json()).fingerprint;
+      if (response.ok) ({ fingerprint: this.fingerprint, valid: this.valid } = await response.json());
       this.none = response.status === 404;
     } catch {
       // The page is useful even without it.
@@ -65,7 +67,7 @@ class OnboardingPage {
         <main class="page">
           <h1>${t("trust.title")}</h1>
           <p class="notice good" role="status" id="trusted" data-trusted="none">${t("trust.none")}</p>
-          <div class="row"><a class="button primary" href="/">${t("trust.open")}</a></div>
+          <div class="row"><a class="button primary" href=${base}>${t("trust.open")}</a></div>
         </main>`,
       this.root,
     );
@@ -84,7 +86,7 @@ class OnboardingPage {
             <p class="notice ${this.trusted ? "good" : "warn"}" role="status" id="trusted" data-trusted=${String(this.trusted)}>
               ${this.trusted ? t("trust.yes") : t("trust.no")}
             </p>
-            <p></p>
+            ${this.valid ? nothing : html`<p class="notice bad" role="alert">${t("trust.invalid")}</p>`}
             <div class="row">
               <a class="button ${this.trusted ? "primary" : ""}" href=${this.secure}>${this.trusted ? t("trust.open") : t("trust.open_anyway")}</a>
             </div>
