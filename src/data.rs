@@ -7,10 +7,12 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::accounts::DATABASE;
+use crate::accounts::database::stored_mark;
+use crate::accounts::{Accounts, DATABASE};
 use crate::tls::AUTHORITY_KEY;
 
-/// The file whose lock says that a server runs on this folder. It contains the server's process id.
+/// The file whose lock says that a server runs on this folder. Its first line is the server's process id, its second
+/// line the marks that the database may have, see [`DataFolder::mark`].
 pub const LOCK: &str = "lock";
 
 /// Why the folder cannot be used.
@@ -27,6 +29,12 @@ pub enum DataError {
         "{0} is empty: restore a backup; or, to start anew with new accounts, remove the folder's content"
     )]
     EmptyDatabase(PathBuf),
+    /// The write-ahead log is that of another database.
+    #[error(
+        "{0}-wal is left over from another database than {0}: a database has been put in the place of one that was not \
+         closed in order. To use it as it is, remove {0}-wal and {0}-shm; to restore a backup, use gatehouse restore"
+    )]
+    ForeignLog(PathBuf),
     /// There is a certificate authority, but no database.
     #[error(
         "{0} is missing, although the folder has a certificate authority ({1}): restore a backup; or, to start anew \
@@ -51,6 +59,7 @@ impl DataFolder {
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         let locked = Self::lock(folder)?;
         check(folder)?;
+        check_log(folder)?;
         Ok(locked)
     }
 
@@ -63,7 +72,7 @@ impl DataFolder {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true).mode(0o600);
-        let mut lock = options.open(folder.join(LOCK)).map_err(failed)?;
+        let lock = options.open(folder.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -73,13 +82,33 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let write = |lock: &mut File| {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        write(&mut lock).map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), lock })
+        let marks = marks(folder);
+        let locked = Self { folder: folder.to_owned(), lock };
+        locked.write(&marks).map_err(failed)?;
+        Ok(locked)
+    }
+
+    fn write(&self, marks: &[String]) -> io::Result<()> {
+        let mut lock = &self.lock;
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "{}\n{}\n", std::process::id(), marks.join(" "))
+    }
+
+    /// Marks the database anew, so that the next start notices if another one is in its place: SQLite would replay the
+    /// write-ahead log of this one over it.
+    ///
+    /// # Errors
+    /// The folder or the database cannot be written.
+    pub async fn mark(&self, accounts: &Accounts) -> Result<(), DataError> {
+        let failed = |error| DataError::Io(self.folder.clone(), error);
+        let mark = format!("{:032x}", rand::random::<u128>());
+        // Between the two writes the database has either mark.
+        let both: Vec<String> =
+            stored_mark(&self.folder.join(DATABASE)).into_iter().chain([mark.clone()]).collect();
+        self.write(&both).map_err(failed)?;
+        let marked = accounts.mark(&mark).await.map_err(io::Error::other);
+        marked.and_then(|()| self.write(&[mark])).map_err(failed)
     }
 
     /// Whether the folder is still there, with its database: it may be unmounted, removed or replaced while the server
@@ -97,6 +126,29 @@ impl DataFolder {
         let database = self.folder.join(DATABASE);
         std::fs::metadata(&database).map(drop).map_err(|error| failed(&database, error))
     }
+}
+
+/// The marks in the lock file.
+fn marks(folder: &Path) -> Vec<String> {
+    let mut text = String::new();
+    let read = File::open(folder.join(LOCK)).and_then(|lock| lock.take(256).read_to_string(&mut text));
+    let marks = read.ok().and_then(|_| text.lines().nth(1)).unwrap_or_default();
+    marks.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether a write-ahead log that was left over belongs to the database.
+///
+/// # Errors
+/// It belongs to another one.
+pub fn check_log(folder: &Path) -> Result<(), DataError> {
+    let database = folder.join(DATABASE);
+    let log = folder.join(format!("{DATABASE}-wal"));
+    let is_left = std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0);
+    let marks = marks(folder);
+    if !is_left || marks.is_empty() || stored_mark(&database).is_some_and(|mark| marks.contains(&mark)) {
+        return Ok(());
+    }
+    Err(DataError::ForeignLog(database))
 }
 
 /// Whether the folder is whole, or new.

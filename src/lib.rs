@@ -116,6 +116,7 @@ impl Gatehouse {
         let folder = DataFolder::open(&config.data)?;
         let health = Health::default();
         let (accounts, first_password) = Accounts::open(&config.data, config.first_password.clone()).await?;
+        folder.mark(&accounts).await?;
         // Before new sessions can begin.
         accounts.close_open_entries().await?;
         let public: Vec<String> =

@@ -110,8 +110,14 @@ impl Database {
     /// # Errors
     /// The database's.
     pub async fn snapshot(&self, file: &Path) -> Result<(), AccountError> {
-        let file = file.display().to_string();
-        self.run(move |connection| Ok(connection.execute("VACUUM INTO ?", [file]).map(drop)?)).await
+        let file = file.to_owned();
+        self.run(move |connection| {
+            connection.execute("VACUUM INTO ?", [file.display().to_string()])?;
+            // Another file is another database: the write-ahead log of this one is not its own.
+            Connection::open(&file)?.execute("DELETE FROM settings WHERE key = 'mark'", [])?;
+            Ok(())
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -135,6 +141,16 @@ impl Database {
         self.call(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
             .await
     }
+}
+
+/// The mark of a database file, see [`crate::data`]. Its write-ahead log is not looked at. `None` if there is none.
+pub fn stored_mark(file: &Path) -> Option<String> {
+    let mut url = url::Url::from_file_path(std::path::absolute(file).ok()?).ok()?;
+    url.set_query(Some("immutable=1"));
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(url.as_str(), flags).ok()?;
+    let sql = "SELECT value FROM settings WHERE key = 'mark'";
+    connection.query_row(sql, [], |row| row.get(0)).ok()
 }
 
 /// Whether a file is a whole database of this version or an older one. It is not changed.

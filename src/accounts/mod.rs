@@ -208,6 +208,17 @@ impl Accounts {
         database::check_file(file)
     }
 
+    /// Sets the mark of the database, in its file: see [`crate::data`].
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn mark(&self, mark: &str) -> Result<(), AccountError> {
+        let mark = mark.to_owned();
+        let sql = "INSERT OR REPLACE INTO settings VALUES ('mark', ?)";
+        self.database.call(move |connection| Ok(connection.execute(sql, [mark]).map(drop)?)).await?;
+        self.checkpoint().await
+    }
+
     /// Moves all changes from the write-ahead log into the database file.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::accounts::permissions::{Role, Scopes};
 use crate::accounts::users::{NewUser, UserChange};
 use crate::accounts::{AccountError, Accounts, FIRST_ADMIN, password};
 use crate::config::Config;
+use crate::data::check_log;
 use crate::secret::Secret;
 
 /// The actor in the audit log.
@@ -50,7 +51,10 @@ impl PlaceArgs {
         let config = load(&serve)?;
         let is_named = serve.config().is_some() || serve.overrides().names_data();
         match data_folder(&config.data, is_named, Accounts::exist_in) {
-            Ok(folder) => Ok((config, folder, Ok(()))),
+            Ok(folder) => {
+                let usable = check_log(&folder).map_err(|error| error.to_string());
+                Ok((config, folder, usable))
+            }
             Err(message) => {
                 let folder = config.data.clone();
                 Ok((config, folder, Err(message)))

@@ -393,6 +393,54 @@ async fn a_lost_authority_is_not_replaced_by_itself() {
 }
 
 #[tokio::test]
+async fn the_log_of_another_database_is_not_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, old) = (folder.path().join("data"), folder.path().join("old.db"));
+    let database = data.join("gatehouse.db");
+    let add =
+        |name: &str| Some(json!({ "name": name, "display": "", "role": "member", "password": PASSWORD }));
+    let program = Program::start(&["env"], &data).await;
+    let cookie = program.log_in().await;
+    program.stop().await;
+    std::fs::copy(&database, &old).unwrap();
+    // Killed: its changes are in the write-ahead log. A start of the same database goes on with them.
+    let mut program = Program::start(&["env"], &data).await;
+    let cookie = cookie.replacen(&number_of(&cookie), &program.port.to_string(), 1);
+    assert_eq!(program.send(&cookie, "POST", "/api/admin/users", add("anna")).await.0, 201);
+    program.child.kill().await.unwrap();
+    let mut program = Program::start(&["env"], &data).await;
+    let cookie = cookie.replacen(&number_of(&cookie), &program.port.to_string(), 1);
+    assert_eq!(program.send(&cookie, "POST", "/api/admin/users", add("bert")).await.0, 201);
+    let users = program.send(&cookie, "GET", "/api/admin/users", None).await.1;
+    assert_eq!(users["users"].as_array().unwrap().len(), 3);
+    program.child.kill().await.unwrap();
+    // An earlier copy is put in its place by hand.
+    std::fs::copy(&old, &database).unwrap();
+    for text in [
+        refusal(&data, &[]).await,
+        String::from_utf8(
+            Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+                .args(["user", "list", "--data", data.to_str().unwrap()])
+                .output()
+                .await
+                .unwrap()
+                .stderr,
+        )
+        .unwrap(),
+    ] {
+        assert!(text.contains("gatehouse.db-wal is left over from another database"), "{text}");
+    }
+    for side in ["gatehouse.db-wal", "gatehouse.db-shm"] {
+        std::fs::remove_file(data.join(side)).unwrap();
+    }
+    let program = Program::start(&["env"], &data).await;
+    let cookie = cookie.replacen(&number_of(&cookie), &program.port.to_string(), 1);
+    let users = program.send(&cookie, "GET", "/api/admin/users", None).await.1;
+    assert_eq!(users["users"].as_array().unwrap().len(), 1);
+    program.stop().await;
+}
+
+#[tokio::test]
 async fn a_data_folder_that_vanishes() {
     let folder = tempfile::tempdir().unwrap();
     let (data, moved) = (folder.path().join("data"), folder.path().join("moved"));
