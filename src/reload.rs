@@ -1,4 +1,4 @@
-//! Reloads the configuration when the file changes or on SIGHUP, and applies it to the running cameras. An invalid file
+//! Reloads the configuration when the file, or one that its values are read from, changes, or on SIGHUP, and applies it to the running cameras. An invalid file
 //! is reported and changes nothing. All other settings require a restart. Start at [`follow`].
 
 use std::path::{Path, PathBuf};
@@ -20,6 +20,14 @@ type Stamp = Option<(SystemTime, u64)>;
 fn stamp(path: &Path) -> Stamp {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// The fingerprints of the file and of those that its values are read from. A file that is missing for a moment, while
+/// it is being replaced, counts as unchanged.
+fn stamps(path: &Path, config: &Config, seen: &[Stamp]) -> Vec<Stamp> {
+    let paths = std::iter::once(path).chain(config.files.iter().map(PathBuf::as_path));
+    let known = seen.iter().copied().chain(std::iter::repeat(None));
+    paths.zip(known).map(|(path, known)| stamp(path).or(known)).collect()
 }
 
 /// What happens to the configuration.
@@ -47,14 +55,14 @@ pub async fn follow(
         Err(error) => return error!("cannot listen for SIGHUP, changes are not picked up: {error}"),
     };
     let mut current = started_with;
-    let mut seen = stamp(&path);
+    let mut seen = stamps(&path, &current, &[]);
     loop {
         let forced = tokio::select! {
             _ = hangup.recv() => true,
             () = tokio::time::sleep(INTERVAL) => false,
         };
-        let now = stamp(&path);
-        if !forced && (now == seen || now.is_none()) {
+        let now = stamps(&path, &current, &seen);
+        if !forced && now == seen {
             continue;
         }
         seen = now;
@@ -74,7 +82,13 @@ pub async fn follow(
                 info!(file = %path.display(), "configuration reloaded");
                 warn_of_restart(&current, &config);
                 match cameras.apply(&config).await {
-                    Ok(()) => current = config,
+                    Ok(()) => {
+                        current = config;
+                        // The file itself may have changed while it was being read.
+                        let itself = seen.first().copied().flatten();
+                        seen = stamps(&path, &current, &[]);
+                        seen[0] = itself;
+                    }
                     Err(error) => error!("cannot update the cameras, they stay unchanged: {error}"),
                 }
             }

@@ -18,16 +18,16 @@ mod user;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::{error, info, warn};
 
 use crate::Gatehouse;
 use crate::backup;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, STANDARD_INPUT};
 use crate::probe;
 use crate::reload;
 use crate::secret::Secret;
@@ -46,14 +46,13 @@ const AFTER_HELP: &str = "\
 Examples:
   gatehouse                                   a simulated camera on http://localhost:8443/
   gatehouse --config gatehouse.toml           the cameras of a file; changes are picked up while it runs
-  gatehouse check --config gatehouse.toml     all problems of the file, with their places
+  gatehouse check gatehouse.toml              all problems of the file, with their places
   gatehouse user passwd admin                 a new password for whoever has lost it
   gatehouse backup gatehouse.tar              everything that a move to another machine needs
   gatehouse probe rtsp://user@camera/1        what a camera offers, and what a browser would make of it
 
-Environment: GATEHOUSE_CONFIG, GATEHOUSE_LISTEN, GATEHOUSE_DATA, GATEHOUSE_LOG, GATEHOUSE_MEDIA_LISTEN, GATEHOUSE_PUBLIC_HOSTS,
-GATEHOUSE_MAX_VIEWERS, GATEHOUSE_THREADS and GATEHOUSE_TLS override the file; flags override both.
-GATEHOUSE_ADMIN_PASSWORD is the first admin's password, instead of a random one.";
+Environment: GATEHOUSE_CONFIG names the file. GATEHOUSE_LISTEN, GATEHOUSE_DATA and others override its keys, as config/gatehouse.toml
+lists; flags override both. GATEHOUSE_ADMIN_PASSWORD is the first admin's password, instead of a random one.";
 
 /// RTSP cameras in the browser over WebRTC: one program, one port.
 #[derive(Parser)]
@@ -70,7 +69,7 @@ enum Command {
     /// Run the server (the default without a command)
     Serve(ServeArgs),
     /// Check a configuration file and report all of its problems
-    Check(ServeArgs),
+    Check(CheckArgs),
     /// Report what a camera offers and what would prevent a browser from playing it
     Probe(ProbeArgs),
     /// Add users, set passwords, create tokens
@@ -79,6 +78,10 @@ enum Command {
     Backup(BackupArgs),
     /// Replace all of that by what an archive contains; the server must not be running
     Restore(BackupArgs),
+    /// Print the manual page, or write those of all commands to a folder
+    Man(ManArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
     /// Simulate a camera: an RTSP server that loops an H.264 clip, with faults on demand
     DemoCamera(Box<DemoArgs>),
 }
@@ -118,6 +121,27 @@ impl ServeArgs {
             new_authority: self.new_authority,
         }
     }
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The file, like --config; "-" for standard input
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Args)]
+struct ManArgs {
+    /// Write a page for each command into this folder, instead of printing the first one
+    folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CompletionsArgs {
+    /// The shell
+    shell: clap_complete::Shell,
 }
 
 #[derive(Args)]
@@ -220,7 +244,9 @@ pub fn run() -> ExitCode {
         match cli.command {
             None => Box::pin(serve(&cli.serve)).await,
             Some(Command::Serve(args)) => Box::pin(serve(&args)).await,
-            Some(Command::Check(args)) => check(&args),
+            Some(Command::Check(args)) => check(args),
+            Some(Command::Man(args)) => man(&args),
+            Some(Command::Completions(args)) => completions(&args),
             Some(Command::Probe(args)) => Box::pin(probe(&args)).await,
             Some(Command::User(args)) => Box::pin(user::run(args)).await,
             Some(Command::Backup(args)) => back_up(args).await,
@@ -245,11 +271,29 @@ fn load(args: &ServeArgs) -> Result<Config, ExitCode> {
     })
 }
 
-fn check(args: &ServeArgs) -> ExitCode {
-    if args.config().is_none() {
-        return fail("no file given: gatehouse check --config FILE");
+fn man(args: &ManArgs) -> ExitCode {
+    let command = Cli::command();
+    let result = match &args.folder {
+        Some(folder) => clap_mangen::generate_to(command, folder),
+        None => clap_mangen::Man::new(command).render(&mut std::io::stdout()),
+    };
+    result.map_or_else(|error| fail(&format!("cannot write the page: {error}")), |()| ExitCode::SUCCESS)
+}
+
+fn completions(args: &CompletionsArgs) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "gatehouse", &mut text);
+    say!("{}", String::from_utf8_lossy(&text).trim_end());
+    ExitCode::SUCCESS
+}
+
+fn check(args: CheckArgs) -> ExitCode {
+    let CheckArgs { file, mut serve } = args;
+    serve.config = file.or(serve.config);
+    if serve.config().is_none() {
+        return fail("no file given: gatehouse check FILE");
     }
-    match load(args) {
+    match load(&serve) {
         Ok(config) => {
             if let Err(error) = Tls::check(&config.tls, SystemTime::now()) {
                 fail(&format!("[tls]: {error}"));
@@ -284,7 +328,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
     };
     info!(version = env!("CARGO_PKG_VERSION"), address = %gatehouse.address(), "started");
     announce::announce(&gatehouse, &config);
-    if let Some(path) = args.config() {
+    if let Some(path) = args.config().filter(|path| path != Path::new(STANDARD_INPUT)) {
         let cameras = gatehouse.cameras().clone();
         tokio::spawn(Box::pin(reload::follow(path, args.overrides(), config, cameras, service::reloading)));
     }

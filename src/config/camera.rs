@@ -1,11 +1,10 @@
 //! `[[camera]]`: a camera's source, and who may watch it. Running the camera is up to `streams`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
 
-use super::Overrides;
+use super::environment::Expansion;
 use super::read::{Reader, Section};
 use crate::accounts::permissions::Subject;
 use crate::ids::is_name;
@@ -46,12 +45,11 @@ impl CameraConfig {
 pub(super) fn read(
     root: &mut Section<'_, '_>,
     reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
+    expansion: &mut Expansion<'_>,
 ) -> Vec<CameraConfig> {
     let mut cameras: Vec<CameraConfig> = Vec::new();
     for mut section in root.sections(reader, "camera").into_iter().take(MAX_CAMERAS) {
-        let Some(camera) = camera(&mut section, reader, folder, overrides) else { continue };
+        let Some(camera) = camera(&mut section, reader, expansion) else { continue };
         if cameras.iter().any(|other| other.id == camera.id) {
             section.complain(reader, "id", &camera.id, "an id that no earlier camera has");
             continue;
@@ -64,8 +62,7 @@ pub(super) fn read(
 fn camera(
     section: &mut Section<'_, '_>,
     reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
+    expansion: &mut Expansion<'_>,
 ) -> Option<CameraConfig> {
     let id = section.required_string(reader, "id");
     if let Some(id) = id.as_ref().filter(|id| !is_name(id)) {
@@ -79,7 +76,7 @@ fn camera(
     let name = section.string(reader, "name");
     let url = section.required_string(reader, "url");
     let username = section.string(reader, "username");
-    let password = password(section, reader, folder, overrides);
+    let password = password(section, reader, expansion);
     let token = section.string(reader, "token").map(Secret::new);
     let transport = section.one_of(reader, "transport", &["tcp", "udp"]);
     let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
@@ -180,14 +177,12 @@ pub fn source(
 fn password(
     section: &mut Section<'_, '_>,
     reader: &mut Reader<'_>,
-    folder: &Path,
-    overrides: &Overrides,
+    expansion: &mut Expansion<'_>,
 ) -> Option<Secret> {
     let direct = section.string(reader, "password").map(Secret::new);
     let from_file = section.string(reader, "password_file").and_then(|file| {
-        let path = folder.join(&file);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
+        match expansion.expand(&format!("file:{file}")) {
+            Ok(text) => text.map(Secret::new),
             Err(error) => {
                 section.complain(
                     reader,
@@ -200,7 +195,7 @@ fn password(
         }
     });
     let from_variable = section.string(reader, "password_env").and_then(|name| {
-        let value = overrides.environment.get(&name).cloned().or_else(|| std::env::var(&name).ok());
+        let value = (expansion.variable)(&name);
         if value.is_none() {
             section.complain(
                 reader,

@@ -4,6 +4,7 @@
 
 mod base_path;
 mod camera;
+mod environment;
 mod media;
 mod read;
 mod tls;
@@ -21,6 +22,8 @@ use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
 pub use base_path::BasePath;
 pub use camera::{CameraConfig, is_source, source};
+pub use environment::variables;
+use environment::{Expansion, Layer};
 pub use media::{IceServer, MediaAddress, MediaConfig, PublicHost};
 pub use read::{Problem, Problems};
 use read::{Reader, Section};
@@ -28,6 +31,8 @@ pub use tls::{TlsConfig, TlsMode};
 
 /// The default listen address: all interfaces, since access requires a login.
 pub const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
+/// The path that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
 /// Allowed retention of the audit log.
 const KEEP_LOG: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
@@ -63,6 +68,8 @@ pub struct Config {
     pub calls: CallMedia,
     /// In the order of the file.
     pub cameras: Vec<CameraConfig>,
+    /// Files that values were read from.
+    pub files: Vec<PathBuf>,
 }
 
 /// `[limits]`.
@@ -131,23 +138,15 @@ impl std::fmt::Debug for Overrides {
     }
 }
 
-/// Environment variables and the keys that they override.
-const VARIABLES: [(&str, &str); 9] = [
-    ("GATEHOUSE_LISTEN", "server.listen"),
-    ("GATEHOUSE_MEDIA_LISTEN", "media.listen"),
-    ("GATEHOUSE_DATA", "server.data"),
-    ("GATEHOUSE_LOG", "server.log"),
-    ("GATEHOUSE_PUBLIC_HOSTS", "media.public_hosts"),
-    ("GATEHOUSE_ADVERTISE_PORT", "media.advertise_port"),
-    ("GATEHOUSE_MAX_VIEWERS", "media.max_viewers"),
-    ("GATEHOUSE_THREADS", "media.threads"),
-    ("GATEHOUSE_TLS", "tls.mode"),
-];
-
 impl Overrides {
     /// Whether the data folder is named by a flag or a variable.
     pub fn names_data(&self) -> bool {
         self.data.is_some() || self.environment.contains_key("GATEHOUSE_DATA")
+    }
+
+    /// The value of any environment variable.
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).cloned().or_else(|| std::env::var(name).ok())
     }
 }
 
@@ -158,6 +157,12 @@ impl Config {
     /// All problems in the file.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Problems> {
         let Some(path) = path else { return Self::parse("", "the command line", Path::new("."), overrides) };
+        if path == Path::new(STANDARD_INPUT) {
+            let name = "standard input";
+            let text = std::io::read_to_string(std::io::stdin());
+            let text = text.map_err(|error| Problems::one(Problem::of_file(name, error.to_string())))?;
+            return Self::parse(&text, name, Path::new("."), overrides);
+        }
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| Problems::one(Problem::of_file(&name, format!("cannot be read: {error}"))))?;
@@ -169,8 +174,11 @@ impl Config {
     /// # Errors
     /// All problems in the text.
     pub fn parse(text: &str, name: &str, folder: &Path, overrides: &Overrides) -> Result<Self, Problems> {
-        let mut reader = Reader::new(text, name);
-        let root = reader.root();
+        let layer = Layer::new(&overrides.environment);
+        let variable = |name: &str| overrides.variable(name);
+        let mut expansion = Expansion { variable: &variable, folder, files: Vec::new() };
+        let mut reader = Reader::new(text, name, &layer);
+        let root = reader.root(&mut expansion);
         let mut root = Section::new(&root, "");
         let mut server = root.section(&mut reader, "server");
         let listen = server.parsed(&mut reader, "listen", "an address with a port, such as 0.0.0.0:8443");
@@ -186,7 +194,7 @@ impl Config {
         let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
         let media = media::read(&mut root.section(&mut reader, "media"), &mut reader);
         let calls = calls(&mut root.section(&mut reader, "calls"), &mut reader);
-        let cameras = camera::read(&mut root, &mut reader, folder, overrides);
+        let cameras = camera::read(&mut root, &mut reader, &mut expansion);
         root.finish(&mut reader);
         let mut config = Self {
             listen: listen.or_else(|| DEFAULT_LISTEN.parse().ok()).unwrap_or(([127, 0, 0, 1], 8443).into()),
@@ -203,52 +211,28 @@ impl Config {
             media,
             calls,
             cameras,
+            files: Vec::new(),
         };
-        config.override_with(overrides, &mut reader);
+        config.override_with(overrides, &mut expansion, &mut reader);
+        config.files = expansion.files;
         config.check_tls(&mut reader);
         reader.finish(config)
     }
 
-    fn override_with(&mut self, overrides: &Overrides, reader: &mut Reader<'_>) {
-        for (variable, value) in &overrides.environment {
-            let bad = |allowed: &str| Problem::of_variable(variable, value, allowed);
-            match variable.as_str() {
-                "GATEHOUSE_LISTEN" => match value.parse() {
-                    Ok(listen) => self.listen = listen,
-                    Err(_) => reader.problem(bad("an address with a port, such as 0.0.0.0:8443")),
-                },
-                "GATEHOUSE_MEDIA_LISTEN" => match media::parse_listen(value) {
-                    Some(listen) => self.media.listen = Some(listen),
-                    None => reader.problem(bad(media::LISTEN)),
-                },
-                "GATEHOUSE_ADVERTISE_PORT" => match value.parse() {
-                    Ok(port) if port != 0 => self.media.advertise_port = Some(port),
-                    _ => reader.problem(bad("a port from 1 to 65535")),
-                },
-                "GATEHOUSE_DATA" => self.data = value.into(),
-                "GATEHOUSE_LOG" => self.log.clone_from(value),
-                "GATEHOUSE_PUBLIC_HOSTS" => {
-                    let hosts: Option<Vec<_>> =
-                        value.split(',').map(|host| PublicHost::parse(host.trim())).collect();
-                    match hosts {
-                        Some(hosts) => self.media.public_hosts = hosts,
-                        None => reader.problem(bad(media::PUBLIC_HOST)),
-                    }
+    fn override_with(
+        &mut self,
+        overrides: &Overrides,
+        expansion: &mut Expansion<'_>,
+        reader: &mut Reader<'_>,
+    ) {
+        let password = "GATEHOUSE_ADMIN_PASSWORD";
+        if let Some(text) = overrides.environment.get(password) {
+            match expansion.expand(text) {
+                Ok(expanded) => {
+                    let text = expanded.unwrap_or_else(|| text.clone());
+                    self.first_password = Some(Secret::new(text));
                 }
-                "GATEHOUSE_MAX_VIEWERS" => match value.parse() {
-                    Ok(limit) if limit > 0 => self.media.max_viewers = limit,
-                    _ => reader.problem(bad("a number of at least 1")),
-                },
-                "GATEHOUSE_TLS" => match TlsMode::parse(value) {
-                    Some(mode) => self.tls.mode = mode,
-                    None => reader.problem(bad(TlsMode::ALLOWED)),
-                },
-                "GATEHOUSE_ADMIN_PASSWORD" => self.first_password = Some(Secret::new(value)),
-                "GATEHOUSE_THREADS" => match value.parse() {
-                    Ok(threads) if threads <= 64 => self.media.threads = threads,
-                    _ => reader.problem(bad("a number from 0 to 64")),
-                },
-                _ => {}
+                Err(message) => reader.problem(Problem::of_variable(password, message)),
             }
         }
         self.tls.new_authority = overrides.new_authority;
@@ -277,11 +261,6 @@ impl Config {
         let enabled = self.cameras.iter().filter(|camera| camera.enabled);
         enabled.filter_map(|camera| Some((camera.stream_id()?, camera.spec.clone()))).collect()
     }
-}
-
-/// The known environment variables and their keys.
-pub fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
-    VARIABLES.into_iter()
 }
 
 fn embed_from(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Walks TOML and tracks positions, so that each problem can be reported with line and column. It knows TOML, not our
 //! keys. All problems are collected instead of stopping at the first. Start at [`Reader`] and [`Section`].
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::environment::{Expansion, Layer, put_over};
 
 /// One problem in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,8 +28,7 @@ impl Problem {
     }
 
     /// A problem with an environment variable.
-    pub fn of_variable(name: &str, value: &str, allowed: &str) -> Self {
-        let message = format!("{value:?} is not allowed: expected {allowed}");
+    pub fn of_variable(name: &str, message: String) -> Self {
         Self { place: format!("environment variable {name}"), message }
     }
 }
@@ -66,26 +68,74 @@ impl std::error::Error for Problems {}
 pub struct Reader<'t> {
     text: &'t str,
     name: &'t str,
+    /// Environment variables, over the text. Their positions come after those of the text.
+    layer: &'t Layer,
+    /// Positions of values that came from elsewhere: they are not shown, since they may be secrets.
+    hidden: HashSet<usize>,
     problems: Vec<(usize, Problem)>,
 }
 
 impl<'t> Reader<'t> {
     /// A reader of a file's text.
-    pub fn new(text: &'t str, name: &'t str) -> Self {
-        Self { text, name, problems: Vec::new() }
+    pub fn new(text: &'t str, name: &'t str, layer: &'t Layer) -> Self {
+        Self { text, name, layer, hidden: HashSet::new(), problems: Vec::new() }
     }
 
-    /// Parses the text; what cannot be parsed is reported and left out.
-    pub fn root(&mut self) -> DeTable<'t> {
+    /// Parses the text and expands its values; what cannot be parsed is reported and left out.
+    pub fn root(&mut self, expansion: &mut Expansion<'_>) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             self.problem_at(&span, error.message().to_owned());
         }
-        table.into_inner()
+        let mut table = table.into_inner();
+        let (above, _) = DeTable::parse_recoverable(&self.layer.text);
+        put_over(&mut table, above.into_inner(), self.text.len() + 1);
+        for (_, value) in table.iter_mut() {
+            self.expand(value, expansion);
+        }
+        table
+    }
+
+    fn expand(&mut self, value: &mut Spanned<DeValue<'t>>, expansion: &mut Expansion<'_>) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::String(text) => match expansion.expand(text) {
+                Ok(None) => {}
+                Ok(Some(expanded)) => {
+                    *text = expanded.into();
+                    self.hidden.insert(span.start);
+                }
+                Err(message) => self.problem_at(&span, message),
+            },
+            DeValue::Array(array) => {
+                for item in array.iter_mut() {
+                    let inner = item.span().start;
+                    self.expand(item, expansion);
+                    if self.hidden.contains(&inner) {
+                        self.hidden.insert(span.start);
+                    }
+                }
+            }
+            DeValue::Table(table) => {
+                for (_, value) in table.iter_mut() {
+                    self.expand(value, expansion);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A value as it may be shown.
+    fn shown(&self, span: &Range<usize>, value: String) -> String {
+        if self.hidden.contains(&span.start) { "the value that was put in".into() } else { value }
     }
 
     fn problem_at(&mut self, span: &Range<usize>, message: String) {
+        if let Some(offset) = span.start.checked_sub(self.text.len() + 1) {
+            let place = format!("environment variable {}", self.layer.name_at(offset));
+            return self.problems.push((span.start, Problem { place, message }));
+        }
         let before = &self.text[..span.start.min(self.text.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -188,7 +238,7 @@ impl<'a, 't> Section<'a, 't> {
         let value = self.value(key)?;
         let found = read(value.get_ref());
         if found.is_none() {
-            let shown = show(value.get_ref());
+            let shown = reader.shown(&value.span(), show(value.get_ref()));
             reader.problem_at(
                 &value.span(),
                 format!("{} = {shown} is not allowed: expected {allowed}", self.named(key)),
@@ -290,8 +340,8 @@ impl<'a, 't> Section<'a, 't> {
     pub fn complain(&self, reader: &mut Reader<'_>, key: &str, value: &str, allowed: &str) {
         let found = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
         let span = found.map_or(self.span.clone(), |(_, value)| value.span());
-        reader
-            .problem_at(&span, format!("{} = {value:?} is not allowed: expected {allowed}", self.named(key)));
+        let shown = reader.shown(&span, format!("{value:?}"));
+        reader.problem_at(&span, format!("{} = {shown} is not allowed: expected {allowed}", self.named(key)));
     }
 
     /// Reports a problem with the table as a whole.

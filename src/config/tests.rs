@@ -167,7 +167,76 @@ fn the_environment_and_flags_override_the_file() {
     assert_eq!(hosts, ["a.example", "192.0.2.1"]);
     overrides.environment.insert("GATEHOUSE_THREADS".into(), "many".into());
     let found = Config::parse(text, "g.toml", Path::new("."), &overrides).unwrap_err();
-    assert!(found.to_string().starts_with("environment variable GATEHOUSE_THREADS: \"many\""));
+    assert!(
+        found.to_string().starts_with("environment variable GATEHOUSE_THREADS: media.threads = \"many\"")
+    );
+}
+
+/// Each variable changes its key, also if the file sets it or has no such section.
+#[test]
+fn every_variable_overrides_its_key() {
+    let values = [
+        ("GATEHOUSE_LISTEN", "127.0.0.1:1"),
+        ("GATEHOUSE_DATA", "elsewhere"),
+        ("GATEHOUSE_LOG", "debug"),
+        ("GATEHOUSE_KEEP_LOG", "30d"),
+        ("GATEHOUSE_HOSTS", "a.example"),
+        ("GATEHOUSE_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+        ("GATEHOUSE_BASE_PATH", "/gatehouse/"),
+        ("GATEHOUSE_EMBED_FROM", "https://a.example"),
+        ("GATEHOUSE_TLS", "acme"),
+        ("GATEHOUSE_TLS_NAMES", "b.example"),
+        ("GATEHOUSE_TLS_CERT", "c.pem"),
+        ("GATEHOUSE_TLS_KEY", "k.pem"),
+        ("GATEHOUSE_TLS_DOMAINS", "d.example"),
+        ("GATEHOUSE_TLS_EMAIL", "me@d.example"),
+        ("GATEHOUSE_TLS_OFF_ANYWHERE", "true"),
+        ("GATEHOUSE_MEDIA_LISTEN", "127.0.0.1"),
+        ("GATEHOUSE_PUBLIC_HOSTS", "e.example:9000"),
+        ("GATEHOUSE_ADVERTISE_PORT", "9000"),
+        ("GATEHOUSE_MAX_VIEWERS", "7"),
+        ("GATEHOUSE_THREADS", "3"),
+        ("GATEHOUSE_CALLS", "server"),
+    ];
+    let names: Vec<&str> = variables().map(|(name, _)| name).collect();
+    assert_eq!(names, values.map(|(name, _)| name));
+    let file = "[server]\nlisten = \"0.0.0.0:9\"\nhosts = [\"z.example\"]\n[tls]\nmode = \"local-ca\"\ndomains = [\"z.example\"]\n";
+    for text in ["[tls]\ndomains = [\"z.example\"]\n", file] {
+        let load = |overrides: &Overrides| Config::parse(text, "g.toml", Path::new("."), overrides).unwrap();
+        let before = format!("{:?}", load(&Overrides::default()));
+        for (name, value) in values {
+            let mut overrides = Overrides::default();
+            overrides.environment.insert(name.into(), value.into());
+            assert_ne!(format!("{:?}", load(&overrides)), before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn values_come_from_variables_and_files_and_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), "from file\n").unwrap();
+    let mut overrides = Overrides::default();
+    overrides.environment.insert("HOST".into(), "camera.example".into());
+    overrides.environment.insert("BAD".into(), "hunter2".into());
+    overrides.environment.insert("GATEHOUSE_ADMIN_PASSWORD".into(), "file:secret".into());
+    let load = |text: &str| Config::parse(text, "g.toml", folder.path(), &overrides);
+    let camera =
+        "[[camera]]\nid = \"a\"\nurl = \"rtsp://${HOST}/1\"\nusername = \"u\"\npassword = \"file:secret\"\n";
+    let config = load(camera).unwrap();
+    assert_eq!(config.first_password.unwrap().expose(), "from file");
+    assert_eq!(config.files.len(), 2);
+    let SourceSpec::Rtsp { url, credentials, .. } = &config.cameras[0].spec.source else { panic!() };
+    assert_eq!(url.host_str(), Some("camera.example"));
+    assert_eq!(credentials.as_ref().unwrap().1.expose(), "from file");
+    for text in
+        ["[tls]\nmode = \"${BAD}\"", "[server]\nhosts = [\"${BAD} \"]", "[media]\nlisten = \"${BAD}\""]
+    {
+        let found = load(text).unwrap_err().to_string();
+        assert!(found.contains("is not allowed") && !found.contains("hunter2"), "{found}");
+    }
+    let found = load("[server]\ndata = \"${NOT_SET_ANYWHERE}\"").unwrap_err().to_string();
+    assert!(found.starts_with("g.toml:2:8: the environment variable"), "{found}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Certificates from an ACME server (RFC 8555), validated with TLS-ALPN-01 (RFC 8737) on the one port, which the ACME
 //! server must be able to reach as 443.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -31,6 +32,16 @@ impl Acme {
     }
 }
 
+/// The certificates by which the ACME server itself is recognised.
+pub(super) fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
+    let fail = |error: &dyn std::fmt::Display| TlsError::Certificate(format!("{}: {error}", file.display()));
+    let mut roots = RootCertStore::empty();
+    for cert in CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))? {
+        roots.add(cert.map_err(|error| fail(&error))?)?;
+    }
+    if roots.is_empty() { Err(fail(&"no certificate")) } else { Ok(roots) }
+}
+
 impl Tls {
     /// Begins anew: the library computes once how long to wait for the renewal.
     pub(super) fn restart_acme(&self) -> Result<(), TlsError> {
@@ -43,13 +54,7 @@ impl Tls {
         let acme = match &config.directory_ca {
             None => AcmeConfig::new_with_provider(config.domains.clone(), self.provider.clone()),
             Some(file) => {
-                let fail = |error: &dyn std::fmt::Display| {
-                    TlsError::Certificate(format!("{}: {error}", file.display()))
-                };
-                let mut roots = RootCertStore::empty();
-                for cert in CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))? {
-                    roots.add(cert.map_err(|error| fail(&error))?)?;
-                }
+                let roots = roots(file)?;
                 let client = ClientConfig::builder_with_provider(self.provider.clone())
                     .with_safe_default_protocol_versions()?
                     .with_root_certificates(roots)

@@ -226,6 +226,9 @@ impl Tls {
     /// # Errors
     /// What is wrong with them.
     pub fn check(config: &TlsConfig, now: SystemTime) -> Result<(), TlsError> {
+        if let (TlsMode::Acme, Some(file)) = (config.mode, &config.directory_ca) {
+            acme::roots(file)?;
+        }
         let (TlsMode::Files, Some(cert), Some(key)) = (config.mode, &config.cert, &config.key) else {
             return Ok(());
         };

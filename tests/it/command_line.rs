@@ -49,6 +49,39 @@ async fn check_reports_all_problems() {
 }
 
 #[tokio::test]
+async fn check_reads_standard_input_and_takes_the_file_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    std::fs::write(&file, "[[camera]]\nid = \"a\"\nurl = \"rtsp://x/1\"\npassword_file = \"missing\"\n")
+        .unwrap();
+    let output = run(&["check", file.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("missing cannot be read"));
+    for arguments in [&["check", "-"][..], &["check", "--config", "-"]] {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        command.args(arguments).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"[sever]\n").await.unwrap();
+        let output = within("the end", child.wait_with_output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(78));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).starts_with("standard input:1:2: sever is not known")
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_manual_and_completions_know_all_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(&["man", folder.path().to_str().unwrap()]).await.status.success());
+    assert!(folder.path().join("gatehouse-user-passwd.1").is_file());
+    assert!(out(&run(&["man"]).await).contains(".TH gatehouse 1"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(out(&run(&["completions", shell]).await).contains("demo-camera"), "{shell}");
+    }
+}
+
+#[tokio::test]
 async fn probe_of_a_healthy_camera() {
     let login = Some(("u".to_owned(), "secret-pw".to_owned(), LoginScheme::Digest));
     let camera = camera(DemoOptions { login, ..DemoOptions::default() }).await;

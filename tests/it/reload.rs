@@ -58,6 +58,19 @@ async fn only_what_changed_is_restarted() {
     let names: Vec<String> =
         server.gatehouse.cameras().list(|_| true).into_iter().map(|camera| camera.name).collect();
     assert_eq!(names, ["one", "two", "Third"]);
+
+    // A file that a value is read from, such as a password.
+    let name = folder.path().join("name");
+    write(&name, "Third from a file");
+    let three = camera_toml("three", &camera.url(), "name = \"file:name\"");
+    write(&file, &format!("{one}{changed}{three}"));
+    let is_named = |expected: &str| {
+        let list = server.gatehouse.cameras().list(|_| true);
+        list.into_iter().any(|camera| camera.name == expected).then_some(())
+    };
+    until("the name from the file", || is_named("Third from a file")).await;
+    write(&name, "Another");
+    until("the name changes with its file", || is_named("Another")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
