@@ -22,7 +22,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often it is checked that the data folder is still there.
 const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the machine's clock is looked at.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 /// Between attempts to write to a disk that could not be written.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(2);
 

@@ -3,8 +3,9 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
@@ -37,6 +38,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Database {
     jobs: mpsc::Sender<Job>,
     trouble: watch::Sender<Option<Trouble>>,
+    log: Arc<Path>,
 }
 
 impl Database {
@@ -53,7 +55,9 @@ impl Database {
         thread
             .spawn(move || run(connection, queue))
             .map_err(|error| AccountError::Internal(error.to_string()))?;
-        Ok(Self { jobs, trouble: watch::Sender::new(None) })
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self { jobs, trouble: watch::Sender::new(None), log: PathBuf::from(log).into() })
     }
 
     /// Runs a job on the connection, in a transaction that is rolled back on error.
@@ -131,6 +135,12 @@ impl Database {
         });
         self.jobs.send(job).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
+    }
+
+    /// Time and size of the write-ahead log, as they are now.
+    pub fn log_stamp(&self) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(&self.log).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
     }
 
     /// A number that changes whenever another process has written.

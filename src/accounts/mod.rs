@@ -43,6 +43,11 @@ pub const DATABASE: &str = "gatehouse.db";
 /// The name of the first account.
 pub const FIRST_ADMIN: &str = "admin";
 
+/// How often it is checked whether another process has written.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+/// …and the database is asked, whatever its files look like.
+const ASK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Account errors.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -242,12 +247,19 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn follow_others(&self) -> Result<(), AccountError> {
+        let (mut log, mut asked) = (self.database.log_stamp(), Instant::now());
         let mut version = self.database.foreign_version().await?;
         // Load what was written before the first poll, or while an earlier call of this had failed.
         self.load_rules().await?;
         self.change();
         loop {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
+            // Every write changes the write-ahead log: looking at it is cheaper than asking.
+            let stamp = self.database.log_stamp();
+            if stamp == log && asked.elapsed() < ASK_INTERVAL {
+                continue;
+            }
+            (log, asked) = (stamp, Instant::now());
             let now = self.database.foreign_version().await?;
             if now != version {
                 self.load_rules().await?;

@@ -175,6 +175,7 @@ impl Engine {
         });
         tokio::spawn(receive(socket, inner.clone()));
         tokio::spawn(refresh(inner.clone()));
+        tokio::spawn(wake_at_stop(inner.clone()));
         Ok(Self { inner })
     }
 
@@ -485,6 +486,15 @@ async fn refresh(inner: Arc<Inner>) {
             () = inner.stop.cancelled() => return,
             () = tokio::time::sleep(REFRESH_INTERVAL) => {}
         }
+    }
+}
+
+/// Wakes the shards when the engine stops: those without peers wait for long.
+async fn wake_at_stop(inner: Arc<Inner>) {
+    inner.stop.cancelled().await;
+    for shard in &inner.shards {
+        let (reply, _) = oneshot::channel();
+        shard.control(Control::Ping(reply));
     }
 }
 

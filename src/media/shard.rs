@@ -33,10 +33,11 @@ use crate::streams::stream::Command;
 const BURST: usize = 256;
 /// …and datagrams from unproven addresses.
 const STRANGERS_BURST: usize = 32;
-/// Tick intervals: during a paced replay, while a peer is connecting or publishing, and otherwise.
+/// Tick intervals: during a paced replay, while a peer is connecting or publishing, otherwise, and without peers.
 const FAST_TICK: Duration = Duration::from_millis(5);
 const BUSY_TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_millis(100);
+const EMPTY_TICK: Duration = Duration::from_secs(10);
 
 /// A message to a shard that must arrive.
 pub enum Control {
@@ -205,7 +206,12 @@ impl Shard {
                 next_tick = now + interval;
             } else {
                 // A replay that has just begun must not wait for the next idle tick.
-                next_tick = next_tick.min(now + if self.connecting { FAST_TICK } else { IDLE_TICK });
+                let most = match (self.connecting, self.peers.is_empty()) {
+                    (true, _) => FAST_TICK,
+                    (false, false) => IDLE_TICK,
+                    (false, true) => EMPTY_TICK,
+                };
+                next_tick = next_tick.min(now + most);
             }
         }
         let now = Instant::now();
@@ -535,6 +541,7 @@ impl Shard {
         match (paced, busy) {
             (true, _) => FAST_TICK,
             (false, true) => BUSY_TICK,
+            (false, false) if self.peers.is_empty() => EMPTY_TICK,
             (false, false) => IDLE_TICK,
         }
     }

@@ -26,6 +26,8 @@ use crate::signaling::grants::Direction;
 
 /// How often tokens and tickets are checked for expiry.
 const TICK: Duration = Duration::from_secs(1);
+/// How often streams are looked for that nobody uses any more.
+const FORGET_TICK: Duration = Duration::from_secs(3);
 
 /// After this many ticks everything is reviewed, even without a change.
 const FULL_REVIEW: u64 = 30;
@@ -134,7 +136,7 @@ impl Revocation {
 
     async fn follow_endings(self, mut endings: UnboundedReceiver<SessionId>, stop: CancellationToken) {
         let mut idle = HashMap::new();
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(FORGET_TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -152,7 +152,7 @@ impl Driver {
                     self.read_directory().await;
                     continue;
                 }
-                _ = tick.tick() => Input::Tick,
+                _ = tick.tick(), if self.core.is_occupied() => Input::Tick,
                 command = commands.recv() => match command {
                     Some(Command::Open { conn, user, outgoing }) => {
                         self.sockets.insert(conn, outgoing);

@@ -172,6 +172,15 @@ impl Core {
         self.directory.members.contains_key(&user.to_lowercase())
     }
 
+    /// Whether there is anything that may expire.
+    pub fn is_occupied(&self) -> bool {
+        !(self.sockets.is_empty()
+            && self.sessions.is_empty()
+            && self.calls.is_empty()
+            && self.cameras.is_empty()
+            && self.restoring.is_empty())
+    }
+
     /// The latest time at which the next [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let hellos = self.sockets.values().filter(|socket| socket.device.is_none());

@@ -185,7 +185,7 @@ impl Task {
                 () = sleep_until(flush) => self.hub.flush(),
                 () = self.interest_changed.notified() => {}
                 () = sleep_until(idle) => {}
-                _ = tick.tick() => self.tick(Instant::now()),
+                _ = tick.tick(), if matches!(self.phase, Phase::Live(_)) => self.tick(Instant::now()),
             }
         }
     }
