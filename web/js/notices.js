@@ -9,6 +9,26 @@ const INTERVAL = 60_000;
 /** The notice about WebSockets, beside the server's codes. */
 const NO_WEBSOCKET = "no_websocket";
 
+const KEY = "gatehouse.notices";
+
+/** The notices that were closed in this tab. @returns {Set<string>} */
+function remembered() {
+  try {
+    return new Set(JSON.parse(sessionStorage.getItem(KEY) ?? "[]"));
+  } catch {
+    return new Set();
+  }
+}
+
+/** @param {Set<string>} closed */
+function remember(closed) {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify([...closed]));
+  } catch {
+    // Without storage they are shown again on the next page.
+  }
+}
+
 /** @typedef {{ code: string, detail: string, error: boolean, since: number }} Problem */
 
 export class Notices {
@@ -19,7 +39,7 @@ export class Notices {
     /** @type {Problem[]} */
     this.problems = [];
     /** Codes of closed notices, until the problem ends. @type {Set<string>} */
-    this.closed = new Set();
+    this.closed = remembered();
     this.root = document.createElement("div");
     this.root.className = "notices";
     document.body.append(this.root);
@@ -39,6 +59,7 @@ export class Notices {
     }
     const current = new Set([...this.problems.map(({ code }) => code), NO_WEBSOCKET]);
     this.closed = new Set([...this.closed].filter((code) => current.has(code)));
+    remember(this.closed);
     this.draw();
   }
 
@@ -46,7 +67,7 @@ export class Notices {
   setBlocked(blocked) {
     if (this.blocked === blocked) return;
     this.blocked = blocked;
-    if (!blocked) this.closed.delete(NO_WEBSOCKET);
+    if (!blocked && this.closed.delete(NO_WEBSOCKET)) remember(this.closed);
     this.draw();
   }
 
@@ -71,6 +92,7 @@ export class Notices {
     if (this.closed.has(code)) return nothing;
     const close = () => {
       this.closed.add(code);
+      remember(this.closed);
       this.draw();
     };
     return html`<section class="desk-card server-notice ${bad ? "bad" : ""}" role=${bad ? "alert" : "status"} data-notice=${code}>
