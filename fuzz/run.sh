@@ -8,13 +8,16 @@ seconds=${1:-5}
 target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 work=$target/fuzz
 if [ "${2:-}" = all ]; then
-  target=$work/all
   flags=$(sed -n '/^exec/,$p' rustc.sh | tr -d '\\\n')
   export RUSTFLAGS="${flags#*\"\$@\"}"
+  # With a target named, build scripts are built without the flags.
+  triple=$(rustc -vV | sed -n 's/^host: //p')
+  cargo build --locked --package gatehouse-fuzz --target-dir "$work/all" --target "$triple"
+  programs=$work/all/$triple/debug
 else
-  export RUSTC_WORKSPACE_WRAPPER="$PWD/rustc.sh"
+  RUSTC_WORKSPACE_WRAPPER="$PWD/rustc.sh" cargo build --locked --package gatehouse-fuzz --target-dir "$target"
+  programs=$target/debug
 fi
-cargo build --locked --package gatehouse-fuzz --target-dir "$target"
 for source in fuzz_targets/*.rs; do
   name=$(basename "$source" .rs)
   mkdir -p "corpus/$name" "$work/corpus/$name" "$work/artifacts/$name"
@@ -22,7 +25,7 @@ for source in fuzz_targets/*.rs; do
   # Offers of real clients are seeds, too.
   seeds=("corpus/$name")
   [ "$name" != sdp ] || seeds+=(../tests/offers)
-  "$target/debug/$name" "$work/corpus/$name" "${seeds[@]}" -max_total_time="$seconds" -timeout=5 \
+  "$programs/$name" "$work/corpus/$name" "${seeds[@]}" -max_total_time="$seconds" -timeout=5 \
     -rss_limit_mb=1024 -max_len=16384 -verbosity=0 -print_final_stats=1 \
     -artifact_prefix="$work/artifacts/$name/" 2>"$work/$name.log" || { cat "$work/$name.log"; exit 1; }
   sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log"

@@ -199,7 +199,11 @@ fn entry(config: CameraConfig, origin: Origin, lists: &HashMap<String, Vec<Subje
 fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
     let StoredCamera { id, settings, password } = camera;
     let url = Url::parse(&settings.url).ok()?;
-    let transport = if settings.transport == "udp" { Transport::Udp } else { Transport::Tcp };
+    let transport = match settings.transport.as_str() {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => Transport::Auto,
+    };
     let source = config::source(url, settings.username, password, None, transport);
     let spec = StreamSpec::new(source, settings.on_demand);
     let (name, enabled, public) = (settings.name, settings.enabled, settings.public);

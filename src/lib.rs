@@ -28,6 +28,7 @@ pub mod names;
 pub mod probe;
 pub mod reload;
 pub mod rtp;
+pub mod rtsp;
 pub mod secret;
 pub mod sessions;
 pub mod signaling;

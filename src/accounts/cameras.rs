@@ -68,8 +68,8 @@ impl CameraSettings {
         if !is_title(&self.name) {
             return Err(AccountError::Invalid("name", "1 to 64 characters in one line".into()));
         }
-        if !["tcp", "udp"].contains(&self.transport.as_str()) {
-            return Err(AccountError::Invalid("transport", "\"tcp\" or \"udp\"".into()));
+        if !["auto", "tcp", "udp"].contains(&self.transport.as_str()) {
+            return Err(AccountError::Invalid("transport", "\"auto\", \"tcp\" or \"udp\"".into()));
         }
         let too_long = self.url.len() > 2048 || self.username.as_ref().is_some_and(|name| name.len() > 256);
         let Some(mut url) =

@@ -78,7 +78,7 @@ fn camera(
     let username = section.string(reader, "username");
     let password = password(section, reader, expansion);
     let token = section.string(reader, "token").map(Secret::new);
-    let transport = section.one_of(reader, "transport", &["tcp", "udp"]);
+    let transport = section.one_of(reader, "transport", &["auto", "tcp", "udp"]);
     let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
     let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
     let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
@@ -87,8 +87,9 @@ fn camera(
     let allow = subjects(section, reader, "allow");
     let publish = subjects(section, reader, "publish");
     let transport = match transport {
-        Some(1) => Transport::Udp,
-        _ => Transport::Tcp,
+        Some(1) => Transport::Tcp,
+        Some(2) => Transport::Udp,
+        _ => Transport::Auto,
     };
     let url = url.and_then(|url| source_url(section, reader, &url));
     section.finish(reader);

@@ -52,15 +52,20 @@ fn admin_view(app: &App, entry: &Entry) -> AdminView {
             format!("whep{}", url.as_str().trim_start_matches("http")),
             None,
             token.is_some(),
-            Transport::Tcp,
+            Transport::Auto,
         ),
-        SourceSpec::Published => ("whip:".to_owned(), None, false, Transport::Tcp),
+        SourceSpec::Published => ("whip:".to_owned(), None, false, Transport::Auto),
     };
     let settings = CameraSettings {
         name: config.name.clone(),
         url,
         username,
-        transport: if transport == Transport::Udp { "udp" } else { "tcp" }.into(),
+        transport: match transport {
+            Transport::Auto => "auto",
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        }
+        .into(),
         on_demand: config.spec.on_demand,
         enabled: config.enabled,
         public: config.public,

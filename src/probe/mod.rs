@@ -63,7 +63,7 @@ pub async fn examine_camera(
             return report;
         }
     }
-    let transport = if udp { Transport::Udp } else { Transport::Tcp };
+    let transport = if udp { Transport::Udp } else { Transport::Auto };
     if let Err(error) = examine(&url, credentials.as_ref(), transport, limit, &mut report).await {
         report.fail(&error);
     }

@@ -15,6 +15,12 @@ const B_FRAME_WAIT: u32 = 4;
 /// A publisher that sends audio but no video for this long is assumed to have its camera off.
 const PICTURE_WAIT: Duration = Duration::from_millis(1500);
 
+/// Until so many frames have come, nothing is known about the pauses between them.
+const FEW_FRAMES: u32 = 3;
+const SLOW_START: Duration = Duration::from_secs(20);
+/// The longest time without video.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The state of one connection of the source.
 pub struct Live {
     /// Where packets come from.
@@ -27,6 +33,9 @@ pub struct Live {
     pub started: Instant,
     /// When a packet of video came last.
     last_video: Instant,
+    /// The longest time between two packets of video, and how many have come.
+    longest_pause: Duration,
+    video_packets: u64,
     /// When a packet of sound came last.
     last_audio: Instant,
     /// Whether a key frame has come.
@@ -54,6 +63,8 @@ impl Live {
             meter: Meter::default(),
             started: now,
             last_video: now,
+            longest_pause: Duration::ZERO,
+            video_packets: 0,
             last_audio: now,
             key_seen: false,
             frames: (0, 0),
@@ -67,7 +78,14 @@ impl Live {
     /// A packet has come.
     pub fn heard_of(&mut self, track: Track, now: Instant) {
         match track {
-            Track::Video => self.last_video = now,
+            Track::Video => {
+                let pause = now.saturating_duration_since(self.last_video);
+                if self.video_packets > 0 {
+                    self.longest_pause = self.longest_pause.max(pause);
+                }
+                self.video_packets += 1;
+                self.last_video = now;
+            }
             Track::Audio => self.last_audio = now,
         }
     }
@@ -80,6 +98,13 @@ impl Live {
             Track::Audio => offered.audio_codec.map(|_| self.last_audio)?,
         };
         Some(now.saturating_duration_since(last))
+    }
+
+    /// How long it may send no video before it counts as frozen: some cameras send one frame in several seconds while
+    /// nothing moves. `usual` is the time for all others.
+    pub fn patience(&self, usual: Duration) -> Duration {
+        let few = if self.frames.1 < FEW_FRAMES { SLOW_START } else { Duration::ZERO };
+        usual.max(few).max(self.longest_pause * 3).min(LONGEST_PATIENCE)
     }
 
     /// Counts a packet of video, of whose frames a key frame may have begun.

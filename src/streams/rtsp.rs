@@ -1,34 +1,36 @@
-//! RTSP cameras, using the `retina` crate, which no other file uses. Does DESCRIBE, SETUP and PLAY and passes on raw
-//! RTP; `h264::shape` interprets the packets. retina has no timeouts, so each step gets one here. Start at
+//! RTSP cameras, pulled with the `retina` crate, which no other file uses. `front` speaks with the camera; retina gets
+//! well-formed RTSP from it and hands out raw RTP, which `h264::shape` interprets. Start at
 //! [`RtspConnection::connect`].
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use retina::client::{
-    Credentials, InitialTimestampPolicy, PacketItem, PlayOptions, Playing, SessionOptions, SetupOptions,
-    TcpTransportOptions, Transport as RetinaTransport, UdpTransportOptions, UnknownRtcpSsrcPolicy,
+    InitialTimestampPolicy, PacketItem, PlayOptions, Playing, SessionOptions, SetupOptions,
+    TcpTransportOptions, Transport as RetinaTransport, UnknownRtcpSsrcPolicy,
 };
-use retina::codec::{ParametersRef, VideoParametersCodec};
 use url::Url;
 
-use super::memory;
+use super::front::camera::{Camera, Way};
+use super::front::pump::{self, FrontTrack, Pump, StrictTrack};
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
 use super::source::{Arrival, Offered, Secret, SourceError, Transport};
 use super::status::AudioStatus;
+use crate::rtsp::sdp;
 
-/// Timeout for DESCRIBE, including the TCP connect and the second request for authentication.
-const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
-/// Timeout for each SETUP and for PLAY.
+/// Timeout for each step between retina and the front.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// The payload types between them.
+const PAYLOAD_TYPES: [u8; 2] = [96, 97];
 
 /// A camera that is playing. Dropping it sends TEARDOWN in the background.
 pub struct RtspConnection {
     inner: Pin<Box<retina::client::Session<Playing>>>,
-    video: usize,
-    audio: Option<usize>,
+    pump: Pump,
+    tracks: Vec<Track>,
     offered: Offered,
 }
 
@@ -53,8 +55,9 @@ impl ListedTrack {
 
 /// A camera that has answered DESCRIBE.
 pub struct Described {
-    inner: retina::client::Session<retina::client::Described>,
-    /// All tracks of its SDP.
+    camera: Camera,
+    description: sdp::Description,
+    /// The tracks that it sends; its loudspeaker is none of them.
     pub tracks: Vec<ListedTrack>,
 }
 
@@ -64,19 +67,14 @@ impl Described {
     /// # Errors
     /// Unreachable, timed out, login rejected, no such path, or not RTSP.
     pub async fn fetch(url: &Url, credentials: Option<&(String, Secret)>) -> Result<Self, SourceError> {
-        let credentials = credentials.map(|(username, password)| Credentials {
-            username: username.clone(),
-            password: password.expose().to_owned(),
+        let (camera, mut description) = Box::pin(Camera::describe(url, credentials)).await?;
+        description.tracks.retain(|track| !track.is_loudspeaker);
+        let tracks = description.tracks.iter().map(|track| ListedTrack {
+            media: track.media.clone(),
+            codec: track.codec.clone(),
+            clock_rate: track.clock_rate,
         });
-        let options = SessionOptions::default().creds(credentials).user_agent("Gatehouse".into());
-        let describe = retina::client::Session::describe(url.clone(), options);
-        let inner = limited("DESCRIBE", DESCRIBE_LIMIT, Box::pin(describe)).await?;
-        let tracks = inner.streams().iter().map(|stream| ListedTrack {
-            media: stream.media().to_owned(),
-            codec: stream.encoding_name().to_ascii_uppercase(),
-            clock_rate: stream.clock_rate_hz(),
-        });
-        Ok(Self { tracks: tracks.collect(), inner })
+        Ok(Self { tracks: tracks.collect(), description, camera })
     }
 
     /// Sets up the H.264 track and a playable audio track, and starts playing.
@@ -84,37 +82,69 @@ impl Described {
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
     pub async fn play(mut self, transport: Transport) -> Result<RtspConnection, SourceError> {
-        let video = self.tracks.iter().position(|track| track.codec == "H264");
+        let video = self.tracks.iter().position(|track| track.codec == "H264" && track.media == "video");
         let video = video.ok_or_else(|| no_h264(&self.tracks))?;
         let audio = AudioCodec::ALL
             .iter()
             .find_map(|codec| self.tracks.iter().position(|track| track.audio_codec() == Some(*codec)));
-        let offered = self.offered(video, audio);
-        for track in [Some(video), audio].into_iter().flatten() {
-            let setup = self.inner.setup(
-                track,
-                SetupOptions::default().transport(match transport {
-                    Transport::Tcp => RetinaTransport::Tcp(TcpTransportOptions::default()),
-                    Transport::Udp => RetinaTransport::Udp(UdpTransportOptions::default()),
-                }),
-            );
-            limited("SETUP", STEP_LIMIT, Box::pin(setup)).await?;
+        let mut tracks = vec![(Track::Video, self.set_up(video, 0, transport).await?)];
+        let mut heard = None;
+        if let Some(audio) = audio {
+            let is_udp = matches!(tracks[0].1.way, Way::Udp { .. });
+            let transport = if is_udp { Transport::Udp } else { Transport::Tcp };
+            // Without its sound, a camera still has a picture.
+            match self.set_up(audio, 1, transport).await {
+                Ok(track) => {
+                    tracks.push((Track::Audio, track));
+                    heard = Some(audio);
+                }
+                Err(error) if error.code == "camera_closed" => return Err(error),
+                Err(error) => tracing::debug!("the camera refuses its sound: {error}"),
+            }
         }
-        let options = PlayOptions::default()
-            .initial_timestamp(InitialTimestampPolicy::Permissive)
-            .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
-        let inner = limited("PLAY", STEP_LIMIT, Box::pin(self.inner.play(options))).await?;
-        Ok(RtspConnection { inner: Box::pin(inner), video, audio, offered })
+        self.camera.play().await?;
+        let offered = self.offered(video, heard);
+        let (kinds, tracks): (Vec<_>, Vec<_>) = tracks.into_iter().unzip();
+        let failed = |error: std::io::Error| SourceError::soon("internal", format!("the front: {error}"));
+        let pump = pump::start(self.camera, tracks).await.map_err(failed)?;
+        let inner =
+            connect_retina(&pump.url, kinds.len()).await.map_err(|error| ended(&pump.reason, error))?;
+        Ok(RtspConnection { inner: Box::pin(inner), pump, tracks: kinds, offered })
+    }
+
+    async fn set_up(
+        &mut self,
+        index: usize,
+        number: u8,
+        transport: Transport,
+    ) -> Result<FrontTrack, SourceError> {
+        let track = &self.description.tracks[index];
+        let control = track.control.as_deref();
+        let way = match transport {
+            // What the camera refuses is not asked for twice.
+            Transport::Udp => match self.camera.set_up_udp(control).await {
+                Err(error) if error.code == "camera_transport" => self.camera.set_up(control, number).await?,
+                result => result?,
+            },
+            Transport::Tcp => self.camera.set_up(control, number).await?,
+            Transport::Auto => match self.camera.set_up(control, number).await {
+                Err(error) if error.code == "camera_transport" => self.camera.set_up_udp(control).await?,
+                result => result?,
+            },
+        };
+        let channels = if track.channels > 1 { format!("/{}", track.channels) } else { String::new() };
+        let strict = StrictTrack {
+            media: if number == 0 { "video" } else { "audio" },
+            payload_type: PAYLOAD_TYPES[usize::from(number)],
+            encoding: format!("{}/{}{channels}", track.codec, track.clock_rate),
+            ssrc: rand::random(),
+        };
+        Ok(FrontTrack { way, strict })
     }
 
     fn offered(&self, video: usize, audio: Option<usize>) -> Offered {
-        let parameter_sets = match self.inner.streams()[video].parameters() {
-            Some(ParametersRef::Video(parameters)) => match parameters.codec_params() {
-                VideoParametersCodec::H264 { sps, pps } => vec![sps.clone(), pps.clone()],
-                _ => Vec::new(),
-            },
-            _ => Vec::new(),
-        };
+        let sets = self.description.tracks[video].parameter_sets.iter();
+        let parameter_sets = sets.map(|set| Bytes::copy_from_slice(set)).collect();
         let audio_codec = audio.and_then(|index| self.tracks[index].audio_codec());
         let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
         let status = listed.map(|index| AudioStatus {
@@ -125,6 +155,26 @@ impl Described {
         });
         Offered { parameter_sets, video: Some(VideoCodec::H264), audio: status, audio_codec }
     }
+}
+
+/// Connects retina to the front.
+async fn connect_retina(url: &Url, tracks: usize) -> Result<retina::client::Session<Playing>, SourceError> {
+    let options = SessionOptions::default().user_agent("Gatehouse".into());
+    let describe = retina::client::Session::describe(url.clone(), options);
+    let mut session = limited("DESCRIBE", Box::pin(describe)).await?;
+    for track in 0..tracks {
+        let options = SetupOptions::default().transport(RetinaTransport::Tcp(TcpTransportOptions::default()));
+        limited("SETUP", Box::pin(session.setup(track, options))).await?;
+    }
+    let options = PlayOptions::default()
+        .initial_timestamp(InitialTimestampPolicy::Permissive)
+        .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
+    limited("PLAY", Box::pin(session.play(options))).await
+}
+
+/// Why the session has ended: the front knows better.
+fn ended(reason: &Arc<Mutex<Option<SourceError>>>, otherwise: SourceError) -> SourceError {
+    reason.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(otherwise)
 }
 
 impl RtspConnection {
@@ -153,8 +203,11 @@ impl RtspConnection {
         loop {
             let item = match self.inner.next().await {
                 Some(Ok(item)) => item,
-                Some(Err(error)) => return Err(translate("playing", &error)),
-                None => return Err(SourceError::soon("camera_closed", "the camera closed the connection")),
+                Some(Err(error)) => return Err(ended(&self.pump.reason, translate("playing", &error))),
+                None => {
+                    let closed = SourceError::soon("camera_closed", "the camera closed the connection");
+                    return Err(ended(&self.pump.reason, closed));
+                }
             };
             let arrival = match item {
                 PacketItem::Rtp(packet) => self.packet(packet),
@@ -168,10 +221,7 @@ impl RtspConnection {
     }
 
     fn track(&self, stream: usize) -> Option<Track> {
-        if stream == self.video {
-            return Some(Track::Video);
-        }
-        (Some(stream) == self.audio).then_some(Track::Audio)
+        self.tracks.get(stream).copied()
     }
 
     fn packet(&self, packet: retina::rtp::ReceivedPacket) -> Option<Arrival> {
@@ -204,48 +254,24 @@ fn no_h264(tracks: &[ListedTrack]) -> SourceError {
 
 async fn limited<T>(
     step: &str,
-    limit: Duration,
     work: Pin<Box<impl Future<Output = Result<T, retina::Error>> + ?Sized>>,
 ) -> Result<T, SourceError> {
-    let bounded = async {
-        tokio::select! {
-            done = tokio::time::timeout(limit, work) => Some(done),
-            () = memory::grown() => None,
-        }
-    };
-    let Some(done) = bounded.await else {
-        let text = format!("{step}: the camera's answer takes more than {} MiB", memory::MAX_GROWTH >> 20);
-        return Err(SourceError::soon("camera_protocol", text));
-    };
-    match done {
+    match tokio::time::timeout(STEP_LIMIT, work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(translate(step, &error)),
-        Err(_) => {
-            let seconds = limit.as_secs();
-            Err(SourceError::soon("camera_timeout", format!("no answer to {step} within {seconds} s")))
-        }
+        Err(_) => Err(SourceError::soon("internal", format!("retina: no answer to {step}"))),
     }
 }
 
-/// retina's errors are long and include connection details; only the first line is kept.
+/// Retina speaks only with the front: an error of its own is a bug, an end is the front's. Its errors are long; only the
+/// first line is kept.
 fn translate(step: &str, error: &retina::Error) -> SourceError {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
-    match error.status_code() {
-        Some(401 | 403) => {
-            SourceError::slowly("camera_login", "the camera rejected the user name or password".to_owned())
-        }
-        Some(404 | 454) => SourceError::slowly("camera_path", format!("{step}: the camera has no such path")),
-        Some(461) => {
-            SourceError::slowly("camera_transport", format!("{step}: {line}; try the other transport"))
-        }
-        Some(_) => SourceError::soon("camera_refused", format!("{step}: {line}")),
-        None if line.starts_with("Unable to connect") => SourceError::soon("camera_unreachable", line),
-        None if line.starts_with("Error reading") => {
-            SourceError::soon("camera_closed", format!("{step}: {line}"))
-        }
-        None => SourceError::soon("camera_protocol", format!("{step}: {line}")),
+    if line.starts_with("Error reading") {
+        return SourceError::soon("camera_closed", "the camera closed the connection");
     }
+    SourceError::soon("camera_protocol", format!("{step}: {line}"))
 }
 
 /// For tests and the probe: the parameter sets of the SDP.

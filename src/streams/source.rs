@@ -14,8 +14,10 @@ pub use crate::secret::Secret;
 /// How RTP travels from an RTSP camera.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Transport {
-    /// Inside the RTSP connection.
+    /// Inside the RTSP connection, and in datagrams where the camera refuses that.
     #[default]
+    Auto,
+    /// Inside the RTSP connection.
     Tcp,
     /// In UDP datagrams: lower latency on a perfect network, packet loss on any other.
     Udp,

@@ -26,6 +26,8 @@ use crate::compartment::{self, Panicked};
 use crate::names::StreamName;
 
 /// A live source that sends no packet for this long is considered dead.
+/// For the first key frame: cameras with "smart codecs" send one in up to 40 s.
+const KEY_FRAME_LIMIT: Duration = Duration::from_secs(60);
 const STALL: Duration = Duration::from_secs(5);
 /// Bytes of the cached GOP of a source that sends a key frame when it is asked for one: browsers send one key frame
 /// and then none for minutes, and nobody wants to be shown minutes.
@@ -481,7 +483,7 @@ impl Task {
             return self.announce_sound(now);
         }
         // Each track has its own watchdog: sound does not keep a picture alive that has frozen.
-        let patience = if live.announced { STALL } else { 2 * STALL };
+        let patience = if live.announced { live.patience(STALL) } else { 2 * STALL };
         if let Some(silent) = silent.filter(|silent| *silent >= patience) {
             let seconds = silent.as_secs();
             let error = SourceError::soon("camera_silent", format!("no picture for {seconds} s"));
@@ -493,15 +495,23 @@ impl Task {
         }
         if live.announced {
             self.publish_live(now);
-        } else if now.duration_since(live.started) >= 3 * STALL {
-            let findings = live.framer.as_ref().and_then(Framer::findings);
-            let error = match findings.and_then(|findings| findings.sps_error.as_ref()) {
-                Some(error) => {
-                    SourceError::soon("camera_h264", format!("the camera's SPS is damaged: {error}"))
-                }
-                None => SourceError::soon("camera_h264", "no key frame with parameter sets within 15 s"),
-            };
-            self.fail(&error, now);
+            return;
+        }
+        let waited = now.duration_since(live.started);
+        let findings = live.framer.as_ref().and_then(Framer::findings);
+        let damaged = findings.and_then(|findings| findings.sps_error.clone());
+        if let Some(error) = damaged.filter(|_| waited >= 3 * STALL) {
+            let text = format!("the camera's SPS is damaged: {error}");
+            self.fail(&SourceError::soon("camera_h264", text), now);
+        } else if waited >= KEY_FRAME_LIMIT {
+            let seconds = KEY_FRAME_LIMIT.as_secs();
+            let text = format!("no key frame with parameter sets within {seconds} s");
+            self.fail(&SourceError::soon("camera_key_frame", text), now);
+        } else if waited >= STALL {
+            let seconds = waited.as_secs();
+            let message = format!("the camera sends video, but no key frame yet, for {seconds} s");
+            let reason = Reason { code: "camera_key_frame", message };
+            self.set_state(State::Connecting, Some(reason), None);
         }
     }
 

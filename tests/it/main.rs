@@ -12,6 +12,7 @@ mod backup;
 mod chain;
 mod command_line;
 mod faults;
+mod front;
 mod gstreamer;
 mod operations;
 mod players;

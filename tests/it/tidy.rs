@@ -60,6 +60,7 @@ fn dependencies_point_one_way() {
             "signaling/",
             &["crate::media", "crate::http", "crate::streams", "crate::cameras", "axum", "rusqlite"],
         ),
+        ("rtsp/", &["crate::streams", "crate::media", "crate::http", "crate::config", "crate::accounts"]),
         ("http/", &["rtc::", "retina", "webrtc::"]),
     ];
     for (name, text) in files() {
@@ -90,6 +91,8 @@ fn pure_files_know_no_clock_no_sockets_no_chance() {
         "streams/meter.rs",
         "streams/backoff.rs",
         "streams/packet.rs",
+        "rtsp/",
+        "streams/front/address.rs",
         "rtp/packet.rs",
         "rtp/reorder.rs",
         "rtp/rtcp.rs",

@@ -191,7 +191,7 @@ function fields(camera, settings) {
     </div>
     <label class="field"><span>${t("cameras.transport")}</span>
       <select name="transport">
-        ${["tcp", "udp"].map((word) => html`<option value=${word} ?selected=${settings?.transport === word}>${t(`cameras.transport.${word}`)}</option>`)}
+        ${["auto", "tcp", "udp"].map((word) => html`<option value=${word} ?selected=${(settings?.transport ?? "auto") === word}>${t(`cameras.transport.${word}`)}</option>`)}
       </select></label>
     <div>${check("on_demand", settings?.on_demand ?? true)}<br />${check("enabled", settings?.enabled ?? true)}<br />${check("public", settings?.public ?? false)}</div>`;
 }

@@ -78,6 +78,10 @@ pub fn pieces(payload: &Bytes) -> Result<Vec<Piece>, PayloadError> {
     let &first = payload.first().ok_or(PayloadError::Truncated)?;
     match first & 0x1f {
         1..=23 => Ok(vec![Piece::Whole(payload.clone())]),
+        // Some cameras leave the start code in front of the unit.
+        0 if payload.starts_with(&[0, 0, 1]) || payload.starts_with(&[0, 0, 0, 1]) => {
+            Ok(vec![Piece::Whole(payload.clone())])
+        }
         STAP_A => aggregate(payload),
         FU_A => fragment(payload).map(|piece| vec![piece]),
         other => Err(PayloadError::Unsupported(other)),
@@ -137,6 +141,27 @@ pub fn fu_a_header(nal_header: u8, first: bool, last: bool) -> [u8; 2] {
     [(nal_header & 0xe0) | FU_A, start | end | (nal_header & 0x1f)]
 }
 
+/// Whether there is a start code in a unit: emulation prevention keeps it out of everything else (ITU-T H.264 §7.4.1).
+pub fn has_start_code(nal: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&byte) = nal.get(at) {
+        match byte {
+            0 => at += 1,
+            1 if nal[at - 1] == 0 && nal[at - 2] == 0 => return true,
+            _ => at += 3,
+        }
+    }
+    false
+}
+
+/// The units in a payload or fragmented unit of a camera that leaves start codes in them, leading or between.
+pub fn split_at_start_codes(joined: &Bytes) -> Vec<Bytes> {
+    let first = joined.windows(3).position(|window| window == [0, 0, 1]).unwrap_or(joined.len());
+    let lead = joined[..first].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let lead = (lead > 0).then(|| joined.slice(..lead));
+    lead.into_iter().chain(annex_b(&joined.slice(first..))).collect()
+}
+
 /// The NAL units of an Annex-B byte stream, without their start codes (ITU-T H.264 annex B).
 pub fn annex_b(stream: &Bytes) -> Vec<Bytes> {
     let mut starts = Vec::new();
@@ -188,6 +213,7 @@ mod tests {
             (&[0x7c, 0x85], Err(PayloadError::Truncated)),
             (&[0x79, 0, 0], Err(PayloadError::Unsupported(25))),
             (&[0x00], Err(PayloadError::Unsupported(0))),
+            (&[0, 0, 0, 1, 0x65, 9], Ok(vec![whole(&[0, 0, 0, 1, 0x65, 9])])),
             (&[0x1f], Err(PayloadError::Unsupported(31))),
         ];
         for (payload, expected) in table {
@@ -202,6 +228,25 @@ mod tests {
         assert_eq!(payload[0], 0x78);
         let read = pieces(&payload).unwrap();
         assert_eq!(read, nals.map(Piece::Whole).to_vec());
+    }
+
+    #[test]
+    fn start_codes_inside_of_units() {
+        type Row<'a> = (&'a [u8], bool, &'a [&'a [u8]]);
+        let table: &[Row<'_>] = &[
+            (&[0x65, 1, 2, 3], false, &[&[0x65, 1, 2, 3]]),
+            (&[0x65, 0, 0, 3, 1], false, &[&[0x65, 0, 0, 3, 1]]),
+            (&[0, 0, 0, 1, 0x65, 9], true, &[&[0x65, 9]]),
+            (&[0, 0, 1, 0x65, 9], true, &[&[0x65, 9]]),
+            (&[0x67, 5, 0, 0, 0, 1, 0x68, 6, 0, 0, 1, 0x65, 7], true, &[&[0x67, 5], &[0x68, 6], &[0x65, 7]]),
+            (&[0, 0, 1], true, &[]),
+            (&[], false, &[]),
+        ];
+        for (joined, found, expected) in table {
+            assert_eq!(has_start_code(joined), *found, "{joined:02x?}");
+            let parts = split_at_start_codes(&bytes(joined));
+            assert_eq!(parts, expected.iter().map(|part| bytes(part)).collect::<Vec<_>>(), "{joined:02x?}");
+        }
     }
 
     #[test]

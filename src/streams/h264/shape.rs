@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::nal::{NalType, Piece, fu_a_header, pieces, stap_a};
+use super::nal::{NalType, Piece, fu_a_header, has_start_code, pieces, split_at_start_codes, stap_a};
 use super::parameters::SliceKind;
 use super::parameters::{VideoInfo, parameter_set_id, read_sps, slice_kind};
 use crate::streams::packet::MAX_PAYLOAD;
@@ -17,6 +17,8 @@ const CHUNK: usize = MAX_PAYLOAD - 2;
 const MAX_HELD: usize = 16;
 /// A parameter set or SEI larger than this is considered invalid.
 const MAX_SIDE_UNIT: usize = 16 * 1024;
+/// Parameter sets and a picture in one fragmented unit, with start codes between them, are at most this long.
+const MAX_JOINED: usize = 4 << 20;
 /// Maximum number of parameter sets kept, of each kind.
 const MAX_SETS: usize = 32;
 /// After this many consecutive frames without a marker, the camera is assumed not to set it.
@@ -186,9 +188,19 @@ impl Shaper {
                 if self.open.is_some() {
                     self.damage();
                 }
-                self.unit(nal, out);
+                self.units(nal, out);
             }
             Piece::Fragment { header, first, last, data } => self.fragment(header, first, last, &data, out),
+        }
+    }
+
+    /// A unit, or several with start codes between them.
+    fn units(&mut self, nal: Bytes, out: &mut Vec<Shaped>) {
+        if !has_start_code(&nal) {
+            return self.unit(nal, out);
+        }
+        for nal in split_at_start_codes(&nal) {
+            self.unit(nal, out);
         }
     }
 
@@ -232,10 +244,10 @@ impl Shaper {
         let Some(mut open) = self.open.take() else { return };
         if NalType::of(header).is_picture() {
             self.stream_out(&mut open, last, out);
-        } else if open.buffer.len() > MAX_SIDE_UNIT {
+        } else if open.buffer.len() > MAX_JOINED {
             return self.damage();
         } else if last {
-            return self.unit(open.buffer.freeze(), out);
+            return self.units(open.buffer.freeze(), out);
         }
         if !last {
             self.open = Some(open);

@@ -1,0 +1,249 @@
+//! Cameras that are odd: the simulated camera behind a proxy that changes what it says. One table for all kinds; the
+//! parsers have tables of their own in `src/rtsp/`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gatehouse::rtsp::message::{Head, head_length};
+use gatehouse::streams::demo::DemoOptions;
+use gatehouse::streams::status::State;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{camera, camera_toml, server};
+
+/// What the camera sends, changed.
+type Change = fn(&mut Seen, Piece<'_>) -> Vec<u8>;
+
+/// A whole message or packet of the camera.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    Message { head: &'a str, body: &'a str },
+    Packet(&'a [u8]),
+}
+
+#[derive(Default)]
+struct Seen {
+    packets: usize,
+    held: Vec<u8>,
+}
+
+impl Seen {
+    /// Whether something is done to this packet: now and then.
+    fn is_due(&mut self) -> bool {
+        self.packets += 1;
+        self.packets % 40 == 20
+    }
+}
+
+/// Changes the heads of messages.
+fn heads(piece: Piece<'_>, change: impl FnOnce(&str) -> String) -> Vec<u8> {
+    match piece {
+        Piece::Message { head, body } => [change(head).as_bytes(), body.as_bytes()].concat(),
+        Piece::Packet(bytes) => bytes.to_vec(),
+    }
+}
+
+/// Changes the SDP.
+fn sdp(piece: Piece<'_>, change: impl FnOnce(&str) -> String) -> Vec<u8> {
+    match piece {
+        Piece::Message { head, body } if !body.is_empty() => {
+            let body = change(body);
+            let lines = head.lines().filter(|line| !line.starts_with("Content-Length") && !line.is_empty());
+            let head = lines.collect::<Vec<_>>().join("\r\n");
+            format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        }
+        piece => heads(piece, str::to_owned),
+    }
+}
+
+/// Changes the packets of the picture.
+fn packets(piece: Piece<'_>, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    match piece {
+        Piece::Packet(bytes) if bytes[1] == 0 => change(bytes),
+        piece => heads(piece, str::to_owned),
+    }
+}
+
+fn without(head: &str, name: &str) -> String {
+    let lines = head.split_inclusive("\r\n").filter(|line| !line.to_lowercase().starts_with(name));
+    lines.collect()
+}
+
+fn replaced(head: &str, name: &str, value: &str) -> String {
+    let lines = head.split_inclusive("\r\n").map(|line| match line.to_lowercase().starts_with(name) {
+        true => format!("{name} {value}\r\n"),
+        false => line.to_owned(),
+    });
+    lines.collect()
+}
+
+const ODDITIES: &[(&str, Change)] = &[
+    ("as-it-is", |_, piece| heads(piece, str::to_owned)),
+    ("no-cseq", |_, piece| heads(piece, |head| without(head, "cseq"))),
+    ("wrong-cseq", |_, piece| heads(piece, |head| replaced(head, "cseq:", "0"))),
+    ("lines-end-with-lf", |_, piece| heads(piece, |head| head.replace("\r\n", "\n"))),
+    ("other-version", |_, piece| heads(piece, |head| head.replacen("RTSP/1.0 200 OK", "RTSP/1.1 200", 1))),
+    ("empty-headers", |_, piece| heads(piece, |head| head.replacen("\r\n", "\r\nServer:\r\njunk\r\n", 1))),
+    ("answers-twice", |_, piece| match piece {
+        Piece::Message { head, body } => format!("{head}{body}{head}{body}").into_bytes(),
+        Piece::Packet(bytes) => bytes.to_vec(),
+    }),
+    ("no-session", |_, piece| heads(piece, |head| without(head, "session"))),
+    ("odd-session", |_, piece| heads(piece, |head| replaced(head, "session:", " 12345678 ; Timeout = 0"))),
+    ("no-transport", |_, piece| heads(piece, |head| without(head, "transport"))),
+    ("no-length", |_, piece| heads(piece, |head| without(head, "content-length"))),
+    ("odd-type", |_, piece| {
+        heads(piece, |head| replaced(head, "content-type:", "Application/SDP; charset=utf-8"))
+    }),
+    ("odd-base", |_, piece| heads(piece, |head| replaced(head, "content-base:", ""))),
+    ("sdp-of-tracks-alone", |_, piece| {
+        sdp(piece, |text| text[text.find("m=video").unwrap_or(0)..].to_owned())
+    }),
+    ("sdp-of-junk", |_, piece| {
+        sdp(piece, |text| {
+            format!(
+                "\u{feff}junk\r\no=x\r\nc=IN\r\nm=application\r\n{}\0",
+                text.replace("o=", "i=a\r\nb=AS:\r\no=")
+            )
+        })
+    }),
+    ("stray-bytes", |seen, piece| {
+        packets(piece, |packet| [packet, if seen.is_due() { b"\xde\xad\0\xef$\0" } else { b"" }].concat())
+    }),
+    ("not-rtp", |seen, piece| {
+        packets(piece, |packet| {
+            let odd: &[u8] = if seen.is_due() {
+                b"$\0\0\0$\0\0\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0$\0\0\x02\x80\x60"
+            } else {
+                b""
+            };
+            [packet, odd].concat()
+        })
+    }),
+    ("answers-unasked", |seen, piece| {
+        packets(piece, |packet| {
+            let odd: &[u8] = if seen.is_due() { b"RTSP/1.0 200 OK\r\nCSeq: 4\r\n\r\n" } else { b"" };
+            [odd, packet].concat()
+        })
+    }),
+    ("asks-itself", |seen, piece| {
+        packets(piece, |packet| {
+            let odd: &[u8] =
+                if seen.is_due() { b"GET_PARAMETER rtsp://x/ RTSP/1.0\r\nCSeq: 1\r\n\r\n" } else { b"" };
+            [odd, packet].concat()
+        })
+    }),
+    ("repeats-packets", |_, piece| packets(piece, |packet| [packet, packet].concat())),
+    ("swaps-packets", |seen, piece| {
+        packets(piece, |packet| {
+            if seen.is_due() {
+                seen.held = packet.to_vec();
+                return Vec::new();
+            }
+            [packet.to_vec(), std::mem::take(&mut seen.held)].concat()
+        })
+    }),
+    ("changes-its-ssrc", |seen, piece| {
+        packets(piece, |packet| {
+            let mut packet = packet.to_vec();
+            seen.packets += 1;
+            packet[12] = (seen.packets / 100) as u8;
+            packet
+        })
+    }),
+    ("does-not-count", |_, piece| {
+        packets(piece, |packet| {
+            let mut packet = packet.to_vec();
+            packet[6..8].fill(0);
+            packet
+        })
+    }),
+];
+
+/// Passes on one connection; what the camera says is changed.
+async fn pass_on(
+    client: TcpStream,
+    camera: String,
+    change: Change,
+    plays: Arc<AtomicUsize>,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_camera, mut to_camera) = TcpStream::connect(camera).await?.into_split();
+    let asking = async move {
+        let mut bytes = vec![0; 4096];
+        loop {
+            let length = from_client.read(&mut bytes).await?;
+            if length == 0 {
+                return std::io::Result::Ok(());
+            }
+            plays.fetch_add(usize::from(bytes.starts_with(b"PLAY ")), Ordering::Relaxed);
+            to_camera.write_all(&bytes[..length]).await?;
+        }
+    };
+    let answering = async move {
+        let (mut bytes, mut seen) = (Vec::new(), Seen::default());
+        while from_camera.read_buf(&mut bytes).await? > 0 {
+            while let Some(length) = piece_length(&bytes) {
+                let rest = bytes.split_off(length);
+                let changed = match head_length(&bytes).filter(|_| bytes[0] != b'$') {
+                    Some(end) => {
+                        let text = std::str::from_utf8(&bytes).unwrap();
+                        change(&mut seen, Piece::Message { head: &text[..end], body: &text[end..] })
+                    }
+                    None => change(&mut seen, Piece::Packet(&bytes)),
+                };
+                to_client.write_all(&changed).await?;
+                bytes = rest;
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = asking => result,
+        result = answering => result,
+    }
+}
+
+/// The length of the first message or packet, if it is complete.
+fn piece_length(bytes: &[u8]) -> Option<usize> {
+    let length = if *bytes.first()? == b'$' {
+        4 + usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))
+    } else {
+        let head = head_length(bytes)?;
+        head + Head::parse(&bytes[..head]).unwrap().body_length().unwrap_or(0)
+    };
+    (bytes.len() >= length).then_some(length)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_cameras_play_in_one_session() {
+    let camera = camera(DemoOptions::default()).await;
+    let address = camera.url().trim_start_matches("rtsp://").split('/').next().unwrap().to_owned();
+    let (mut cameras, mut plays) = (String::new(), Vec::new());
+    for (name, change) in ODDITIES {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        cameras += &camera_toml(name, &format!("rtsp://{}/demo", listener.local_addr().unwrap()), "");
+        let count = Arc::new(AtomicUsize::new(0));
+        plays.push((*name, count.clone()));
+        let address = address.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass_on(client, address.clone(), *change, count.clone()));
+            }
+        });
+    }
+    let server = server(&cameras).await;
+    let watching = plays.into_iter().map(async |(name, plays)| {
+        let mut viewer = server.watch(name).await;
+        let mut last = None;
+        for _ in 0..150 {
+            let packet = viewer.video().await;
+            assert_eq!(packet.lost, 0, "{name}: the numbers have no gap after {last:?}");
+            last = Some(packet.timestamp);
+        }
+        assert_eq!(server.status(name).state, State::Live, "{name}");
+        assert_eq!(plays.load(Ordering::Relaxed), 1, "{name}: one session");
+    });
+    futures::future::join_all(watching).await;
+}
