@@ -19,7 +19,7 @@ use crate::config::{self, CameraConfig, Config};
 use crate::media::Engine;
 use crate::names::StreamName;
 use crate::streams::demo::{DemoCamera, DemoOptions};
-use crate::streams::source::{SourceSpec, Transport};
+use crate::streams::source::{SourceSpec, TlsTrust, Transport};
 use crate::streams::status::StreamStatus;
 use crate::streams::stream::StreamSpec;
 use crate::streams::{StreamHandle, Streams};
@@ -219,7 +219,8 @@ async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
         }
     }
     let url = Url::parse(&slot.as_ref()?.url()).ok()?;
-    let source = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
+    let source =
+        SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp, tls: TlsTrust::System };
     let spec = StreamSpec::new(source, true);
     let (id, name) = ("demo".into(), "Demo".into());
     Some(CameraConfig { id, name, enabled: true, public: false, allow: None, publish: None, spec })

@@ -50,6 +50,26 @@ pub fn split_credentials(url: &mut Url) -> Option<(String, Secret)> {
     Some(found)
 }
 
+/// What to do about a password in a URL that is not percent-encoded.
+pub const ENCODE_PASSWORD: &str = "the password in the address must be percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40), or \
+     be given separately";
+
+/// Whether a text looks like a URL with a password that is not percent-encoded: `/`, `?` and `#` end the part that has it
+/// (RFC 3986 §3.2), so that something else would be taken for the host.
+pub fn has_raw_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let (Some(end), Some(at)) = (rest.find(['/', '?', '#']), rest.rfind('@')) else { return false };
+    let authority = &rest[..end];
+    let Some((_, port)) = authority.rsplit_once(':').filter(|_| end < at && !authority.contains('@')) else {
+        return false;
+    };
+    let after = &rest[at + 1..];
+    let host = after.split(['/', ':']).next().unwrap_or_default();
+    let is_host =
+        host.parse::<std::net::IpAddr>().is_ok() || (host.len() < after.len() && host.contains('.'));
+    port.parse::<u16>().is_err() || is_host
+}
+
 fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -74,6 +94,25 @@ fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn raw_passwords_are_noticed() {
+        let table = [
+            ("rtsp://u:p#ss/word@host/", true),
+            ("rtsp://u:pa/ss@host/1", true),
+            ("rtsp://u:12?34@10.0.0.1/1", true),
+            ("rtsp://u:12/34@cam.example:554/1", true),
+            ("rtsp://u:p%23ss@host/1", false),
+            ("rtsp://u:p@ss@host/1", false),
+            ("rtsp://host:554/user@main.sdp", false),
+            ("rtsp://host/?user=me@example.com", false),
+            ("rtsp://host/1", false),
+            ("u:p#s@h", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(has_raw_password(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn credentials_leave_the_url() {

@@ -8,7 +8,7 @@ use url::Url;
 use super::permissions::is_title;
 use super::{AccountError, Accounts, millis};
 use crate::ids::is_name;
-use crate::secret::{Secret, split_credentials};
+use crate::secret::{ENCODE_PASSWORD, Secret, has_raw_password, split_credentials};
 
 /// Most cameras in the database.
 const MAX_CAMERAS: i64 = 10_000;
@@ -71,11 +71,14 @@ impl CameraSettings {
         if !["auto", "tcp", "udp"].contains(&self.transport.as_str()) {
             return Err(AccountError::Invalid("transport", "\"auto\", \"tcp\" or \"udp\"".into()));
         }
+        if has_raw_password(&self.url) {
+            return Err(AccountError::Invalid("url", ENCODE_PASSWORD.into()));
+        }
         let too_long = self.url.len() > 2048 || self.username.as_ref().is_some_and(|name| name.len() > 256);
         let Some(mut url) =
             Url::parse(self.url.trim()).ok().filter(crate::config::is_source).filter(|_| !too_long)
         else {
-            let allowed = "rtsp://host[:port]/path, whep://host/path, wheps://host/path or whip:";
+            let allowed = "rtsp://host[:port]/path, rtsps://, whep://host/path, wheps://host/path or whip:";
             return Err(AccountError::Invalid("url", allowed.into()));
         };
         let inside = split_credentials(&mut url);

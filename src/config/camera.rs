@@ -9,8 +9,8 @@ use super::read::{Reader, Section};
 use crate::accounts::permissions::Subject;
 use crate::ids::is_name;
 use crate::names::StreamName;
-use crate::secret::split_credentials;
-use crate::streams::source::{Secret, SourceSpec, Transport};
+use crate::secret::{ENCODE_PASSWORD, has_raw_password, split_credentials};
+use crate::streams::source::{Secret, SourceSpec, TlsTrust, Transport};
 use crate::streams::stream::StreamSpec;
 
 /// Most cameras in one file.
@@ -79,6 +79,7 @@ fn camera(
     let password = password(section, reader, expansion);
     let token = section.string(reader, "token").map(Secret::new);
     let transport = section.one_of(reader, "transport", &["auto", "tcp", "udp"]);
+    let tls = tls_trust(section, reader);
     let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
     let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
     let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
@@ -94,7 +95,11 @@ fn camera(
     let url = url.and_then(|url| source_url(section, reader, &url));
     section.finish(reader);
     let (id, url) = (id.filter(|id| is_name(id))?, url?);
-    let mut spec = StreamSpec::new(source(url, username, password, token, transport), on_demand);
+    let mut source = source(url, username, password, token, transport);
+    if let SourceSpec::Rtsp { tls: trust, .. } = &mut source {
+        *trust = tls;
+    }
+    let mut spec = StreamSpec::new(source, on_demand);
     spec.idle_timeout = idle_timeout.unwrap_or(spec.idle_timeout);
     spec.gop_cache = gop_cache.map_or(spec.gop_cache, |kib| kib as usize * 1024);
     Some(CameraConfig {
@@ -106,6 +111,16 @@ fn camera(
         publish,
         spec,
     })
+}
+
+fn tls_trust(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> TlsTrust {
+    let allowed = "a SHA-256 of 64 hexadecimal digits, as `gatehouse probe` prints it";
+    let pinned = section.parsed_with(reader, "tls_fingerprint", allowed, TlsTrust::pinned);
+    match (pinned, section.boolean(reader, "tls_verify")) {
+        (Some(pinned), _) => pinned,
+        (None, Some(false)) => TlsTrust::Anything,
+        (None, _) => TlsTrust::System,
+    }
 }
 
 fn subjects(
@@ -125,7 +140,12 @@ fn subjects(
 }
 
 fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) -> Option<Url> {
-    let allowed = "rtsp://host[:port]/path, whep://host/path (over http), wheps://host/path (over https), or whip: for a camera that is published to this server";
+    let allowed = "rtsp://host[:port]/path, rtsps:// (with TLS), whep://host/path (over http), wheps://host/path (over https), or whip: for a camera that is published to this server";
+    if has_raw_password(text) {
+        // Nothing of it is shown: any part may be the password.
+        section.complain(reader, "url", "…", ENCODE_PASSWORD);
+        return None;
+    }
     let url = Url::parse(text).ok().filter(is_source);
     if url.is_none() {
         // Omit everything before an @: it may contain a password.
@@ -137,7 +157,7 @@ fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) ->
 
 /// Whether a URL can be a camera's source.
 pub fn is_source(url: &Url) -> bool {
-    let fetched = matches!(url.scheme(), "rtsp" | "whep" | "wheps") && url.host().is_some();
+    let fetched = matches!(url.scheme(), "rtsp" | "rtsps" | "whep" | "wheps") && url.host().is_some();
     fetched || url.as_str() == "whip:"
 }
 
@@ -172,7 +192,7 @@ pub fn source(
             (inside, _) => inside,
         },
     };
-    SourceSpec::Rtsp { url, credentials, transport }
+    SourceSpec::Rtsp { url, credentials, transport, tls: TlsTrust::System }
 }
 
 fn password(

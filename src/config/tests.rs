@@ -53,7 +53,7 @@ fn cameras_of_each_kind() {
         "#,
     )
     .unwrap();
-    let SourceSpec::Rtsp { url, credentials: Some((user, password)), transport } =
+    let SourceSpec::Rtsp { url, credentials: Some((user, password)), transport, .. } =
         &config.cameras[0].spec.source
     else {
         panic!("{config:?}")
@@ -92,7 +92,7 @@ url = 5
         r"g.toml:5:15: media.max_viewers = 0 is not allowed: expected a number from 1 to 100000",
         r#"g.toml:7:6: camera.id = "a b" is not allowed: expected 1 to 64 letters"#,
         r#"g.toml:8:7: camera.url = "http://x" is not allowed: expected rtsp://host"#,
-        r#"g.toml:9:13: camera.transport = "sctp" is not allowed: expected "tcp" or "udp""#,
+        r#"g.toml:9:13: camera.transport = "sctp" is not allowed: expected "auto" or "tcp" or "udp""#,
         r#"g.toml:10:1: camera.on_demnad is not known: did you mean "on_demand"?"#,
         r"g.toml:11:1: camera.id is missing",
         r"g.toml:12:7: camera.url = 5 is not allowed: expected a string in quotes",
@@ -131,6 +131,12 @@ fn two_cameras_cannot_share_an_id() {
 fn a_password_in_a_broken_url_is_not_shown() {
     let found = problems("[[camera]]\nid = \"a\"\nurl = \"rtp://me:hunter2@host/1\"\n");
     assert!(!found.concat().contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn a_password_that_would_become_the_host_is_refused() {
+    let found = problems("[[camera]]\nid = \"a\"\nurl = \"rtsp://u:hunter#2/x@host/\"\n");
+    assert!(found[0].contains("percent-encoded") && !found.concat().contains("hunter"), "{found:?}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ struct AdminView {
 fn admin_view(app: &App, entry: &Entry) -> AdminView {
     let config = &entry.config;
     let (url, username, has_password, transport) = match &config.spec.source {
-        SourceSpec::Rtsp { url, credentials, transport } => {
+        SourceSpec::Rtsp { url, credentials, transport, .. } => {
             let user = credentials.as_ref().map(|(user, _)| user.clone());
             let has_password = credentials.as_ref().is_some_and(|(_, password)| !password.is_empty());
             (url.to_string(), user, has_password, *transport)

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use crate::secret::{Secret, split_credentials};
+use crate::secret::{ENCODE_PASSWORD, Secret, has_raw_password, split_credentials};
 use crate::streams::h264::shape::Shaper;
 use crate::streams::meter::Meter;
 use crate::streams::packet::Track;
 use crate::streams::rtsp::Described;
-use crate::streams::source::{Arrival, SourceError, Transport};
+use crate::streams::source::{Arrival, SourceError, TlsTrust, Transport};
 pub use report::{Advice, Report, Severity, Stream};
 
 /// Minimum duration: two key frames are enough to know the GOP, but measuring the rates takes longer.
@@ -25,8 +25,12 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// report.
 pub async fn run(address: &str, password: Option<Secret>, udp: bool, limit: Duration) -> Report {
     let mut report = Report::default();
+    if has_raw_password(address) {
+        report.fail(&SourceError::slowly("address", ENCODE_PASSWORD));
+        return report;
+    }
     let mut url = match Url::parse(address) {
-        Ok(url) if url.scheme() == "rtsp" && url.host().is_some() => url,
+        Ok(url) if matches!(url.scheme(), "rtsp" | "rtsps") && url.host().is_some() => url,
         _ => {
             report.fail(&SourceError::slowly(
                 "address",
@@ -52,13 +56,16 @@ pub async fn examine_camera(
 ) -> Report {
     let mut report = Report { url: url.to_string(), ..Report::default() };
     report.transport = if udp { "udp" } else { "tcp" };
-    match greet::greet(&url).await {
-        Ok(greeting) => {
+    // The greeting is without TLS.
+    let greeting = if url.scheme() == "rtsps" { None } else { Some(greet::greet(&url).await) };
+    match greeting {
+        None => report.login = "unknown".into(),
+        Some(Ok(greeting)) => {
             report.round_trip_ms = Some(greeting.round_trip.as_secs_f64() * 1000.0);
             report.login = greeting.login;
             report.server = greeting.server;
         }
-        Err(error) => {
+        Some(Err(error)) => {
             report.fail(&error);
             return report;
         }
@@ -78,7 +85,7 @@ async fn examine(
     limit: Duration,
     report: &mut Report,
 ) -> Result<(), SourceError> {
-    let described = Described::fetch(url, credentials).await?;
+    let described = Described::fetch(url, credentials, TlsTrust::System).await?;
     report.tracks.clone_from(&described.tracks);
     let mut session = described.play(transport).await?;
     let mut shaper = Shaper::new(&session.offered().parameter_sets);

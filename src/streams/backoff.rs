@@ -29,8 +29,9 @@ impl Hope {
     }
 }
 
-/// A connection that lasted this long resets the back-off.
-const STEADY: Duration = Duration::from_secs(20);
+/// A connection that has been live for this long resets the back-off. One that ends sooner may be a camera that restarts
+/// because of us.
+const STEADY: Duration = Duration::from_secs(3);
 
 /// See the module documentation.
 #[derive(Debug, Default)]

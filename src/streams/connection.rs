@@ -20,8 +20,9 @@ impl SourceConnection {
     /// Says what failed, without secrets.
     pub async fn connect(spec: &SourceSpec) -> Result<Self, SourceError> {
         match spec {
-            SourceSpec::Rtsp { url, credentials, transport } => {
-                let session = rtsp::RtspConnection::connect(url, credentials.as_ref(), *transport).await?;
+            SourceSpec::Rtsp { url, credentials, transport, tls } => {
+                let session =
+                    rtsp::RtspConnection::connect(url, credentials.as_ref(), *transport, *tls).await?;
                 Ok(Self::Rtsp(Box::new(session)))
             }
             SourceSpec::Whep { url, token } => {

@@ -17,7 +17,7 @@ use url::Url;
 use super::front::camera::{Camera, Way};
 use super::front::pump::{self, FrontTrack, Pump, StrictTrack};
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
-use super::source::{Arrival, Offered, Secret, SourceError, Transport};
+use super::source::{Arrival, Offered, Secret, SourceError, TlsTrust, Transport};
 use super::status::AudioStatus;
 use crate::rtsp::sdp;
 
@@ -66,8 +66,12 @@ impl Described {
     ///
     /// # Errors
     /// Unreachable, timed out, login rejected, no such path, or not RTSP.
-    pub async fn fetch(url: &Url, credentials: Option<&(String, Secret)>) -> Result<Self, SourceError> {
-        let (camera, mut description) = Box::pin(Camera::describe(url, credentials)).await?;
+    pub async fn fetch(
+        url: &Url,
+        credentials: Option<&(String, Secret)>,
+        tls: TlsTrust,
+    ) -> Result<Self, SourceError> {
+        let (camera, mut description) = Box::pin(Camera::describe(url, credentials, tls)).await?;
         description.tracks.retain(|track| !track.is_loudspeaker);
         let tracks = description.tracks.iter().map(|track| ListedTrack {
             media: track.media.clone(),
@@ -186,8 +190,9 @@ impl RtspConnection {
         url: &Url,
         credentials: Option<&(String, Secret)>,
         transport: Transport,
+        tls: TlsTrust,
     ) -> Result<Self, SourceError> {
-        Described::fetch(url, credentials).await?.play(transport).await
+        Described::fetch(url, credentials, tls).await?.play(transport).await
     }
 
     /// What the camera offers.

@@ -23,17 +23,46 @@ pub enum Transport {
     Udp,
 }
 
+/// Which certificate of a camera is accepted (`rtsps://`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsTrust {
+    /// One that the system trusts.
+    #[default]
+    System,
+    /// The one with this SHA-256.
+    Pinned([u8; 32]),
+    /// Any: whoever is in between can watch, and show something else.
+    Anything,
+}
+
+impl TlsTrust {
+    /// A SHA-256 in hexadecimal digits, with or without colons.
+    pub fn pinned(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|letter| !matches!(letter, ':' | ' ')).collect();
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (place, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(place * 2..place * 2 + 2)?, 16).ok()?;
+        }
+        Some(Self::Pinned(digest))
+    }
+}
+
 /// Where a stream comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceSpec {
     /// An RTSP camera. The URL has no credentials.
     Rtsp {
-        /// `rtsp://host[:port]/path`.
+        /// `rtsp://host[:port]/path`, or `rtsps://`.
         url: Url,
         /// User name and password.
         credentials: Option<(String, Secret)>,
         /// How RTP travels.
         transport: Transport,
+        /// Which certificate is accepted.
+        tls: TlsTrust,
     },
     /// Another WHEP server.
     Whep {
@@ -122,4 +151,19 @@ pub enum Arrival {
         /// When the report arrived.
         received: Instant,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints() {
+        let digits = "ab".repeat(32);
+        assert_eq!(TlsTrust::pinned(&digits), Some(TlsTrust::Pinned([0xab; 32])));
+        assert_eq!(TlsTrust::pinned(&["AB"; 32].join(":")), Some(TlsTrust::Pinned([0xab; 32])));
+        for text in ["", "ab", &digits[1..], &"xy".repeat(32), &"é".repeat(32)] {
+            assert_eq!(TlsTrust::pinned(text), None, "{text}");
+        }
+    }
 }

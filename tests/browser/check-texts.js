@@ -22,7 +22,7 @@ for (const file of readdirSync(join(web, "js"))) {
   }
 }
 // Every error code from the server must have a text.
-const sources = ["streams/rtsp.rs", "streams/whep/mod.rs", "streams/stream.rs", "streams/live.rs", "media/mod.rs", "http/whip_whep.rs"];
+const sources = ["streams/rtsp.rs", "streams/whep/mod.rs", "streams/stream.rs", "streams/live.rs", "streams/front/camera.rs", "streams/front/pump.rs", "media/mod.rs", "http/whip_whep.rs"];
 for (const file of sources) {
   const source = readFileSync(join(web, "../src", file), "utf8");
   for (const [, code] of source.matchAll(/"(camera_[a-z0-9_]+|too_many_[a-z_]+|no_common_codec|internal)"/g)) {

@@ -247,3 +247,50 @@ async fn odd_cameras_play_in_one_session() {
     });
     futures::future::join_all(watching).await;
 }
+
+/// A camera behind TLS with a certificate that it made itself, as UniFi's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_over_tls_is_pinned_or_refused() {
+    let camera = camera(DemoOptions::default()).await;
+    let address = camera.url().trim_start_matches("rtsp://").split('/').next().unwrap().to_owned();
+    let own = rcgen::generate_simple_self_signed(["camera".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rtsps://{}/demo", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, address) = (acceptor.clone(), address.clone());
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                let mut camera = TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut camera).await
+            });
+        }
+    });
+    let digest = ring::digest::digest(&ring::digest::SHA256, own.cert.der());
+    let fingerprint: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let pin = |text: &str| format!("on_demand = false\ntls_fingerprint = \"{text}\"");
+    let toml = [
+        camera_toml("unknown", &url, "on_demand = false"),
+        camera_toml("pinned", &url, &pin(&fingerprint.join(":"))),
+        camera_toml("other", &url, &pin(&"0".repeat(64))),
+        camera_toml("anything", &url, "on_demand = false\ntls_verify = false"),
+    ];
+    let server = server(&toml.concat()).await;
+    for name in ["unknown", "other"] {
+        let status = server.wait_for(name, "refused", |status| status.state == State::Failed).await;
+        let reason = status.reason.clone().unwrap();
+        assert_eq!(reason.code, "camera_tls");
+        assert!(reason.message.contains(&fingerprint.join(":")), "{}", reason.message);
+    }
+    for name in ["pinned", "anything"] {
+        server.wait_for(name, "live", |status| status.state == State::Live).await;
+    }
+}

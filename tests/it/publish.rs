@@ -13,7 +13,7 @@ use url::Url;
 use crate::publisher::{Codec, Publisher};
 use crate::support::{Server, bearer, camera, is_key_start, offer, server, until, within};
 use gatehouse::streams::demo::DemoOptions;
-use gatehouse::streams::source::{Arrival, SourceSpec, Transport};
+use gatehouse::streams::source::{Arrival, SourceSpec, TlsTrust, Transport};
 
 const STAGE: &str = "[[camera]]\nid = \"stage\"\nurl = \"whip:\"\n";
 
@@ -87,7 +87,7 @@ async fn h264_is_repacketized_and_key_frames_are_requested() {
     let mut publisher = Publisher::start(&server, &obs, "camera/stage", Codec::H264).await.unwrap();
     publisher.connected().await;
     let url = Url::parse(&camera.url()).unwrap();
-    let spec = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp };
+    let spec = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp, tls: TlsTrust::System };
     let mut source = gatehouse::streams::connection::SourceConnection::connect(&spec).await.unwrap();
     let feeding = async {
         loop {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use url::Url;
 
@@ -15,7 +15,7 @@ use crate::rtsp::framing::{Item, Splitter, answer};
 use crate::rtsp::login::{Challenge, Login};
 use crate::rtsp::message::{self, Head, MAX_BODY};
 use crate::rtsp::sdp::Description;
-use crate::streams::source::{Secret, SourceError};
+use crate::streams::source::{Secret, SourceError, TlsTrust};
 
 /// Timeout for connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -45,6 +45,10 @@ pub enum Way {
     Udp { rtp: UdpSocket, rtcp: UdpSocket },
 }
 
+/// A connection, with or without TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// The requests that a camera knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Methods {
@@ -54,7 +58,10 @@ pub struct Methods {
 
 /// A connection to a camera.
 pub struct Camera {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    /// Both ends of the connection.
+    ends: (SocketAddr, SocketAddr),
+    tls: TlsTrust,
     /// Bytes that have arrived.
     pub bytes: BytesMut,
     /// Splits them.
@@ -90,10 +97,11 @@ impl Camera {
     pub async fn describe(
         url: &Url,
         credentials: Option<&(String, Secret)>,
+        tls: TlsTrust,
     ) -> Result<(Self, Description), SourceError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut camera = Self::connect(&url, credentials).await?;
+            let mut camera = Self::connect(&url, credentials, tls).await?;
             match limited("DESCRIBE", DESCRIBE_LIMIT, camera.fetch()).await? {
                 Fetched::Description(description) => return Ok((camera, description)),
                 Fetched::Elsewhere(other) => url = other,
@@ -102,10 +110,16 @@ impl Camera {
         Err(SourceError::slowly("camera_refused", "DESCRIBE: the camera redirects in circles"))
     }
 
-    async fn connect(url: &Url, credentials: Option<&(String, Secret)>) -> Result<Self, SourceError> {
-        let stream = open(url).await?;
+    async fn connect(
+        url: &Url,
+        credentials: Option<&(String, Secret)>,
+        tls: TlsTrust,
+    ) -> Result<Self, SourceError> {
+        let (stream, ends) = open(url, tls).await?;
         Ok(Self {
             stream,
+            ends,
+            tls,
             bytes: BytesMut::with_capacity(64 * 1024),
             splitter: Splitter::default(),
             early: Vec::new(),
@@ -151,7 +165,7 @@ impl Camera {
 
     fn redirected(&mut self, head: &Head) -> Result<Url, SourceError> {
         let target = head.get("location").and_then(|text| self.url.join(text).ok());
-        let target = target.filter(|url| url.scheme() == "rtsp" && url.host().is_some());
+        let target = target.filter(|url| matches!(url.scheme(), "rtsp" | "rtsps") && url.host().is_some());
         let Some(mut target) = target else {
             return Err(SourceError::slowly("camera_refused", "DESCRIBE: the camera redirects to nowhere"));
         };
@@ -202,8 +216,7 @@ impl Camera {
     pub async fn set_up_udp(&mut self, control: Option<&str>) -> Result<Way, SourceError> {
         let fail =
             |error: io::Error| SourceError::soon("internal", format!("no ports for datagrams: {error}"));
-        let local = self.stream.local_addr().map_err(fail)?;
-        let peer = self.stream.peer_addr().map_err(fail)?;
+        let (local, peer) = self.ends;
         let (rtp, rtcp) = bind_pair(local).map_err(fail)?;
         let port = rtp.local_addr().map_err(fail)?.port();
         let wanted = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
@@ -260,7 +273,7 @@ impl Camera {
             let answer = match self.answer(method).await {
                 // After a 401 some cameras close the connection.
                 Err(error) if error.code == "camera_closed" && fresh && attempt == 1 => {
-                    self.stream = open(&self.url).await?;
+                    (self.stream, self.ends) = open(&self.url, self.tls).await?;
                     self.bytes.clear();
                     continue;
                 }
@@ -447,9 +460,10 @@ fn closed(method: &str, error: &io::Error) -> SourceError {
     SourceError::soon("camera_closed", text)
 }
 
-async fn open(url: &Url) -> Result<TcpStream, SourceError> {
+async fn open(url: &Url, tls: TlsTrust) -> Result<(Box<dyn Stream>, (SocketAddr, SocketAddr)), SourceError> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port().unwrap_or(554);
+    let is_secure = url.scheme() == "rtsps";
+    let port = url.port().unwrap_or(if is_secure { 322 } else { 554 });
     let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect((host, port))).await;
     let unreachable = |text: &dyn std::fmt::Display| {
         SourceError::soon("camera_unreachable", format!("cannot connect to {host}:{port}: {text}"))
@@ -460,7 +474,14 @@ async fn open(url: &Url) -> Result<TcpStream, SourceError> {
         Err(_) => return Err(unreachable(&format!("no answer within {} s", CONNECT_LIMIT.as_secs()))),
     };
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    let ends = (stream.local_addr(), stream.peer_addr());
+    let (Ok(local), Ok(peer)) = ends else { return Err(unreachable(&"the connection is gone")) };
+    if !is_secure {
+        return Ok((Box::new(stream), (local, peer)));
+    }
+    let shaken = tokio::time::timeout(CONNECT_LIMIT, super::tls::connect(stream, host, tls)).await;
+    let stream = shaken.unwrap_or_else(|_| Err(unreachable(&"no answer to the TLS handshake")))?;
+    Ok((Box::new(stream), (local, peer)))
 }
 
 async fn limited<T>(

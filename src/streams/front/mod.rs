@@ -8,3 +8,4 @@ pub mod address;
 pub mod camera;
 pub mod pump;
 mod strict;
+mod tls;
