@@ -216,10 +216,13 @@ impl Task {
         let since = *self.idle_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= self.spec.idle_timeout {
             self.idle_since = None;
+            // What has failed is not ready again because nobody watches: the reason stays until it works.
+            let reason =
+                self.status.borrow().reason.clone().filter(|_| !matches!(self.phase, Phase::Live(_)));
             self.phase = Phase::Idle;
             self.source_gone();
             debug!(stream = %self.id, "no viewers: source stopped");
-            self.set_state(State::Idle, None, None);
+            self.set_state(State::Idle, reason, None);
         }
     }
 

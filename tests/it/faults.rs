@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{camera, camera_toml, clip, is_key_start, server, until};
+use gatehouse::secret::Secret;
 use gatehouse::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use gatehouse::streams::packet::{MAX_PAYLOAD, Track};
 use gatehouse::streams::status::State;
@@ -105,6 +106,19 @@ async fn a_wrong_path_is_reported() {
     let wrong = camera.url().replace("/demo", "/other");
     let server = server(&camera_toml("c", &wrong, "")).await;
     let status = server.wait_for("c", "failed", |status| status.state == State::Failed).await;
+    assert_eq!(code(&status), "camera_path");
+}
+
+/// On the wall and in Administration a broken camera must not look ready while nobody watches it.
+#[tokio::test]
+async fn a_camera_that_failed_keeps_saying_so() {
+    let camera = camera(DemoOptions::default()).await;
+    let wrong = camera.url().replace("/demo", "/other");
+    let server = server(&camera_toml("c", &wrong, "idle_timeout = \"0s\"")).await;
+    let url = url::Url::parse(&server.url("/whep/camera/c")).unwrap();
+    let token = Secret::new(server.token.clone());
+    assert!(server.watch_with(&url, &token).await.is_err());
+    let status = server.wait_for("c", "idle", |status| status.state == State::Idle).await;
     assert_eq!(code(&status), "camera_path");
 }
 

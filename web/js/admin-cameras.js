@@ -141,13 +141,16 @@ export class CamerasTab {
   /** @param {AdminCamera} camera */
   #row(camera) {
     const { settings, status } = camera;
-    const state = !settings.enabled ? t("users.disabled") : t(`camera.state.${status?.state ?? "idle"}`);
     const reason = status?.problem ?? status?.reason;
+    // Nobody watches it now, but it failed the last time.
+    const broken = status?.state === "idle" && reason && reason.code !== "not_published";
+    const shown = broken ? "failed" : (status?.state ?? "idle");
+    const state = !settings.enabled ? t("users.disabled") : t(`camera.state.${shown}`);
     const page = camera.origin === "page";
     return html`<tr data-camera=${camera.id}>
       <td>${settings.name}<small>${camera.id} · ${settings.url}</small>
         ${page ? nothing : html`<span class="chip">${t(`cameras.origin.${camera.origin}`)}</span>`}</td>
-      <td><span class="dot" data-state=${settings.enabled ? (status?.state ?? "") : ""}></span>${state}
+      <td><span class="dot" data-state=${settings.enabled && status ? shown : ""}></span>${state}
         ${reason && has(`reason.${reason.code}`) ? html`<small>${t(`reason.${reason.code}`)}</small>` : nothing}</td>
       <td><span class="chips">
         ${settings.public ? html`<span class="chip">${t("cameras.public")}</span>` : nothing}

@@ -18,6 +18,11 @@ const LAYOUTS = [1, 4, 9, 16];
 /** Between two requests for the list of cameras. */
 const INTERVAL = 2_000;
 
+/** Whether somebody has to look after a camera. One that waits for its publisher is not faulty. @param {Camera} camera */
+function isFaulty({ state, reason, problem }) {
+  return Boolean(problem) || (state !== "live" && Boolean(reason) && reason?.code !== "not_published");
+}
+
 class Wall {
   /** @param {HTMLElement} root */
   constructor(root) {
@@ -134,7 +139,7 @@ class Wall {
     const pages = Math.max(1, Math.ceil(shown.length / this.layout));
     this.page = Math.min(Math.max(0, this.page), pages - 1);
     if (!shown.some(({ key }) => key === this.enlarged)) this.enlarged = "";
-    const live = cameras.filter((camera) => camera.state === "live" && !camera.problem).length;
+    const faults = cameras.filter(isFaulty).length;
     document.title = `${t("app.cameras")} · Gatehouse`;
     this.#drawTiles(shown);
     render(
@@ -144,7 +149,7 @@ class Wall {
           page: "wall",
           changed: () => this.draw(),
           missed: this.desk?.missed ?? 0,
-          left: this.cameras ? html`<span class="summary">${t("wall.summary", { live, total: cameras.length })}</span>` : nothing,
+          left: this.cameras ? html`<span class="summary">${faults > 0 ? t("wall.attention", { count: faults, total: cameras.length }) : t("wall.summary", { total: cameras.length })}</span>` : nothing,
           right: html`${pages > 1 && !this.enlarged ? this.#pager(pages) : nothing}
           ${this.enlarged
             ? html`<button class="tool" id="back" @click=${() => this.#back()}>${t("wall.back")}</button>`
