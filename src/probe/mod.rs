@@ -55,6 +55,7 @@ pub async fn examine_camera(
     limit: Duration,
 ) -> Report {
     let mut report = Report { url: url.to_string(), ..Report::default() };
+    report.username = credentials.as_ref().map(|(user, _)| user.clone());
     report.transport = if udp { "udp" } else { "tcp" };
     // The greeting is without TLS.
     let greeting = if url.scheme() == "rtsps" { None } else { Some(greet::greet(&url).await) };
@@ -85,7 +86,9 @@ async fn examine(
     limit: Duration,
     report: &mut Report,
 ) -> Result<(), SourceError> {
-    let described = Described::fetch(url, credentials, TlsTrust::System).await?;
+    // Nothing is decided by what is seen, so any certificate will do: it is part of the report.
+    let described = Described::fetch(url, credentials, TlsTrust::Anything).await?;
+    report.certificate = described.fingerprint().map(str::to_owned);
     report.tracks.clone_from(&described.tracks);
     let mut session = described.play(transport).await?;
     let mut shaper = Shaper::new(&session.offered().parameter_sets);

@@ -70,6 +70,11 @@ pub struct Stream {
 pub struct Report {
     /// Without user name and password.
     pub url: String,
+    /// The user name, for the lines to copy.
+    #[serde(skip)]
+    pub username: Option<String>,
+    /// The SHA-256 of its certificate, over TLS.
+    pub certificate: Option<String>,
     /// `tcp` or `udp`.
     pub transport: &'static str,
     /// Round trip of one request on the connection.
@@ -147,6 +152,9 @@ impl Report {
         if let Some(server) = &self.server {
             line("Camera", server.clone());
         }
+        if let Some(certificate) = &self.certificate {
+            line("Certificate", format!("SHA-256 {certificate}"));
+        }
         for track in &self.tracks {
             line("Track", format!("{} {} ({} Hz)", track.media, track.codec, track.clock_rate));
         }
@@ -167,7 +175,26 @@ impl Report {
         if self.exit_status() == 0 {
             let _ = writeln!(out, "✔ A browser can show this camera.");
         }
+        if self.error.is_none() {
+            let _ = write!(out, "\nFor the configuration:\n\n{}", self.in_toml());
+        }
         out
+    }
+
+    /// The camera as a section of the configuration.
+    fn in_toml(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let mut text = format!("[[camera]]\nid = \"camera-1\"\nurl = {}\n", quoted(&self.url));
+        if let Some(username) = &self.username {
+            let _ = write!(text, "username = {}\npassword = \"…\"\n", quoted(username));
+        }
+        if self.transport == "udp" {
+            text += "transport = \"udp\"\n";
+        }
+        if let Some(certificate) = &self.certificate {
+            let _ = writeln!(text, "tls_fingerprint = {}", quoted(certificate));
+        }
+        text
     }
 }
 

@@ -2,6 +2,7 @@
 //! RTP are dropped, those that are out of order are put in order, a new SSRC or a jump of the numbers goes on without a
 //! gap once a second packet confirms it (RFC 3550 appendix A.1). Pure. Start at [`Repair::push`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -36,18 +37,19 @@ impl Patience {
 
 /// A packet without everything that concerns only its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Packet {
+struct Packet<'a> {
     marker: bool,
     payload_type: u8,
     sequence: u16,
     timestamp: u32,
     ssrc: u32,
-    payload: Vec<u8>,
+    /// Borrowed while the packet arrives, owned while it waits.
+    payload: Cow<'a, [u8]>,
 }
 
-impl Packet {
+impl<'a> Packet<'a> {
     /// RFC 3550 §5.1. `None` if it is not RTP.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (head, mut rest) = bytes.split_at_checked(HEADER)?;
         if head[0] >> 6 != 2 {
             return None;
@@ -69,18 +71,26 @@ impl Packet {
             sequence: u16::from_be_bytes([head[2], head[3]]),
             timestamp: word(4),
             ssrc: word(8),
-            payload: rest.to_vec(),
+            payload: Cow::Borrowed(rest),
         })
         .filter(|packet| !packet.payload.is_empty())
     }
 
-    fn follows(&self, other: &Self) -> bool {
-        self.ssrc == other.ssrc && self.sequence == other.sequence.wrapping_add(1)
+    fn follows(&self, ssrc: u32, sequence: u16) -> bool {
+        self.ssrc == ssrc && self.sequence == sequence.wrapping_add(1)
     }
 
-    fn repeats(&self, other: &Self) -> bool {
-        self.timestamp == other.timestamp && self.payload == other.payload
+    fn owned(self) -> Packet<'static> {
+        Packet { payload: Cow::Owned(self.payload.into_owned()), ..self }
     }
+}
+
+/// The last packet that went out.
+#[derive(Debug)]
+struct Last {
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
 }
 
 /// One track.
@@ -92,13 +102,14 @@ pub struct Repair {
     patience: Patience,
     /// The number of the next packet that goes out.
     next: u16,
-    /// The last packet that went out.
-    last: Option<Packet>,
+    last: Option<Last>,
+    /// The payload of the last packet, to notice repetitions.
+    last_payload: Vec<u8>,
     /// By distance from the last packet.
-    waiting: BTreeMap<i32, Packet>,
+    waiting: BTreeMap<i32, Packet<'static>>,
     waiting_since: Option<Instant>,
     /// A packet of another SSRC or with a number that is far away.
-    candidate: Option<Packet>,
+    candidate: Option<Packet<'static>>,
     late: Option<(u16, u32)>,
     /// The payload type as it arrives, and how often another one has come in a row.
     incoming_type: Option<u8>,
@@ -116,6 +127,7 @@ impl Repair {
             patience,
             next: 1,
             last: None,
+            last_payload: Vec::new(),
             waiting: BTreeMap::new(),
             waiting_since: None,
             candidate: None,
@@ -147,18 +159,20 @@ impl Repair {
             self.dropped += 1;
             return;
         };
-        let Some(last) = &self.last else { return self.emit(packet, 0, out) };
+        let Some(last) = &self.last else { return self.emit(&packet, 0, out) };
         let distance = i32::from(packet.sequence.wrapping_sub(last.sequence) as i16);
         if packet.ssrc != last.ssrc || !(-MAX_LATE..=MAX_LOSS).contains(&distance) {
             return self.far(packet, out);
         }
         match distance {
-            1 => self.emit(packet, 0, out),
+            1 => self.emit(&packet, 0, out),
             // A camera that does not count at all.
-            0 if !packet.repeats(last) => self.emit(packet, 0, out),
-            ..=0 => self.late(packet, out),
+            0 if packet.timestamp != last.timestamp || *packet.payload != self.last_payload[..] => {
+                self.emit(&packet, 0, out);
+            }
+            ..=0 => self.late(&packet, out),
             _ => {
-                self.waiting.entry(distance).or_insert(packet);
+                self.waiting.entry(distance).or_insert_with(|| packet.owned());
                 self.waiting_since.get_or_insert(now);
                 if self.waiting.len() > self.patience.packets {
                     self.give_up(out);
@@ -198,21 +212,21 @@ impl Repair {
     }
 
     /// A packet of another SSRC or with a number that is far away: taken once the next one confirms it.
-    fn far(&mut self, packet: Packet, out: &mut Vec<u8>) {
+    fn far(&mut self, packet: Packet<'_>, out: &mut Vec<u8>) {
         match self.candidate.take() {
-            Some(candidate) if packet.follows(&candidate) => {
+            Some(candidate) if packet.follows(candidate.ssrc, candidate.sequence) => {
                 self.give_up(out);
                 let jump = self.last.as_ref().map(|last| candidate.sequence.wrapping_sub(last.sequence));
                 let is_loss =
                     self.incoming_ssrc() == Some(candidate.ssrc) && jump.is_some_and(|jump| jump < 3000);
-                self.emit(candidate, u16::from(is_loss), out);
-                self.emit(packet, 0, out);
+                self.emit(&candidate, u16::from(is_loss), out);
+                self.emit(&packet, 0, out);
             }
-            _ => self.candidate = Some(packet),
+            _ => self.candidate = Some(packet.owned()),
         }
     }
 
-    fn late(&mut self, packet: Packet, out: &mut Vec<u8>) {
+    fn late(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) {
         self.dropped += 1;
         let count = match self.late {
             Some((sequence, count)) if packet.sequence == sequence.wrapping_add(1) => count + 1,
@@ -237,8 +251,8 @@ impl Repair {
         let waiting = std::mem::take(&mut self.waiting);
         let mut rest = Vec::new();
         for packet in waiting.into_values() {
-            if self.last.as_ref().is_some_and(|last| packet.follows(last)) {
-                self.emit(packet, 0, out);
+            if self.last.as_ref().is_some_and(|last| packet.follows(last.ssrc, last.sequence)) {
+                self.emit(&packet, 0, out);
             } else {
                 rest.push(packet);
             }
@@ -246,10 +260,10 @@ impl Repair {
         self.wait_again(rest);
     }
 
-    fn wait_again(&mut self, packets: Vec<Packet>) {
+    fn wait_again(&mut self, packets: Vec<Packet<'static>>) {
         let Some(last) = &self.last else { return };
         let number = last.sequence;
-        let distance = |packet: &Packet| i32::from(packet.sequence.wrapping_sub(number) as i16);
+        let distance = |packet: &Packet<'_>| i32::from(packet.sequence.wrapping_sub(number) as i16);
         self.waiting =
             packets.into_iter().map(|packet| (distance(&packet), packet)).filter(|(at, _)| *at > 0).collect();
         if self.waiting.is_empty() {
@@ -263,11 +277,11 @@ impl Repair {
         for packet in std::mem::take(&mut self.waiting).into_values() {
             let last = self.last.as_ref().map_or(packet.sequence, |last| last.sequence);
             let missing = packet.sequence.wrapping_sub(last).saturating_sub(1);
-            self.emit(packet, missing.min(MAX_TOLD), out);
+            self.emit(&packet, missing.min(MAX_TOLD), out);
         }
     }
 
-    fn emit(&mut self, packet: Packet, missing: u16, out: &mut Vec<u8>) {
+    fn emit(&mut self, packet: &Packet<'_>, missing: u16, out: &mut Vec<u8>) {
         self.candidate = None;
         if missing > 0 || self.late.is_some() {
             self.late = None;
@@ -282,7 +296,10 @@ impl Repair {
         out.extend_from_slice(&self.ssrc.to_be_bytes());
         out.extend_from_slice(&packet.payload);
         self.next = self.next.wrapping_add(1);
-        self.last = Some(packet);
+        self.last_payload.clear();
+        self.last_payload.extend_from_slice(&packet.payload);
+        let Packet { sequence, timestamp, ssrc, .. } = *packet;
+        self.last = Some(Last { sequence, timestamp, ssrc });
     }
 
     /// Takes RTCP; appends the camera's sender report for this track, if there is one. Everything else is left out.

@@ -81,6 +81,11 @@ impl Described {
         Ok(Self { tracks: tracks.collect(), description, camera })
     }
 
+    /// The SHA-256 of the camera's certificate, over TLS.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.camera.fingerprint.as_deref()
+    }
+
     /// Sets up the H.264 track and a playable audio track, and starts playing.
     ///
     /// # Errors

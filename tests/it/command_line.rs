@@ -98,6 +98,11 @@ async fn probe_of_a_healthy_camera() {
     assert!(report["round_trip_ms"].as_f64().unwrap() > 0.0);
     let words = out(&run(&["probe", &url]).await);
     assert!(words.contains("1280 × 720, Main profile") && words.contains("✔"), "{words}");
+    // What it ends with is a section of the configuration.
+    let section = words.split("For the configuration:").nth(1).unwrap();
+    let parsed: toml::Table = section.parse().unwrap();
+    assert_eq!(parsed["camera"][0]["username"].as_str(), Some("u"));
+    assert!(parsed["camera"][0]["url"].as_str().unwrap().starts_with("rtsp://127.0.0.1:"), "{section}");
 }
 
 #[tokio::test]

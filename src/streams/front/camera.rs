@@ -61,6 +61,8 @@ pub struct Camera {
     stream: Box<dyn Stream>,
     /// Both ends of the connection.
     ends: (SocketAddr, SocketAddr),
+    /// The SHA-256 of its certificate.
+    pub fingerprint: Option<String>,
     tls: TlsTrust,
     /// Bytes that have arrived.
     pub bytes: BytesMut,
@@ -115,10 +117,11 @@ impl Camera {
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
     ) -> Result<Self, SourceError> {
-        let (stream, ends) = open(url, tls).await?;
+        let Opened { stream, ends, fingerprint } = open(url, tls).await?;
         Ok(Self {
             stream,
             ends,
+            fingerprint,
             tls,
             bytes: BytesMut::with_capacity(64 * 1024),
             splitter: Splitter::default(),
@@ -273,7 +276,8 @@ impl Camera {
             let answer = match self.answer(method).await {
                 // After a 401 some cameras close the connection.
                 Err(error) if error.code == "camera_closed" && fresh && attempt == 1 => {
-                    (self.stream, self.ends) = open(&self.url, self.tls).await?;
+                    let Opened { stream, ends, .. } = open(&self.url, self.tls).await?;
+                    (self.stream, self.ends) = (stream, ends);
                     self.bytes.clear();
                     continue;
                 }
@@ -460,7 +464,14 @@ fn closed(method: &str, error: &io::Error) -> SourceError {
     SourceError::soon("camera_closed", text)
 }
 
-async fn open(url: &Url, tls: TlsTrust) -> Result<(Box<dyn Stream>, (SocketAddr, SocketAddr)), SourceError> {
+/// A connection that has just been opened.
+struct Opened {
+    stream: Box<dyn Stream>,
+    ends: (SocketAddr, SocketAddr),
+    fingerprint: Option<String>,
+}
+
+async fn open(url: &Url, tls: TlsTrust) -> Result<Opened, SourceError> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_secure = url.scheme() == "rtsps";
     let port = url.port().unwrap_or(if is_secure { 322 } else { 554 });
@@ -477,11 +488,12 @@ async fn open(url: &Url, tls: TlsTrust) -> Result<(Box<dyn Stream>, (SocketAddr,
     let ends = (stream.local_addr(), stream.peer_addr());
     let (Ok(local), Ok(peer)) = ends else { return Err(unreachable(&"the connection is gone")) };
     if !is_secure {
-        return Ok((Box::new(stream), (local, peer)));
+        return Ok(Opened { stream: Box::new(stream), ends: (local, peer), fingerprint: None });
     }
     let shaken = tokio::time::timeout(CONNECT_LIMIT, super::tls::connect(stream, host, tls)).await;
     let stream = shaken.unwrap_or_else(|_| Err(unreachable(&"no answer to the TLS handshake")))?;
-    Ok((Box::new(stream), (local, peer)))
+    let fingerprint = super::tls::fingerprint_of(&stream);
+    Ok(Opened { stream: Box::new(stream), ends: (local, peer), fingerprint })
 }
 
 async fn limited<T>(

@@ -52,6 +52,20 @@ pub async fn connect(
     }
 }
 
+/// The SHA-256 of the certificate that a camera has shown.
+pub fn fingerprint_of(stream: &TlsStream<TcpStream>) -> Option<String> {
+    stream.get_ref().1.peer_certificates()?.first().map(|certificate| fingerprint(certificate))
+}
+
+fn fingerprint(certificate: &[u8]) -> String {
+    let mut text = String::new();
+    for (place, byte) in ring::digest::digest(&ring::digest::SHA256, certificate).as_ref().iter().enumerate()
+    {
+        let _ = write!(text, "{}{byte:02X}", if place == 0 { "" } else { ":" });
+    }
+    text
+}
+
 /// Checks a certificate as configured.
 #[derive(Debug)]
 struct Check {
@@ -83,10 +97,7 @@ impl ServerCertVerifier for Check {
             }
         };
         if result.is_err() {
-            let mut text = String::new();
-            for (place, byte) in digest.as_ref().iter().enumerate() {
-                let _ = write!(text, "{}{byte:02X}", if place == 0 { "" } else { ":" });
-            }
+            let text = fingerprint(end_entity);
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         }
         result
