@@ -9,7 +9,7 @@ target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'impo
 work=$target/fuzz
 if [ "${2:-}" = all ]; then
   flags=$(sed -n '/^exec/,$p' rustc.sh | tr -d '\\\n')
-  export RUSTFLAGS="${flags#*\"\$@\"}"
+  export RUSTFLAGS="${flags#*\"\$@\"} -Copt-level=1"
   # With a target named, build scripts are built without the flags.
   triple=$(rustc -vV | sed -n 's/^host: //p')
   cargo build --locked --package gatehouse-fuzz --target-dir "$work/all" --target "$triple"

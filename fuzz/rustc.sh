@@ -7,4 +7,4 @@ case " $* " in
 esac
 exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-  -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Copt-level=1
+  -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
