@@ -70,6 +70,8 @@ describe("between people", () => {
     await b.locator(".call-faceless").waitFor({ state: "detached" });
     await seesGreen(b, ".call-face video");
     await a.locator("[data-hangup]").click();
+    // Before the pages close: the next test calls the same people.
+    await silent(b);
   });
 
   test("a screen is shared in addition to the camera", async (t) => {
@@ -85,6 +87,8 @@ describe("between people", () => {
     await a.locator("[data-tool=screen]").click();
     await b.locator(".call-stage:not(.sharing)").waitFor();
     await a.locator("[data-hangup]").click();
+    // Before the pages close: the next test calls the same people.
+    await silent(b);
   });
 
   test("rings on two devices and stops on one when the other answers", async (t) => {
@@ -124,6 +128,8 @@ describe("between people", () => {
     await accept(a);
     await Promise.all([talking(a), talking(b)]);
     await a.locator("[data-hangup]").click();
+    // Before the pages close: the next test calls the same people.
+    await silent(b);
   });
 
   test("busy, do not disturb, offline", async (t) => {
