@@ -220,6 +220,9 @@ async fn a_public_authority_gives_a_certificate_and_it_is_kept() {
     *authority.status.lock().unwrap() = "invalid";
     let again = server_in(folder, "127.0.0.1:0", &tls).await;
     answers(&authority, again.gatehouse.address()).await;
+    // After a step of the clock the time of the renewal is computed again; the certificate is still there.
+    again.gatehouse.tls().clock_was_set();
+    answers(&authority, again.gatehouse.address()).await;
 }
 
 /// Waits until the port presents a certificate of the authority.
