@@ -136,6 +136,8 @@ describe("between people", () => {
     const { a, b } = await two(t);
     const carl = await person(first, server, "carl");
     const admin = await person(first, server, "admin");
+    // The previous test has called the same people.
+    await a.locator('[data-person="bert"][data-state="free"]').waitFor();
     await call(a, "bert");
     await incoming(b);
     await accept(b);
