@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::message::{First, Head, MAX_BODY, MAX_HEAD, head_length, is_version};
+use super::message::{Head, MAX_BODY, MAX_HEAD, head_length, is_version};
 
 /// The marker of an interleaved packet.
 const MARK: u8 = b'$';
@@ -193,17 +193,6 @@ fn may_be_message(bytes: &[u8]) -> bool {
         return true;
     }
     word.len() <= MAX_METHOD && word.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_')
-}
-
-/// Whether an item is an answer to a request.
-pub fn answer(item: &Item) -> Option<(u16, &Head)> {
-    match item {
-        Item::Message(head, _) => match head.first {
-            First::Answer(status) => Some((status, head)),
-            First::Request(_) => None,
-        },
-        Item::Packet(..) => None,
-    }
 }
 
 #[cfg(test)]

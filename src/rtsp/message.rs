@@ -68,6 +68,14 @@ impl Head {
         self.headers.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The status of an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self.first {
+            First::Answer(status) => Some(status),
+            First::Request(_) => None,
+        }
+    }
+
     /// The length of the body, if it is said.
     pub fn body_length(&self) -> Option<usize> {
         self.get("content-length").and_then(|text| text.parse().ok())

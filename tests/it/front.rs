@@ -134,6 +134,16 @@ const ODDITIES: &[(&str, Change)] = &[
             [odd, packet].concat()
         })
     }),
+    // Its keep-alives are refused for ever: they must not become a flood of requests.
+    ("refuses-keep-alives", |_, piece| {
+        heads(piece, |head| {
+            let is_keep_alive =
+                head.contains("Session:") && !head.contains("Transport:") && !head.contains("RTP-Info");
+            let challenge = "401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"";
+            let head = if is_keep_alive { head.replacen("200 OK", challenge, 1) } else { head.to_owned() };
+            head.replacen("timeout=60", "timeout=1", 1)
+        })
+    }),
     ("repeats-packets", |_, piece| packets(piece, |packet| [packet, packet].concat())),
     ("swaps-packets", |seen, piece| {
         packets(piece, |packet| {
@@ -171,13 +181,16 @@ async fn pass_on(
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_camera, mut to_camera) = TcpStream::connect(camera).await?.into_split();
     let asking = async move {
-        let mut bytes = vec![0; 4096];
+        let (mut bytes, mut keep_alives) = (vec![0; 4096], 0);
         loop {
             let length = from_client.read(&mut bytes).await?;
             if length == 0 {
                 return std::io::Result::Ok(());
             }
             plays.fetch_add(usize::from(bytes.starts_with(b"PLAY ")), Ordering::Relaxed);
+            keep_alives += usize::from(bytes.starts_with(b"GET_PARAMETER "));
+            // This ends the session, which the test does not expect.
+            assert!(keep_alives < 20, "keep-alives are not repeated for ever");
             to_camera.write_all(&bytes[..length]).await?;
         }
     };

@@ -6,19 +6,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use url::Url;
 
 use super::address;
-use crate::rtsp::framing::{Item, Splitter, answer};
+use super::connect::{Opened, Stream, bind_pair, open};
+use crate::rtsp::framing::{Item, Splitter};
 use crate::rtsp::login::{Challenge, Login};
 use crate::rtsp::message::{self, Head, MAX_BODY};
 use crate::rtsp::sdp::Description;
 use crate::streams::source::{Secret, SourceError, TlsTrust};
 
-/// Timeout for connecting.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Timeout for DESCRIBE, including the second request for the login.
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
 /// Timeout for each of the other steps.
@@ -33,8 +32,6 @@ const MAX_LOGINS: usize = 3;
 const MAX_EARLY: usize = 1024;
 /// Without a timeout in `Session` (RFC 2326 §12.37).
 const SESSION_LIMIT: Duration = Duration::from_secs(60);
-/// Receive buffer for datagrams: a key frame of 4K arrives in one burst.
-const UDP_BUFFER: usize = 8 << 20;
 
 /// How a track's packets come.
 #[derive(Debug)]
@@ -43,17 +40,6 @@ pub enum Way {
     Interleaved { rtp: u8, rtcp: u8 },
     /// In datagrams.
     Udp { rtp: UdpSocket, rtcp: UdpSocket },
-}
-
-/// A connection, with or without TLS.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// The requests that a camera knows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Methods {
-    /// As it says.
-    pub get_parameter: bool,
 }
 
 /// A connection to a camera.
@@ -83,8 +69,8 @@ pub struct Camera {
     session: Option<String>,
     /// After this time without a request it ends the session.
     pub timeout: Duration,
-    /// What it knows.
-    pub methods: Methods,
+    /// Whether it says that it knows GET_PARAMETER.
+    pub knows_get_parameter: bool,
     /// The base of the tracks' addresses.
     base: String,
     /// The address of the whole session.
@@ -134,7 +120,7 @@ impl Camera {
             counts: true,
             session: None,
             timeout: SESSION_LIMIT,
-            methods: Methods::default(),
+            knows_get_parameter: false,
             base: url.to_string(),
             aggregate: url.to_string(),
         })
@@ -145,7 +131,7 @@ impl Camera {
         // Some cameras know only what they say here; some refuse it.
         if let Ok(Answer { status: 200, head, .. }) = self.request("OPTIONS", &uri, &[]).await {
             let public = head.get("public").unwrap_or_default().to_ascii_uppercase();
-            self.methods.get_parameter = public.contains("GET_PARAMETER");
+            self.knows_get_parameter = public.contains("GET_PARAMETER");
         }
         let accept = [("Accept", "application/sdp".to_owned())];
         let answer = self.request("DESCRIBE", &uri, &accept).await?;
@@ -392,10 +378,8 @@ impl Camera {
                         self.early.push((channel, data));
                     }
                 }
-                Some(Item::Message(ref head, ref body)) => {
-                    let Some((status, _)) = answer(item.as_ref().unwrap_or(&Item::Packet(0, Bytes::new())))
-                    else {
-                        let head = head.clone();
+                Some(Item::Message(head, body)) => {
+                    let Some(status) = head.status() else {
                         self.answer_request(&head).await.map_err(|error| closed(method, &error))?;
                         continue;
                     };
@@ -406,7 +390,7 @@ impl Camera {
                         continue;
                     }
                     self.counts &= head.cseq() == Some(self.cseq);
-                    return Ok(Answer { status, head: head.clone(), body: body.clone() });
+                    return Ok(Answer { status, head, body });
                 }
                 None => {
                     let read = self.read().await.map_err(|error| closed(method, &error))?;
@@ -464,38 +448,6 @@ fn closed(method: &str, error: &io::Error) -> SourceError {
     SourceError::soon("camera_closed", text)
 }
 
-/// A connection that has just been opened.
-struct Opened {
-    stream: Box<dyn Stream>,
-    ends: (SocketAddr, SocketAddr),
-    fingerprint: Option<String>,
-}
-
-async fn open(url: &Url, tls: TlsTrust) -> Result<Opened, SourceError> {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_secure = url.scheme() == "rtsps";
-    let port = url.port().unwrap_or(if is_secure { 322 } else { 554 });
-    let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect((host, port))).await;
-    let unreachable = |text: &dyn std::fmt::Display| {
-        SourceError::soon("camera_unreachable", format!("cannot connect to {host}:{port}: {text}"))
-    };
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable(&error)),
-        Err(_) => return Err(unreachable(&format!("no answer within {} s", CONNECT_LIMIT.as_secs()))),
-    };
-    let _ = stream.set_nodelay(true);
-    let ends = (stream.local_addr(), stream.peer_addr());
-    let (Ok(local), Ok(peer)) = ends else { return Err(unreachable(&"the connection is gone")) };
-    if !is_secure {
-        return Ok(Opened { stream: Box::new(stream), ends: (local, peer), fingerprint: None });
-    }
-    let shaken = tokio::time::timeout(CONNECT_LIMIT, super::tls::connect(stream, host, tls)).await;
-    let stream = shaken.unwrap_or_else(|_| Err(unreachable(&"no answer to the TLS handshake")))?;
-    let fingerprint = super::tls::fingerprint_of(&stream);
-    Ok(Opened { stream: Box::new(stream), ends: (local, peer), fingerprint })
-}
-
 async fn limited<T>(
     step: &str,
     limit: Duration,
@@ -505,24 +457,4 @@ async fn limited<T>(
         let text = format!("no answer to {step} within {} s", limit.as_secs());
         Err(SourceError::soon("camera_timeout", text))
     })
-}
-
-/// Two sockets with neighbouring ports, the first one even (RFC 3550 §11).
-fn bind_pair(local: SocketAddr) -> io::Result<(UdpSocket, UdpSocket)> {
-    let bind = |port: u16| -> io::Result<UdpSocket> {
-        let socket = std::net::UdpSocket::bind(SocketAddr::new(local.ip(), port))?;
-        socket.set_nonblocking(true)?;
-        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER);
-        UdpSocket::from_std(socket)
-    };
-    for _ in 0..64 {
-        let first = bind(0)?;
-        let port = first.local_addr()?.port();
-        if port % 2 == 0
-            && let Ok(second) = bind(port + 1)
-        {
-            return Ok((first, second));
-        }
-    }
-    Err(io::ErrorKind::AddrInUse.into())
 }

@@ -14,8 +14,7 @@ use url::Url;
 use super::camera::{Camera, Way};
 pub use super::strict::StrictTrack;
 use super::strict::{Asked, Connection, Strict};
-use crate::rtsp::framing::{Item, answer};
-use crate::rtsp::message::First;
+use crate::rtsp::framing::Item;
 use crate::rtsp::repair::{Patience, Repair};
 use crate::streams::source::SourceError;
 
@@ -53,6 +52,8 @@ struct Running {
     out: Vec<u8>,
     /// The method for keep-alives.
     method: &'static str,
+    /// The current keep-alive has been repeated with a new login.
+    asked_again: bool,
     ssrc: u32,
 }
 
@@ -71,10 +72,10 @@ pub async fn start(camera: Camera, tracks: Vec<FrontTrack>) -> io::Result<Pump> 
         let StrictTrack { ssrc, payload_type, .. } = track.strict;
         (track.way, Repair::new(number as u8 * 2, ssrc, payload_type, patience))
     });
-    let method = if camera.methods.get_parameter { "GET_PARAMETER" } else { "OPTIONS" };
+    let method = if camera.knows_get_parameter { "GET_PARAMETER" } else { "OPTIONS" };
     let tracks = repaired.collect();
-    let running =
-        Running { camera, tracks, out: Vec::with_capacity(64 * 1024), method, ssrc: rand::random() };
+    let out = Vec::with_capacity(64 * 1024);
+    let running = Running { camera, tracks, out, method, asked_again: false, ssrc: rand::random() };
     let pump = Pump { url, reason: Arc::clone(&reason), _stop: stop.clone().drop_guard() };
     tokio::spawn(async move {
         if let Err(error) = running.run(strict, &stop).await {
@@ -139,7 +140,10 @@ impl Running {
                         repair.expire(now, &mut self.out);
                     }
                 }
-                _ = keep_alive.tick() => self.camera.send_aggregate(self.method).await.map_err(gone)?,
+                _ = keep_alive.tick() => {
+                    self.asked_again = false;
+                    self.camera.send_aggregate(self.method).await.map_err(gone)?;
+                }
                 _ = report.tick() => self.report().await.map_err(gone)?,
             }
         }
@@ -152,24 +156,21 @@ impl Running {
             match item.map_err(|error| io::Error::other(error.to_string()))? {
                 None => return Ok(()),
                 Some(Item::Packet(channel, data)) => self.packet(channel, &data),
-                Some(Item::Message(head, body)) => {
-                    if let First::Request(_) = head.first {
-                        self.camera.answer_request(&head).await?;
-                        continue;
-                    }
-                    match answer(&Item::Message(head.clone(), body)) {
-                        // The nonce is too old: the same again with the new one.
-                        Some((401, head)) => {
-                            self.camera.challenged(head);
+                Some(Item::Message(head, _)) => match head.status() {
+                    None => self.camera.answer_request(&head).await?,
+                    // The nonce is too old: the same again with the new one, but only once.
+                    Some(401) => {
+                        self.camera.challenged(&head);
+                        if !std::mem::replace(&mut self.asked_again, true) {
                             self.camera.send_aggregate(self.method).await?;
                         }
-                        // It does not know the method after all.
-                        Some((400..=599, _)) => {
-                            self.method = if self.method == "OPTIONS" { "GET_PARAMETER" } else { "OPTIONS" };
-                        }
-                        _ => {}
                     }
-                }
+                    // It does not know the method after all.
+                    Some(400..=599) => {
+                        self.method = if self.method == "OPTIONS" { "GET_PARAMETER" } else { "OPTIONS" };
+                    }
+                    Some(_) => {}
+                },
             }
         }
     }
