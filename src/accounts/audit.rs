@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::{AccountError, Accounts, millis};
 
+/// The action whose entries have an end.
+pub(super) const WITH_END: &str = "watch";
 /// Entries per page of the log.
 pub const PAGE: u32 = 100;
 /// Upper limit on stored entries, whatever their age.
@@ -89,18 +91,15 @@ impl Accounts {
     /// # Errors
     /// Database errors.
     pub async fn note_end(&self, entry: i64) -> Result<(), AccountError> {
-        if entry < 0 {
-            self.end_queued(entry);
-            return Ok(());
-        }
+        let Some(entry) = self.stored_entry(entry) else { return Ok(()) };
         let now = self.now();
-        self.database
-            .call(move |connection| {
-                let sql = "UPDATE audit SET until = ? WHERE id = ? AND until IS NULL";
-                connection.execute(sql, [now, entry])?;
+        match self.database.call(move |connection| end(connection, entry, now)).await {
+            Err(AccountError::Disk(_)) => {
+                self.queue_end(entry);
                 Ok(())
-            })
-            .await
+            }
+            result => result,
+        }
     }
 
     /// Entries, newest first.
@@ -159,6 +158,12 @@ impl Accounts {
             })
             .await
     }
+}
+
+/// Ends an entry, unless it has ended.
+pub(super) fn end(connection: &Connection, entry: i64, at: i64) -> Result<(), AccountError> {
+    let sql = "UPDATE audit SET until = ? WHERE id = ? AND until IS NULL";
+    Ok(connection.execute(sql, [at, entry]).map(drop)?)
 }
 
 pub(super) fn insert(

@@ -85,11 +85,11 @@ impl Database {
     ///
     /// # Errors
     /// The disk still cannot be written, or the job's.
-    pub async fn recover(
+    pub async fn recover<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<(), AccountError> + Send + 'static,
-    ) -> Result<(), AccountError> {
-        self.run(|connection| {
+        work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let value = self.run(|connection| {
             in_transaction(connection, |connection| {
                 disk::unshelter(connection)?;
                 work(connection)
@@ -97,7 +97,7 @@ impl Database {
         })
         .await?;
         self.trouble.send_if_modified(|known| known.take().is_some());
-        Ok(())
+        Ok(value)
     }
 
     /// Moves the write-ahead log into the file and empties it, unless another process is reading.

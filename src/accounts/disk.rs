@@ -2,7 +2,7 @@
 //! is kept in memory until the disk can be written again. Entries for the audit log wait in a bounded queue. Everything
 //! else that has to write is refused with [`AccountError::Disk`]. Start at [`Trouble`] and [`Accounts::recover`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -68,6 +68,7 @@ fn is_sheltered(connection: &Connection) -> Result<bool, AccountError> {
 }
 
 /// An entry that waits for the disk.
+#[derive(Clone)]
 struct Waiting {
     id: i64,
     at: i64,
@@ -75,10 +76,15 @@ struct Waiting {
     event: Event,
 }
 
-/// Entries of the audit log that wait for the disk. Their numbers are negative.
+/// Entries of the audit log that wait for the disk, and ends of those that are stored. The numbers of those that wait are
+/// negative.
 #[derive(Default)]
 pub struct AuditQueue {
     waiting: VecDeque<Waiting>,
+    /// Numbers of stored entries, and when they ended.
+    ends: Vec<(i64, i64)>,
+    /// The numbers of entries that have waited and have not ended.
+    stored: HashMap<i64, i64>,
     last: i64,
     lost: u64,
 }
@@ -94,9 +100,17 @@ impl AuditQueue {
         self.last
     }
 
+    /// Ends an entry that waits.
     fn end(&mut self, id: i64, at: i64) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
             waiting.until = Some(at);
+        }
+    }
+
+    /// Remembers the end of an entry that is stored.
+    fn push_end(&mut self, id: i64, at: i64) {
+        if self.ends.len() < MAX_WAITING {
+            self.ends.push((id, at));
         }
     }
 }
@@ -107,9 +121,22 @@ impl Accounts {
         self.audit_queue().push(event, self.now())
     }
 
-    /// Ends an entry that may still wait.
-    pub(super) fn end_queued(&self, id: i64) {
-        self.audit_queue().end(id, self.now());
+    /// The number of an entry in the file; `None` if it waits, and has ended now.
+    pub(super) fn stored_entry(&self, id: i64) -> Option<i64> {
+        if id >= 0 {
+            return Some(id);
+        }
+        let mut queue = self.audit_queue();
+        let stored = queue.stored.remove(&id);
+        if stored.is_none() {
+            queue.end(id, self.now());
+        }
+        stored
+    }
+
+    /// Queues the end of an entry that is stored.
+    pub(super) fn queue_end(&self, id: i64) {
+        self.audit_queue().push_end(id, self.now());
     }
 
     /// Tries to write what has been waiting for the disk; whether the disk can be written.
@@ -117,37 +144,49 @@ impl Accounts {
     /// # Errors
     /// Of the database, other than that the disk still cannot be written.
     pub async fn recover(&self) -> Result<bool, AccountError> {
-        let (entries, lost) = {
+        let (entries, ends, lost) = {
             let mut queue = self.audit_queue();
-            (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.lost))
+            let waiting = (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.ends));
+            (waiting.0, waiting.1, std::mem::take(&mut queue.lost))
         };
         let now = self.now();
-        let copies: Vec<_> = entries.iter().map(|one| (one.at, one.until, one.event.clone())).collect();
+        let (copies, ended) = (entries.iter().cloned().collect::<Vec<_>>(), ends.clone());
         let written = self.database.recover(move |connection| {
-            for (at, until, mut event) in copies {
+            let mut stored = HashMap::new();
+            for Waiting { id, at, until, mut event } in copies {
                 event.detail =
                     format!("{} (written late: the disk was full)", event.detail).trim().to_owned();
-                audit::insert(connection, &event, at, until)?;
+                let row = audit::insert(connection, &event, at, until)?;
+                if event.action == audit::WITH_END && until.is_none() {
+                    stored.insert(id, row);
+                }
+            }
+            for (id, at) in ended {
+                audit::end(connection, id, at)?;
             }
             if lost > 0 {
                 let detail = format!("{lost} entries: the disk was full");
                 let event = Event { action: "log.lost", detail, ..Event::default() };
                 audit::insert(connection, &event, now, None)?;
             }
-            Ok(())
+            Ok(stored)
         });
         let result = written.await;
-        if result.is_err() {
-            // Those that have come meanwhile are younger.
-            let mut queue = self.audit_queue();
-            let younger = std::mem::replace(&mut queue.waiting, entries);
-            queue.waiting.extend(younger);
-            queue.lost += lost;
-        }
+        let mut queue = self.audit_queue();
         match result {
-            Ok(()) => Ok(true),
-            Err(AccountError::Disk(_)) => Ok(false),
-            Err(error) => Err(error),
+            Ok(stored) => {
+                queue.stored.extend(stored);
+                Ok(true)
+            }
+            Err(error) => {
+                // Those that have come meanwhile are younger.
+                let younger = std::mem::replace(&mut queue.waiting, entries);
+                queue.waiting.extend(younger);
+                let younger = std::mem::replace(&mut queue.ends, ends);
+                queue.ends.extend(younger);
+                queue.lost += lost;
+                if matches!(error, AccountError::Disk(_)) { Ok(false) } else { Err(error) }
+            }
         }
     }
 }
@@ -212,12 +251,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_watched_ends_whenever_the_disk_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let (accounts, _) = Accounts::open(folder.path(), None).await.unwrap();
+        let watch = || Event { action: "watch", ..Event::default() };
+        // Begun before and ended during it; begun during it and ended after.
+        let before = accounts.note(watch()).await.unwrap();
+        fill(&accounts.database).await;
+        accounts.note_end(before).await.unwrap();
+        let during = accounts.note(watch()).await.unwrap();
+        empty(&accounts.database).await;
+        assert!(accounts.recover().await.unwrap());
+        accounts.note_end(during).await.unwrap();
+        let log = accounts.log(audit::Filter::default(), 10).await.unwrap();
+        assert_eq!(log.iter().filter(|entry| entry.until.is_some()).count(), 2, "{log:?}");
+        assert!(accounts.audit_queue().stored.is_empty());
+    }
+
+    #[tokio::test]
     async fn entries_wait_for_the_disk_within_a_bound() {
         let folder = tempfile::tempdir().unwrap();
         let (accounts, _) = Accounts::open(folder.path(), None).await.unwrap();
         fill(&accounts.database).await;
-        let watch = Event { action: "watch", actor: "anna".into(), ..Event::default() };
-        let entry = accounts.note(watch).await.unwrap();
+        let watch = || Event { action: "watch", actor: "anna".into(), ..Event::default() };
+        let entry = accounts.note(watch()).await.unwrap();
         assert!(entry < 0);
         accounts.note_end(entry).await.unwrap();
         for _ in 0..MAX_WAITING + 1 {
