@@ -6,8 +6,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Most problems at a time. There are fewer kinds than this.
-const MAX_PROBLEMS: usize = 32;
+/// All kinds of problems. The pages have a text for each: `tests/browser/check-texts.js` compares.
+pub const CODES: [&str; 10] = [
+    "disk_full",
+    "disk_failed",
+    "data_lost",
+    "clock_wrong",
+    "authority_invalid",
+    "proxy_host",
+    "proxy_untrusted",
+    "proxy_plain",
+    "proxy_protocol_untrusted",
+    "websocket",
+];
 
 /// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +65,7 @@ impl Health {
     }
 
     fn report(&self, code: &'static str, severity: Severity, detail: &str, expires: Option<Instant>) -> bool {
+        debug_assert!(CODES.contains(&code), "{code} is none of the codes");
         let mut problems = self.lock();
         problems.retain(|_, problem| !problem.has_expired());
         if let Some(known) = problems.get_mut(code) {
@@ -61,10 +73,8 @@ impl Health {
             known.expires = expires;
             return false;
         }
-        if problems.len() < MAX_PROBLEMS {
-            let detail = detail.to_owned();
-            problems.insert(code, Problem { code, detail, severity, since: SystemTime::now(), expires });
-        }
+        let detail = detail.to_owned();
+        problems.insert(code, Problem { code, detail, severity, since: SystemTime::now(), expires });
         true
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::accounts::Accounts;
+use crate::accounts::disk::Trouble;
 use crate::clock::{self, Agreement};
 use crate::data::DataFolder;
 use crate::health::{Health, Severity};
@@ -160,7 +161,7 @@ impl Upkeep {
                 Ok(()) => {}
                 Err(error) => {
                     let error = error.to_string();
-                    if self.health.begin("data_lost", Severity::Error, &error) {
+                    if self.health.begin(CODE, Severity::Error, &error) {
                         error!(code = CODE, "{error}: changes will be lost; bring it back, or restart");
                     }
                 }
@@ -180,19 +181,16 @@ impl Upkeep {
                 continue;
             };
             let place = self.data.display().to_string();
-            let is_new = match current.code() {
-                "disk_full" => self.health.begin("disk_full", Severity::Error, &place),
-                _ => self.health.begin("disk_failed", Severity::Error, &place),
-            };
-            if is_new {
-                let code = current.code();
+            let code = current.code();
+            if self.health.begin(code, Severity::Error, &place) {
                 error!(code, folder = place, "the disk cannot be written: logins go on, changes are refused");
             }
             tokio::time::sleep(RECOVERY_INTERVAL).await;
             match self.accounts.recover().await {
                 Ok(true) => {
-                    self.health.end("disk_full");
-                    self.health.end("disk_failed");
+                    for trouble in [Trouble::Full, Trouble::Failed] {
+                        self.health.end(trouble.code());
+                    }
                     info!(folder = place, "the disk can be written again");
                 }
                 Ok(false) => {}

@@ -89,13 +89,14 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, AccountError> {
-        let value = self.run(|connection| {
-            in_transaction(connection, |connection| {
-                disk::unshelter(connection)?;
-                work(connection)
+        let value = self
+            .run(|connection| {
+                in_transaction(connection, |connection| {
+                    disk::unshelter(connection)?;
+                    work(connection)
+                })
             })
-        })
-        .await?;
+            .await?;
         self.trouble.send_if_modified(|known| known.take().is_some());
         Ok(value)
     }

@@ -34,6 +34,11 @@ impl BasePath {
         self.prefix.is_empty()
     }
 
+    /// `gatehouse` of `/gatehouse/cameras`; empty for the root.
+    pub fn first_segment(&self) -> &str {
+        self.prefix.split('/').nth(1).unwrap_or_default()
+    }
+
     /// A path of this server as browsers see it.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)

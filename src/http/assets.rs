@@ -114,10 +114,11 @@ fn split_version(path: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Whether pages or their files have a path that begins with this segment.
-pub fn is_first_segment(segment: &str) -> bool {
-    let file = Web::iter().any(|path| path.split('/').next() == Some(segment));
-    segment == "v" || file || PAGES.iter().any(|(name, _)| *name == segment)
+/// How the paths of the pages and their files begin.
+pub fn first_segments() -> impl Iterator<Item = String> {
+    let files = Web::iter().filter_map(|path| path.split('/').next().map(str::to_owned));
+    let pages = PAGES.iter().map(|(name, _)| (*name).to_owned());
+    files.chain(pages).chain(["v".to_owned()]).filter(|segment| !segment.is_empty())
 }
 
 /// A text of the pages.

@@ -1,12 +1,15 @@
 //! Serving under a sub-path: removes it from a request's path before the request is routed, and remembers it for
 //! whatever tells the browser a path (redirects, cookies, the address of a session). Pages need none of it: they refer
-//! to everything by relative addresses. Start at [`enter`].
+//! to everything by relative addresses. Start at [`SubPaths::enter`].
+
+use std::collections::HashSet;
 
 use axum::extract::Request;
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::proxies::is_forwarded;
 use super::routes;
 use crate::config::BasePath;
 
@@ -21,35 +24,46 @@ pub struct Base(pub BasePath);
 #[derive(Clone, Copy, Debug)]
 struct NeedsSlash;
 
-/// Finds a request's sub-path and removes it from its path. Only trusted proxies may name another than the configured.
-pub fn enter<B>(request: &mut axum::http::Request<B>, configured: &BasePath, trusted: bool) {
-    let named = if trusted { named(request.headers()) } else { None };
-    let path = request.uri().path();
-    // Most proxies remove what they name, some do not. Where it could be a path of ours, it has been removed.
-    let base = named.as_ref().unwrap_or(configured);
-    let could_be_ours = named.is_some() && routes::is_first_segment(base.join("").trim_start_matches('/'));
-    let rest = if could_be_ours { None } else { base.strip(path) };
-    let found = match (rest, &named) {
-        (Some(_), _) | (None, Some(_)) => base.clone(),
-        (None, None) if trusted && is_forwarded(request.headers()) => configured.clone(),
-        (None, None) => BasePath::default(),
-    };
-    if let Some(rest) = rest {
-        let rest = rest.to_owned();
-        if rest.is_empty() {
-            request.extensions_mut().insert(NeedsSlash);
-        }
-        replace_path(request.uri_mut(), if rest.is_empty() { "/" } else { &rest });
+/// The sub-paths of a server.
+pub struct SubPaths {
+    configured: BasePath,
+    /// How our own paths begin.
+    own: HashSet<String>,
+}
+
+impl SubPaths {
+    /// With the configured one.
+    pub fn new(configured: BasePath) -> Self {
+        Self { configured, own: routes::first_segments() }
     }
-    request.extensions_mut().insert(Base(found));
+
+    /// Finds a request's sub-path and removes it from its path. Only trusted proxies may name another than the
+    /// configured.
+    pub fn enter<B>(&self, request: &mut axum::http::Request<B>, trusted: bool) {
+        let named = if trusted { named(request.headers()) } else { None };
+        let path = request.uri().path();
+        // Most proxies remove what they name, some do not. Where it could be a path of ours, it has been removed.
+        let base = named.as_ref().unwrap_or(&self.configured);
+        let could_be_ours = named.is_some() && self.own.contains(base.first_segment());
+        let rest = if could_be_ours { None } else { base.strip(path) };
+        let found = match (rest, &named) {
+            (Some(_), _) | (None, Some(_)) => base.clone(),
+            (None, None) if trusted && is_forwarded(request.headers()) => self.configured.clone(),
+            (None, None) => BasePath::default(),
+        };
+        if let Some(rest) = rest {
+            let rest = rest.to_owned();
+            if rest.is_empty() {
+                request.extensions_mut().insert(NeedsSlash);
+            }
+            replace_path(request.uri_mut(), if rest.is_empty() { "/" } else { &rest });
+        }
+        request.extensions_mut().insert(Base(found));
+    }
 }
 
 fn named(headers: &HeaderMap) -> Option<BasePath> {
     headers.get(PREFIX).and_then(|value| BasePath::parse(value.to_str().ok()?.trim()))
-}
-
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded")
 }
 
 fn replace_path(uri: &mut Uri, path: &str) {
@@ -80,7 +94,7 @@ mod tests {
 
     #[test]
     fn sub_paths_are_found_and_removed() {
-        let configured = BasePath::parse("/cams").unwrap();
+        let sub_paths = SubPaths::new(BasePath::parse("/cams").unwrap());
         // Path, X-Forwarded-Prefix, whether the peer is a trusted proxy; the path and the sub-path afterwards.
         let table = [
             ("/cams/api/me?x=1", None, false, "/api/me?x=1", "/cams"),
@@ -99,7 +113,7 @@ mod tests {
                 request = request.header(PREFIX, prefix);
             }
             let mut request = request.body(axum::body::Body::empty()).unwrap();
-            enter(&mut request, &configured, trusted);
+            sub_paths.enter(&mut request, trusted);
             let found = request.uri().path_and_query().unwrap().as_str();
             assert_eq!(
                 (found, of(&request).join("").as_str()),
@@ -111,9 +125,9 @@ mod tests {
 
     #[test]
     fn without_its_last_slash_it_redirects() {
-        let configured = BasePath::parse("/cams").unwrap();
+        let sub_paths = SubPaths::new(BasePath::parse("/cams").unwrap());
         let mut request = Request::builder().uri("/cams").body(axum::body::Body::empty()).unwrap();
-        enter(&mut request, &configured, false);
+        sub_paths.enter(&mut request, false);
         assert_eq!(redirect(&request).unwrap().headers()[header::LOCATION], "/cams/");
     }
 }

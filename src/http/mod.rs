@@ -45,7 +45,7 @@ use crate::accounts::Accounts;
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, address_text};
 use crate::cameras::Cameras;
-use crate::config::{BasePath, Config, IceServer, Limits};
+use crate::config::{Config, IceServer, Limits};
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::media::Engine;
@@ -111,7 +111,7 @@ struct Settings {
     port: u16,
     ice_servers: Vec<IceServer>,
     embed_from: Vec<String>,
-    base_path: BasePath,
+    sub_paths: base_path::SubPaths,
     /// Names by which browsers reach this server, in lower case.
     hosts: Vec<String>,
     limits: Limits,
@@ -124,7 +124,7 @@ impl App {
             port: address.port(),
             ice_servers: config.media.ice_servers.clone(),
             embed_from: config.embed_from.clone(),
-            base_path: config.base_path.clone(),
+            sub_paths: base_path::SubPaths::new(config.base_path.clone()),
             hosts: known_hosts(config),
             limits: config.limits.clone(),
         };

@@ -1,6 +1,8 @@
 //! The table of all routes and who may use them. A test requests each of them as each kind of caller. Apart from the
 //! pages' files, nothing else is served.
 
+use std::collections::HashSet;
+
 use axum::http::Method;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
@@ -27,10 +29,10 @@ const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 const PUT: &[Method] = &[Method::PUT];
 
-/// Whether a path of this server may begin with this segment.
-pub fn is_first_segment(path: &str) -> bool {
-    let first = path.split('/').next().unwrap_or_default();
-    all().iter().any(|route| route.path.split('/').nth(1) == Some(first)) || assets::is_first_segment(first)
+/// How the paths of this server begin.
+pub fn first_segments() -> HashSet<String> {
+    let routes = all().into_iter().filter_map(|route| route.path.split('/').nth(1).map(str::to_owned));
+    routes.chain(assets::first_segments()).collect()
 }
 
 /// The table.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::proxies::Mistake;
-use super::{App, Connection, base_path, proxy_protocol};
+use super::{App, Connection, proxy_protocol};
 use crate::accounts::throttle::network_of;
 
 /// From the connection to its first bytes.
@@ -292,7 +292,7 @@ async fn http(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         drop(unproven.lock().unwrap_or_else(PoisonError::into_inner).take());
         add_host(&mut request);
-        base_path::enter(&mut request, &app.settings.base_path, app.proxies.trusts(peer.ip()));
+        app.settings.sub_paths.enter(&mut request, app.proxies.trusts(peer.ip()));
         request.extensions_mut().insert(connection);
         request.extensions_mut().insert(place.clone());
         let running = Activity::begin(&counted);
