@@ -132,6 +132,26 @@ describe("between people", () => {
     await silent(b);
   });
 
+  test("somebody who comes online does not move the row that is pointed at", async (t) => {
+    const { a, b } = await two(t);
+    const rows = () => a.locator("[data-person]").evaluateAll((rows) => rows.map(({ dataset }) => dataset.person));
+    await a.locator('[data-person="bert"] [data-call-video]').hover();
+    assert.deepEqual(await rows(), ["bert", "admin", "carl"]);
+    const admin = await person(first, server, "admin");
+    await a.locator('[data-person="admin"][data-state="free"]').waitFor();
+    assert.deepEqual(await rows(), ["bert", "admin", "carl"], "held while the pointer is there");
+    await a.mouse.down();
+    await a.mouse.up();
+    await incoming(b);
+    await a.locator("[data-cancel]").click();
+    await b.locator("[data-incoming]").waitFor({ state: "detached" });
+    const row = await a.locator('[data-person="bert"]').elementHandle();
+    await a.mouse.move(5, 5);
+    await until("the order is by name again", async () => (await rows()).join() === "admin,bert,carl");
+    assert.equal(await row.evaluate(({ dataset }) => dataset.person), "bert", "the row has moved as a whole");
+    await admin.close();
+  });
+
   test("busy, do not disturb, offline", async (t) => {
     const { a, b } = await two(t);
     const carl = await person(first, server, "carl");

@@ -12,6 +12,9 @@ const FLAGS = [
 /** A browser with a green camera and a beeping microphone that can connect to others on this machine. */
 export const fakeBrowser = (more = [], options = {}) => browser({ args: [...FLAGS, ...more], ...options });
 
+/** The people's pages that are open. */
+const open = new Set();
+
 /** A person's page, with the device check done. */
 export async function person(chromium, server, user, { path = "/people", ...options } = {}) {
   const opened = await openPage(chromium, server, { user, ...options });
@@ -28,7 +31,10 @@ export async function person(chromium, server, user, { path = "/people", ...opti
   });
   await opened.page.goto(server.url + path);
   await there(opened.page);
-  return { ...opened, user };
+  const one = { ...opened, user };
+  open.add(one);
+  opened.page.once("close", () => open.delete(one));
+  return one;
 }
 
 /** Waits until a page's signaling connection is open and it knows who is online. */
@@ -40,7 +46,30 @@ export const press = (page, name, button) => page.locator(`[data-person="${name}
 /** Starts a video call in the page. */
 export const call = (page, name) => press(page, name, "call-video");
 
-export const incoming = (page) => page.locator("[data-incoming]").waitFor();
+/** Waits until a page rings; a failure shows what each person's page says. */
+export const incoming = async (page) => {
+  try {
+    await page.locator("[data-incoming]").waitFor();
+  } catch (error) {
+    throw new Error(`${error.message}\n${await situation()}`);
+  }
+};
+
+/** What each open page says about calls. */
+async function situation() {
+  const pages = await Promise.all([...open].map(async ({ user, page }) => {
+    const said = await page.evaluate(() => ({
+      connected: globalThis.desk?.connected,
+      outgoing: globalThis.desk?.calls.outgoing,
+      calls: [...(globalThis.desk?.calls.calls.keys() ?? [])],
+      shown: document.querySelector(".desk")?.innerText,
+      dialog: document.querySelector("dialog")?.innerText,
+      people: [...document.querySelectorAll("[data-person]")].map(({ dataset }) => `${dataset.person}: ${dataset.state}`),
+    }));
+    return `${user}: ${JSON.stringify(said)}`;
+  }));
+  return pages.join("\n");
+}
 export const accept = (page) => page.locator("[data-accept]").click();
 
 /** Waits until a page is in a call that is connected by this route. */

@@ -1,5 +1,6 @@
 // Administration: cameras. Those from the file are only shown, those added here can be edited; all can be shared.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { api } from "./api.js";
 import { at } from "./base.js";
 import { ask, redraw, showOnce } from "./dialog.js";
@@ -133,7 +134,7 @@ export class CamerasTab {
       <p class="quiet">${t("cameras.text")}</p>
       <div class="scroll"><table class="stack" id="cameras">
         <thead><tr><th>${t("cameras.name")}</th><th>${t("cameras.state")}</th><th>${t("cameras.allow")}</th><th></th></tr></thead>
-        <tbody>${this.cameras.map((camera) => this.#row(camera))}</tbody>
+        <tbody>${repeat(this.cameras, ({ id }) => id, (camera) => this.#row(camera))}</tbody>
       </table></div>
     </section>`;
   }

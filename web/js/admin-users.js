@@ -1,5 +1,6 @@
 // Administration: users and groups.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { api } from "./api.js";
 import { ask, redraw, showOnce } from "./dialog.js";
 import { t } from "./i18n.js";
@@ -199,7 +200,7 @@ export class UsersTab {
         </div>
         <div class="scroll"><table class="stack" id="users">
           <thead><tr><th>${t("users.name")}</th><th>${t("users.role")}</th><th>${t("users.groups")}</th><th>${t("users.seen")}</th><th></th></tr></thead>
-          <tbody>${this.users.map((user) => this.#row(user))}</tbody>
+          <tbody>${repeat(this.users, ({ name }) => name, (user) => this.#row(user))}</tbody>
         </table></div>
       </section>
       <section class="card">

@@ -1,6 +1,7 @@
 // The overlay of calls and watching on every page: incoming calls, the call, watch requests, who is watching. It is
 // drawn on top of the page and does not change it.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { CallView } from "./call-view.js";
 import * as icons from "./icons.js";
 import { initial } from "./words.js";
@@ -53,9 +54,9 @@ export class DeskView {
       html`
         ${this.callView.draw()}
         <div class="desk-cards" aria-live="assertive">
-          ${[...calls.incoming.values()].map((call) => (call.auto ? nothing : this.#incoming(call)))}
-          ${calls.rejoinable.map((call) => this.#rejoin(call))}
-          ${watched.questions.map((question) => this.#question(question))}
+          ${repeat([...calls.incoming.values()].filter(({ auto }) => !auto), ({ id }) => id, (call) => this.#incoming(call))}
+          ${repeat(calls.rejoinable, ({ id }) => id, (call) => this.#rejoin(call))}
+          ${repeat(watched.questions, ({ watcher }) => watcher, (question) => this.#question(question))}
           ${this.#over()} ${this.#beingWatched()}
         </div>
       `,

@@ -1,5 +1,6 @@
 // The people page: who is online, calling and watching them, and the call history.
 import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { api, goToLogin, needsLogin, whoAmI } from "./api.js";
 import { bar } from "./bar.js";
 import { openDesk } from "./desk.js";
@@ -26,6 +27,10 @@ class PeoplePage {
     this.desk = null;
     this.search = "";
     this.group = "";
+    /** The names as last drawn. @type {string[]} */
+    this.order = [];
+    /** What is in the list. @type {Set<"pointer" | "keyboard">} */
+    this.inside = new Set();
     /** @type {PastCall[]} */
     this.history = [];
     this.more = false;
@@ -157,7 +162,8 @@ class PeoplePage {
     const fits = (/** @type {Person} */ person) =>
       (!this.group || person.groups.includes(this.group)) &&
       (!wanted || `${person.name} ${person.display} ${person.groups.join(" ")}`.toLowerCase().includes(wanted));
-    const all = people.sorted();
+    const all = people.sorted(this.inside.size > 0 ? this.order : []);
+    this.order = all.map(({ name }) => name);
     const shown = all.filter(fits);
     const groups = [...new Set(all.flatMap((person) => person.groups))].sort();
     return html`<div class="row people-find">
@@ -170,7 +176,25 @@ class PeoplePage {
           : nothing}
       </div>
       ${shown.length === 0 ? html`<p class="quiet">${t(all.length === 0 ? "people.none" : "people.none.found")}</p>` : nothing}
-      <ul class="people">${shown.map((person) => this.#person(person))}</ul>`;
+      <ul class="people" @pointerenter=${() => this.#enter("pointer")} @pointerleave=${() => this.#leave("pointer")}
+        @focusin=${(/** @type {FocusEvent} */ { target }) => target instanceof Element && target.matches(":focus-visible") && this.#enter("keyboard")}
+        @focusout=${() => this.#leave("keyboard")}>
+        ${repeat(shown, ({ name }) => name, (person) => this.#person(person))}
+      </ul>`;
+  }
+
+  /**
+   * While the pointer or the keyboard is in the list, its rows stay where they are: one that moved under the pointer
+   * would call somebody else.
+   * @param {"pointer" | "keyboard"} what
+   */
+  #enter(what) {
+    this.inside.add(what);
+  }
+
+  /** @param {"pointer" | "keyboard"} what */
+  #leave(what) {
+    if (this.inside.delete(what) && this.inside.size === 0) this.draw();
   }
 
   /** @param {Event} event */
@@ -213,7 +237,7 @@ class PeoplePage {
         <input type="search" name="history-search" aria-label=${t("people.history.search")} placeholder=${t("people.history.search")} .value=${this.historySearch} @change=${(/** @type {Event} */ event) => this.#findHistory(event)} />
       </div>
       ${this.history.length === 0 ? html`<p class="quiet">${t("people.history.none")}</p>` : nothing}
-      <ul class="people">${this.history.map((call) => this.#past(call))}</ul>
+      <ul class="people">${repeat(this.history, ({ id }) => id, (call) => this.#past(call))}</ul>
       ${this.more ? html`<button class="button" @click=${() => this.#loadHistory(this.history.at(-1)?.id)}>${t("log.older")}</button>` : nothing}`;
   }
 

@@ -65,9 +65,14 @@ export class People {
     return this.get(name)?.display ?? name;
   }
 
-  /** People who are online first, then by name. */
-  sorted() {
+  /**
+   * People who are online first, then by name.
+   * @param {string[]} [held] names whose order is kept; others follow
+   */
+  sorted(held = []) {
+    const places = new Map(held.map((name, place) => [name, place]));
+    const place = (/** @type {Person} */ person) => places.get(person.name) ?? held.length;
     const rank = (/** @type {Person} */ person) => (person.state === "offline" ? 1 : 0);
-    return [...this.all.values()].sort((a, b) => rank(a) - rank(b) || a.display.localeCompare(b.display));
+    return [...this.all.values()].sort((a, b) => place(a) - place(b) || rank(a) - rank(b) || a.display.localeCompare(b.display));
   }
 }
