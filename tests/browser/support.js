@@ -27,6 +27,10 @@ export async function freePort() {
   return port;
 }
 
+/** Processes that a failed test has left behind. They do not keep the tests from ending, and end with them. */
+const children = new Set();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+
 /** Starts the program and waits for a line on its standard output. */
 async function start(args, line, environment = {}) {
   const env = { ...process.env, GATEHOUSE_CONFIG: "", ...environment };
@@ -42,10 +46,14 @@ async function start(args, line, environment = {}) {
     child.on("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}:\n${output}`)));
   });
   const ended = new Promise((resolve) => child.on("exit", resolve));
+  children.add(child);
+  ended.then(() => children.delete(child));
+  for (const part of [child, child.stdout, child.stderr]) part.unref();
   return {
     output: () => output,
     signal: (name) => child.kill(name),
     stop: async () => {
+      child.ref();
       child.kill("SIGTERM");
       await ended;
     },
