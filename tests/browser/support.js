@@ -31,6 +31,9 @@ export async function freePort() {
 const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
+/** What Chromium says when a page is left while it opens its socket. */
+const LEFT = /WebSocket is closed before the connection is established/;
+
 /** Starts the program and waits for a line on its standard output. */
 async function start(args, line, environment = {}) {
   const env = { ...process.env, GATEHOUSE_CONFIG: "", ...environment };
@@ -181,7 +184,7 @@ export async function openPage(chromium, server = null, { user = "admin", ...opt
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning") errors.push(message.text());
+    if ((message.type() === "error" || message.type() === "warning") && !LEFT.test(message.text())) errors.push(message.text());
   });
   return {
     page,
