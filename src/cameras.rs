@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::config::{self, CameraConfig, Config};
 use crate::media::Engine;
 use crate::names::StreamName;
 use crate::streams::demo::{DemoCamera, DemoOptions};
+use crate::streams::layer::Layer;
 use crate::streams::source::{SourceSpec, TlsTrust, Transport};
 use crate::streams::status::StreamStatus;
 use crate::streams::stream::StreamSpec;
@@ -40,6 +42,8 @@ pub struct CameraView {
     /// Its status.
     #[serde(flatten)]
     pub status: StreamStatus,
+    /// The status of its sub stream, if it has one.
+    pub sub: Option<StreamStatus>,
 }
 
 /// Where a camera is configured.
@@ -78,6 +82,7 @@ pub struct Cameras {
 #[derive(Default)]
 struct State {
     file: Vec<CameraConfig>,
+    check_interval: Duration,
     demo: Option<DemoCamera>,
 }
 
@@ -92,7 +97,10 @@ impl Cameras {
     /// # Errors
     /// The database cannot be read: nothing is changed.
     pub async fn apply(&self, config: &Config) -> Result<(), AccountError> {
-        self.state.lock().await.file.clone_from(&config.cameras);
+        let mut state = self.state.lock().await;
+        state.file.clone_from(&config.cameras);
+        state.check_interval = config.media.check_interval;
+        drop(state);
         self.refresh().await?;
         // The file may have revoked a camera from current viewers: their sessions must be reviewed.
         self.accounts.change();
@@ -114,7 +122,8 @@ impl Cameras {
         for camera in stored {
             if entries.iter().any(|entry| entry.config.id == camera.id) {
                 warn!(camera = camera.id, "camera of the page ignored: the file has one with the same id");
-            } else if let Some(config) = from_page(camera) {
+            } else if let Some(mut config) = from_page(camera) {
+                config.spec.check_interval = state.check_interval;
                 entries.push(entry(config, Origin::Page, &lists));
             }
         }
@@ -175,14 +184,15 @@ impl Cameras {
     /// A camera as the API shows it.
     pub fn view(&self, entry: &Entry) -> Option<CameraView> {
         let stream = entry.config.stream_id()?;
-        let status = StreamStatus::clone(&*self.streams.get(&stream)?.status());
+        let handle = self.streams.get(&stream)?;
         Some(CameraView {
             id: entry.config.id.clone(),
             name: entry.config.name.clone(),
             stream: stream.to_string(),
             on_demand: entry.config.spec.on_demand,
             public: entry.rule.public,
-            status,
+            status: handle.combined_status(),
+            sub: handle.layer(Layer::Sub).map(|sub| sub.combined_status()),
         })
     }
 }
@@ -205,7 +215,9 @@ fn from_page(camera: StoredCamera) -> Option<CameraConfig> {
         _ => Transport::Auto,
     };
     let source = config::source(url, settings.username, password, None, transport);
-    let spec = StreamSpec::new(source, settings.on_demand);
+    let sub = settings.sub_url.and_then(|sub| config::sub_source(&source, Url::parse(&sub).ok()?));
+    let mut spec = StreamSpec::new(source, settings.on_demand);
+    spec.sub = sub.map(Box::new);
     let (name, enabled, public) = (settings.name, settings.enabled, settings.public);
     Some(CameraConfig { id, name, enabled, public, allow: None, publish: None, spec })
 }

@@ -133,7 +133,7 @@ impl Gatehouse {
         let engine = Engine::start(socket, &settings, endings, stop.clone()).map_err(fail)?;
         engine.refresh_addresses().await;
         tls.refresh(accounts.clock().now(), &engine.addresses());
-        let (streams, grants) = (Streams::default(), Grants::default());
+        let (streams, grants) = (Streams::new(config.media.gop_cache), Grants::default());
         let cameras = Cameras::new(streams.clone(), engine.clone(), accounts.clone());
         cameras.apply(config).await?;
         let switchboard =

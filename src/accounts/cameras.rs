@@ -32,11 +32,14 @@ pub struct CameraSettings {
     pub name: String,
     /// `rtsp://`, `whep://`, `wheps://` or `whip:`, without user name and password.
     pub url: String,
+    /// The address of its smaller stream, on the same host.
+    #[serde(default)]
+    pub sub_url: Option<String>,
     /// The user name for logging in to the camera.
     #[serde(default)]
     pub username: Option<String>,
-    /// `tcp` or `udp`.
-    #[serde(default = "tcp")]
+    /// `auto`, `tcp` or `udp`.
+    #[serde(default = "auto")]
     pub transport: String,
     /// Connected only while somebody watches.
     #[serde(default = "yes")]
@@ -49,8 +52,8 @@ pub struct CameraSettings {
     pub public: bool,
 }
 
-fn tcp() -> String {
-    "tcp".into()
+fn auto() -> String {
+    "auto".into()
 }
 
 fn yes() -> bool {
@@ -82,12 +85,28 @@ impl CameraSettings {
             return Err(AccountError::Invalid("url", allowed.into()));
         };
         let inside = split_credentials(&mut url);
+        self.check_sub(&url)?;
         self.url = url.into();
         if let Some((username, _)) = &inside {
             self.username = Some(username.clone());
         }
         self.username = self.username.take().filter(|username| !username.is_empty());
         Ok(inside.map(|(_, password)| password).filter(|password| !password.is_empty()))
+    }
+
+    /// The sub stream is logged in to with the same password, so it must be on the same host.
+    fn check_sub(&mut self, main: &Url) -> Result<(), AccountError> {
+        let text = self.sub_url.take().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let Some(text) = text else { return Ok(()) };
+        let raw = text.len() > 2048 || has_raw_password(&text);
+        let mut url = Url::parse(&text).ok().filter(|url| !raw && crate::config::is_sub_of(main, url));
+        let Some(url) = &mut url else {
+            let allowed = "an address of the same camera: scheme, host and port as in the main stream's";
+            return Err(AccountError::Invalid("sub_url", allowed.into()));
+        };
+        split_credentials(url);
+        self.sub_url = Some(url.to_string());
+        Ok(())
     }
 }
 
@@ -205,7 +224,7 @@ pub fn kept_password(old: &StoredCamera, new: &CameraSettings) -> Result<Option<
     Ok(old.password.clone())
 }
 
-const COLUMNS: &str = "id, name, url, username, password, transport, on_demand, enabled, public";
+const COLUMNS: &str = "id, name, url, username, password, transport, on_demand, enabled, public, sub_url";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredCamera> {
     let settings = CameraSettings {
@@ -216,6 +235,7 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredCamera> {
         on_demand: row.get(6)?,
         enabled: row.get(7)?,
         public: row.get(8)?,
+        sub_url: row.get(9)?,
     };
     Ok(StoredCamera {
         id: row.get(0)?,
@@ -238,17 +258,18 @@ fn one(connection: &Connection, id: &str) -> Result<Option<StoredCamera>, Accoun
 
 fn write(connection: &Connection, camera: &StoredCamera) -> Result<(), AccountError> {
     let sql = format!(
-        "INSERT INTO cameras ({COLUMNS}, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        "INSERT INTO cameras ({COLUMNS}, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (id) DO UPDATE SET name = ?2, url = ?3, username = ?4, password = ?5, transport = ?6,
-           on_demand = ?7, enabled = ?8, public = ?9"
+           on_demand = ?7, enabled = ?8, public = ?9, sub_url = ?10"
     );
-    let CameraSettings { name, url, username, transport, on_demand, enabled, public } = &camera.settings;
+    let CameraSettings { name, url, sub_url, username, transport, on_demand, enabled, public } =
+        &camera.settings;
     let password = camera.password.as_ref().map(Secret::expose);
     let now = millis(std::time::SystemTime::now());
     let id = &camera.id;
     connection.execute(
         &sql,
-        params![id, name, url, username, password, transport, on_demand, enabled, public, now],
+        params![id, name, url, username, password, transport, on_demand, enabled, public, sub_url, now],
     )?;
     Ok(())
 }

@@ -230,6 +230,12 @@ struct DemoArgs {
     /// Drop every n-th packet
     #[arg(long, value_name = "N")]
     drop_every: Option<u64>,
+    /// Give all frames the same time stamp
+    #[arg(long)]
+    frozen_clock: bool,
+    /// Accept TCP, and send nothing there
+    #[arg(long)]
+    silent_over_tcp: bool,
 }
 
 /// Runs the program; returns its exit status.
@@ -469,6 +475,8 @@ fn demo_options(args: &DemoArgs) -> Result<DemoOptions, String> {
         jump_after: seconds(args.jump_after)?,
         switch: seconds(args.switch_after)?.zip(args.second_clip.clone()),
         drop_every: args.drop_every,
+        frozen_clock: args.frozen_clock,
+        silent_over_tcp: args.silent_over_tcp,
     };
     Ok(DemoOptions {
         clip: args.clip.clone(),

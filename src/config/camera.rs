@@ -75,6 +75,7 @@ fn camera(
     }
     let name = section.string(reader, "name");
     let url = section.required_string(reader, "url");
+    let sub_url = section.string(reader, "sub_url");
     let username = section.string(reader, "username");
     let password = password(section, reader, expansion);
     let token = section.string(reader, "token").map(Secret::new);
@@ -92,15 +93,18 @@ fn camera(
         Some(2) => Transport::Udp,
         _ => Transport::Auto,
     };
-    let url = url.and_then(|url| source_url(section, reader, &url));
+    let url = url.and_then(|url| source_url(section, reader, "url", &url));
+    let sub_url = sub_url.and_then(|sub| sub_url_of(section, reader, url.as_ref()?, &sub));
     section.finish(reader);
     let (id, url) = (id.filter(|id| is_name(id))?, url?);
     let mut source = source(url, username, password, token, transport);
     if let SourceSpec::Rtsp { tls: trust, .. } = &mut source {
         *trust = tls;
     }
+    let sub = sub_url.and_then(|url| sub_source(&source, url));
     let mut spec = StreamSpec::new(source, on_demand);
     spec.idle_timeout = idle_timeout.unwrap_or(spec.idle_timeout);
+    spec.sub = sub.map(Box::new);
     spec.gop_cache = gop_cache.map_or(spec.gop_cache, |kib| kib as usize * 1024);
     Some(CameraConfig {
         name: name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone()),
@@ -139,18 +143,33 @@ fn subjects(
     Some(subjects)
 }
 
-fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) -> Option<Url> {
+/// The address of the sub stream: the main one must be a camera, too.
+fn sub_url_of(section: &Section<'_, '_>, reader: &mut Reader<'_>, main: &Url, text: &str) -> Option<Url> {
+    let url = source_url(section, reader, "sub_url", text)?;
+    if is_camera(main) && is_camera(&url) {
+        return Some(url);
+    }
+    section.complain(reader, "sub_url", url.scheme(), "rtsp:// or rtsps://, like url");
+    None
+}
+
+fn source_url(
+    section: &Section<'_, '_>,
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    text: &str,
+) -> Option<Url> {
     let allowed = "rtsp://host[:port]/path, rtsps:// (with TLS), whep://host/path (over http), wheps://host/path (over https), or whip: for a camera that is published to this server";
     if has_raw_password(text) {
         // Nothing of it is shown: any part may be the password.
-        section.complain(reader, "url", "…", ENCODE_PASSWORD);
+        section.complain(reader, key, "…", ENCODE_PASSWORD);
         return None;
     }
     let url = Url::parse(text).ok().filter(is_source);
     if url.is_none() {
         // Omit everything before an @: it may contain a password.
         let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
-        section.complain(reader, "url", &shown, allowed);
+        section.complain(reader, key, &shown, allowed);
     }
     url
 }
@@ -159,6 +178,31 @@ fn source_url(section: &Section<'_, '_>, reader: &mut Reader<'_>, text: &str) ->
 pub fn is_source(url: &Url) -> bool {
     let fetched = matches!(url.scheme(), "rtsp" | "rtsps" | "whep" | "wheps") && url.host().is_some();
     fetched || url.as_str() == "whip:"
+}
+
+fn is_camera(url: &Url) -> bool {
+    matches!(url.scheme(), "rtsp" | "rtsps") && url.host().is_some()
+}
+
+/// Whether a URL can be the sub stream of a camera whose password it is given: in the same place.
+pub fn is_sub_of(main: &Url, sub: &Url) -> bool {
+    is_camera(main) && is_camera(sub) && is_same_place(main, sub)
+}
+
+fn is_same_place(main: &Url, sub: &Url) -> bool {
+    let place =
+        |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_ascii_lowercase), url.port());
+    place(main) == place(sub)
+}
+
+/// The source of a camera's sub stream: reached like the main one, and logged in to with the same password unless it is
+/// somewhere else or has its own.
+pub fn sub_source(main: &SourceSpec, mut sub: Url) -> Option<SourceSpec> {
+    let SourceSpec::Rtsp { url, credentials, transport, tls } = main else { return None };
+    let inside = split_credentials(&mut sub);
+    let shared = credentials.clone().filter(|_| is_same_place(url, &sub));
+    let (transport, tls) = (*transport, *tls);
+    Some(SourceSpec::Rtsp { url: sub, credentials: inside.or(shared), transport, tls })
 }
 
 /// The source for a validated URL and its credentials.

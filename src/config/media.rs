@@ -1,9 +1,11 @@
 //! `[media]`: the address for media, public names, limits, and the ICE servers that are announced to browsers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::read::{Reader, Section};
 use super::tls::is_host;
+use crate::streams::cache_budget;
 use crate::streams::source::Secret;
 
 /// `[media]`.
@@ -19,6 +21,10 @@ pub struct MediaConfig {
     pub max_viewers: usize,
     /// Threads; 0 for one per core.
     pub threads: usize,
+    /// Bytes that the cached GOPs of all cameras take together.
+    pub gop_cache: usize,
+    /// Between two looks at a camera that nobody watches; zero for none.
+    pub check_interval: Duration,
     /// STUN and TURN servers that are announced to viewers.
     pub ice_servers: Vec<IceServer>,
 }
@@ -78,6 +84,8 @@ impl Default for MediaConfig {
             advertise_port: None,
             max_viewers: 1000,
             threads: 0,
+            gop_cache: cache_budget::DEFAULT,
+            check_interval: Duration::from_secs(300),
             ice_servers: Vec::new(),
         }
     }
@@ -143,6 +151,9 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConf
     let advertise_port = section.integer(reader, "advertise_port", 0..=65_535);
     let max_viewers = section.integer(reader, "max_viewers", 1..=100_000);
     let threads = section.integer(reader, "threads", 0..=64);
+    let gop_cache = section.integer(reader, "gop_cache_mib", 0..=1 << 20);
+    let check_interval =
+        section.duration(reader, "check_interval", Duration::ZERO..=Duration::from_secs(86_400));
     let mut ice_servers = Vec::new();
     for mut server in section.sections(reader, "ice_server") {
         let urls = server.strings(reader, "urls").unwrap_or_default();
@@ -162,6 +173,8 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> MediaConf
         advertise_port: advertise_port.map(|port| port as u16).filter(|port| *port != 0),
         max_viewers: max_viewers.map_or(defaults.max_viewers, |value| value as usize),
         threads: threads.map_or(defaults.threads, |value| value as usize),
+        gop_cache: gop_cache.map_or(defaults.gop_cache, |mib| (mib as usize) << 20),
+        check_interval: check_interval.unwrap_or(defaults.check_interval),
         ice_servers,
     }
 }

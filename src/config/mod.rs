@@ -21,7 +21,7 @@ use crate::names::StreamName;
 use crate::streams::source::Secret;
 use crate::streams::stream::StreamSpec;
 pub use base_path::BasePath;
-pub use camera::{CameraConfig, is_source, source};
+pub use camera::{CameraConfig, is_source, is_sub_of, source, sub_source};
 pub use environment::variables;
 use environment::{Expansion, Layer};
 pub use media::{IceServer, MediaAddress, MediaConfig, PublicHost};
@@ -194,7 +194,10 @@ impl Config {
         let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
         let media = media::read(&mut root.section(&mut reader, "media"), &mut reader);
         let calls = calls(&mut root.section(&mut reader, "calls"), &mut reader);
-        let cameras = camera::read(&mut root, &mut reader, &mut expansion);
+        let mut cameras = camera::read(&mut root, &mut reader, &mut expansion);
+        for camera in &mut cameras {
+            camera.spec.check_interval = media.check_interval;
+        }
         root.finish(&mut reader);
         let mut config = Self {
             listen: listen.or_else(|| DEFAULT_LISTEN.parse().ok()).unwrap_or(([127, 0, 0, 1], 8443).into()),

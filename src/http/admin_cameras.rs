@@ -59,6 +59,10 @@ fn admin_view(app: &App, entry: &Entry) -> AdminView {
     let settings = CameraSettings {
         name: config.name.clone(),
         url,
+        sub_url: match config.spec.sub.as_deref() {
+            Some(SourceSpec::Rtsp { url, .. }) => Some(url.to_string()),
+            _ => None,
+        },
         username,
         transport: match transport {
             Transport::Auto => "auto",
@@ -207,8 +211,9 @@ pub async fn probe(State(app): State<App>, Body(probe): Body<Probe>) -> Result<R
         (None, Some(stored)) => kept_password(stored, &settings)?,
         (None, None) => None,
     };
-    let Some(url) = Url::parse(&settings.url).ok().filter(|url| url.scheme() == "rtsp") else {
-        let text = "only rtsp:// addresses can be tested";
+    let url = Url::parse(&settings.url).ok().filter(|url| matches!(url.scheme(), "rtsp" | "rtsps"));
+    let Some(url) = url else {
+        let text = "only rtsp:// and rtsps:// addresses can be tested";
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "probe_rtsp_only", text));
     };
     let Ok(_permit) = app.probes.try_acquire() else {

@@ -15,6 +15,7 @@ mod error;
 mod front;
 mod guard;
 mod health;
+mod layers;
 mod log;
 mod login;
 mod onboarding;

@@ -8,8 +8,8 @@ use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::access::Access;
 use super::{
-    App, account, admin_cameras, assets, calls, cameras, embed, health, log, login, onboarding, permissions,
-    socket, tickets, users, whip_whep,
+    App, account, admin_cameras, assets, calls, cameras, embed, health, layers, log, login, onboarding,
+    permissions, socket, tickets, users, whip_whep,
 };
 
 /// One route.
@@ -69,6 +69,12 @@ pub fn all() -> Vec<Route> {
                 .patch(whip_whep::change_session)
                 .delete(whip_whep::end_session)
                 .options(whip_whep::session_options),
+        ),
+        route(
+            "/session/{id}/layer",
+            &[Method::POST, Method::OPTIONS],
+            Open,
+            post(layers::select).options(layers::options),
         ),
         route("/api/cameras", GET, Handler, get(cameras::list)),
         route("/api/cameras/{id}", GET, Handler, get(cameras::one)),

@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::base_path::Base;
-use super::error::{ApiError, Path, RawBody};
+use super::error::{ApiError, Path, Query, RawBody};
+use super::layers::{self, Wanted};
 use super::{App, Client};
 use crate::accounts::credentials::Caller;
 use crate::config::{BasePath, IceServer};
@@ -20,6 +21,7 @@ use crate::names::StreamName;
 use crate::sessions::registry::Refusal;
 use crate::signaling::grants::Direction;
 use crate::streams::StreamHandle;
+use crate::streams::layer::Layer;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -29,27 +31,28 @@ const MAX_RETRY_AFTER: u64 = 30;
 
 /// The parts of a request that all handlers of `/whep` and `/whip` use.
 type Common = (State<App>, Option<Extension<Caller>>, Path<String>);
+/// Of whom and where a `POST` is.
+type Around = (Extension<Client>, Extension<Base>);
 
 /// `POST /whep/{stream}`.
 pub async fn watch(
     common: Common,
-    client: Extension<Client>,
-    base: Extension<Base>,
+    around: Around,
+    layer: Query<Wanted>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    post(Direction::Watch, common, (client, base), &headers, &body.0).await
+    post((Direction::Watch, layer.0.layer()?), common, around, &headers, &body.0).await
 }
 
 /// `POST /whip/{stream}`.
 pub async fn publish(
     common: Common,
-    client: Extension<Client>,
-    base: Extension<Base>,
+    around: Around,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    post(Direction::Publish, common, (client, base), &headers, &body.0).await
+    post((Direction::Publish, Layer::Main), common, around, &headers, &body.0).await
 }
 
 /// `GET /whep/{stream}`: whether the caller may watch it.
@@ -85,9 +88,9 @@ fn exists(direction: Direction, (State(app), caller, Path(stream)): Common) -> R
 }
 
 async fn post(
-    direction: Direction,
+    (direction, layer): (Direction, Layer),
     (State(app), caller, Path(stream)): Common,
-    (Extension(client), Extension(Base(base))): (Extension<Client>, Extension<Base>),
+    (Extension(client), Extension(Base(base))): Around,
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, ApiError> {
@@ -98,12 +101,16 @@ async fn post(
     let admission = app.sessions.registry().admit(&caller, stream.id(), direction, client.ip());
     let admission = admission.map_err(not_admitted)?;
     let begun = match direction {
-        Direction::Watch => app.engine.watch(&stream, offer, client.ip()).await,
+        Direction::Watch => layers::watch(&app.engine, &stream, layer, offer, client.ip()).await,
         Direction::Publish => app.engine.publish(&stream, offer, client.ip()).await,
     };
     let begun = begun.map_err(refuse)?;
     app.sessions.began(admission, begun.session, client.ip()).await;
-    created(&begun, &base, &app.settings.ice_servers)
+    let mut response = created(&begun, &base, &app.settings.ice_servers)?;
+    if stream.layer(Layer::Sub).is_some() {
+        layers::add_link(response.headers_mut(), &base, begun.session);
+    }
+    Ok(response)
 }
 
 /// The stream, if the caller may watch or publish it. Otherwise the response is the same as for a stream that does
@@ -187,7 +194,7 @@ fn refuse(error: WatchError) -> ApiError {
 }
 
 /// The session with this id: knowing the id grants the right to change or end the session.
-fn session(app: &App, id: &str) -> Result<SessionId, ApiError> {
+pub fn session(app: &App, id: &str) -> Result<SessionId, ApiError> {
     let id = SessionId::parse(id).filter(|id| app.engine.has_session(id));
     id.ok_or_else(|| ApiError::not_found("session"))
 }
@@ -243,7 +250,7 @@ pub async fn change_session(
     }
 }
 
-fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
+pub fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(wanted) {

@@ -30,6 +30,7 @@ use crate::compartment;
 use crate::ids::SessionId;
 use crate::names::StreamName;
 use crate::streams::StreamHandle;
+use crate::streams::packet::AudioCodec;
 use crate::streams::published::{self, KeyFrames};
 use crate::streams::source::SourceError;
 use crate::streams::status::{Reason, State, StreamStatus};
@@ -54,8 +55,12 @@ use transport::{routes, stun, tcp};
 const START_LIMIT: Duration = Duration::from_secs(12);
 /// …and for a publisher that is not connected yet.
 const PUBLISHER_LIMIT: Duration = Duration::from_secs(5);
-/// If the next retry of the source is due within this time, the viewer waits for it.
+/// …and for a camera that cannot be reached: it may just be restarting.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
+/// When a viewer that was refused should ask again.
 const SOON: Duration = Duration::from_millis(700);
+/// A viewer waits for the next attempt to connect to the source if it is made within this time.
+const PATIENCE: Duration = Duration::from_millis(1200);
 /// How often our own addresses are looked up.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// Remote candidates accepted from one message.
@@ -199,13 +204,15 @@ impl Engine {
         self.inner.routes.sessions()
     }
 
-    /// Adds a viewer: starts the source if necessary, answers the offer, and hands the new peer to a shard.
+    /// Adds a viewer: starts the source if necessary, answers the offer, and hands the new peer to a shard. `sound` is
+    /// the codec of another layer's sound, for a stream without.
     ///
     /// # Errors
     /// See [`WatchError`].
     pub async fn watch(
         &self,
         stream: &StreamHandle,
+        sound: Option<AudioCodec>,
         offer: &str,
         client: IpAddr,
     ) -> Result<Begun, WatchError> {
@@ -222,7 +229,7 @@ impl Engine {
         if stream.has_ended() {
             return Err(removed());
         }
-        let tracks = tracks_of(&status);
+        let tracks = tracks_of(&status, sound);
         let agreement = negotiate::watch(offer, &tracks, rand::random())?;
         let replays = if stream.answers_key_frames() {
             let repeatable = tracks.video.as_ref().is_some_and(|(codec, _)| codec.is_replayable());
@@ -230,7 +237,7 @@ impl Engine {
         } else {
             Replays::CAMERA
         };
-        let (video, audio) = (agreement.video.clone(), agreement.audio.clone());
+        let (video, audio) = (agreement.video.clone(), agreement.audio.clone().zip(tracks.audio));
         let subscriber = Subscriber::new(stream.number(), video, audio, replays, Instant::now());
         let media = Media::Subscriber(Box::new(subscriber));
         let handle = stream.clone();
@@ -348,6 +355,12 @@ impl Engine {
         outcome.await.map_err(|_| WatchError::Engine)
     }
 
+    /// A viewer wants this layer of its stream, and gets it as soon as it has a key frame; `false` if there is no such
+    /// session.
+    pub fn select_layer(&self, session: SessionId, layer: StreamHandle) -> bool {
+        self.shard_of(&session).is_some_and(|shard| shard.control(Control::Layer(session, layer)))
+    }
+
     /// Ends a session; `false` if it does not exist.
     pub fn close(&self, session: SessionId) -> bool {
         self.shard_of(&session).is_some_and(|shard| shard.control(Control::Remove(session)))
@@ -418,35 +431,33 @@ impl KeyFrames for Requests {
 
 async fn watchable(stream: &StreamHandle, limit: Duration) -> Result<Arc<StreamStatus>, WatchError> {
     let mut changes = stream.watch_status();
-    let waiting = async {
-        loop {
-            let status = changes.borrow_and_update().clone();
-            if status.is_watchable() {
-                return Ok(status);
-            }
-            if let (State::Live, Some(problem)) = (status.state, &status.problem) {
-                return Err(WatchError::NotPlayable(problem.clone()));
-            }
-            let until_retry = status.retry_at.and_then(|at| at.duration_since(SystemTime::now()).ok());
-            if let (State::Failed | State::Retrying, Some(reason), Some(wait)) =
-                (status.state, &status.reason, until_retry.filter(|wait| *wait > SOON))
-            {
-                return Err(match reason.code {
-                    "camera_codec" => WatchError::NotPlayable(reason.clone()),
-                    _ => WatchError::NotReachable(reason.clone(), wait),
-                });
-            }
-            if changes.changed().await.is_err() {
-                return Err(removed());
-            }
+    let begun = tokio::time::Instant::now();
+    loop {
+        let status = changes.borrow_and_update().clone();
+        if status.is_watchable() {
+            return Ok(status);
         }
-    };
-    match tokio::time::timeout(limit, waiting).await {
-        Ok(result) => result,
-        Err(_) => {
-            let known = stream.status().reason.clone();
-            let slow = SourceError::soon("camera_timeout", "the camera did not start in time").reason();
-            Err(WatchError::NotReachable(known.unwrap_or(slow), SOON))
+        if let (State::Live, Some(problem)) = (status.state, &status.problem) {
+            return Err(WatchError::NotPlayable(problem.clone()));
+        }
+        let fails = matches!(status.state, State::Failed | State::Retrying);
+        let until_retry = status.retry_at.and_then(|at| at.duration_since(SystemTime::now()).ok());
+        if let (true, Some(reason), Some(wait)) =
+            (fails, &status.reason, until_retry.filter(|wait| *wait > PATIENCE))
+        {
+            return Err(match reason.code {
+                "camera_codec" => WatchError::NotPlayable(reason.clone()),
+                _ => WatchError::NotReachable(reason.clone(), wait),
+            });
+        }
+        let limit = if fails { limit.min(RETURN_LIMIT) } else { limit };
+        match tokio::time::timeout_at(begun + limit, changes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(removed()),
+            Err(_) => {
+                let slow = SourceError::soon("camera_timeout", "the camera did not start in time").reason();
+                return Err(WatchError::NotReachable(status.reason.clone().unwrap_or(slow), SOON));
+            }
         }
     }
 }
@@ -457,12 +468,12 @@ fn removed() -> WatchError {
     WatchError::NotReachable(error.reason(), SOON)
 }
 
-fn tracks_of(status: &StreamStatus) -> Tracks {
+fn tracks_of(status: &StreamStatus, sound: Option<AudioCodec>) -> Tracks {
     let video = status.video.as_ref().map(|video| {
         let profile = video.info.as_ref().map(|info| info.profile_level_id.clone());
         (video.codec, profile.unwrap_or_else(|| "42e01f".into()))
     });
-    Tracks { video, audio: status.audio.as_ref().and_then(|audio| audio.passed) }
+    Tracks { video, audio: status.audio.as_ref().and_then(|audio| audio.passed).or(sound) }
 }
 
 /// The stream's name without the slash, which is not allowed in an SDP token.

@@ -14,7 +14,7 @@ use crate::ids::SessionId;
 use crate::media::publish::publisher::Publisher;
 use crate::media::session::negotiate::{Agreement, DtlsRole, Fingerprint};
 use crate::media::subscribe::ring::Ring;
-use crate::media::subscribe::subscriber::{GsoBatch, SecurePath, Subscriber};
+use crate::media::subscribe::subscriber::{GsoBatch, LayerView, SecurePath, Subscriber};
 use crate::media::transport::dtls::{DtlsEvent, DtlsTransport, Identity};
 use crate::media::transport::ice::{Credentials, IceAgent, Outgoing, Shared, Tag};
 use crate::media::transport::path::Path;
@@ -341,6 +341,13 @@ impl Peer {
         match &mut self.media {
             Media::Subscriber(subscriber) => subscriber.join(ring, now),
             Media::Publisher(_) => false,
+        }
+    }
+
+    /// Goes on with another layer of the stream. `from`: the clocks of the one so far.
+    pub fn switch(&mut self, now: Instant, from: &Clocks, to: &LayerView<'_>) {
+        if let Media::Subscriber(subscriber) = &mut self.media {
+            subscriber.switch(now, from, to);
         }
     }
 

@@ -25,9 +25,12 @@ use crate::media::transport::routes::{Routes, new_credentials};
 use crate::media::transport::socket::{Egress, TcpSender};
 use crate::media::transport::stun;
 use crate::streams::StreamHandle;
-use crate::streams::hub::{Sink, SinkId};
-use crate::streams::packet::{Clocks, SharedBatch, Track};
+use crate::streams::packet::{Clocks, SharedBatch};
 use crate::streams::stream::Command;
+
+mod streams;
+
+use streams::Watched;
 
 /// Messages taken from one queue before the other queues and the clock get their turn.
 const BURST: usize = 256;
@@ -51,6 +54,8 @@ pub enum Control {
     Watch(Box<NewPeer>, StreamHandle),
     /// A new publisher.
     Publish(Box<NewPeer>),
+    /// A viewer wants another layer of its stream.
+    Layer(SessionId, StreamHandle),
     /// A publisher should be asked for a key frame.
     KeyFrame(SessionId),
     /// A viewer or publisher leaves.
@@ -101,35 +106,6 @@ pub enum PatchOutcome {
     MissingTag,
     /// The session no longer exists.
     Gone,
-}
-
-/// Hands a stream's batches to a shard.
-struct ShardSink {
-    stream: u64,
-    shard: ShardHandle,
-}
-
-impl Sink for ShardSink {
-    fn deliver(&self, batch: &SharedBatch) -> bool {
-        let sent = self.shard.media((self.stream, batch.clone()));
-        // Viewers do not start before the replay arrives, so it must not be dropped.
-        sent || (batch.replay && self.shard.control(Control::Replay(self.stream, batch.clone())))
-    }
-
-    fn end(&self) {
-        self.shard.control(Control::EndStream(self.stream));
-    }
-}
-
-/// A stream as a shard sees it.
-struct Watched {
-    handle: StreamHandle,
-    sink: SinkId,
-    ring: Ring,
-    clocks: Clocks,
-    peers: Vec<u32>,
-    /// Whether the replay that a new subscription begins with has arrived; viewers join only then.
-    primed: bool,
 }
 
 /// See the module.
@@ -276,7 +252,9 @@ impl Shard {
                     self.remove(peer, now, "closed");
                 }
             }
+            Control::Layer(session, handle) => self.select_layer(now, session, handle),
             Control::EndStream(stream) => {
+                self.give_up_waiting(stream);
                 let peers = self.streams.get(&stream).map(|watched| watched.peers.clone());
                 peers.into_iter().flatten().for_each(|peer| self.remove(peer, now, "stream ended"));
             }
@@ -321,24 +299,6 @@ impl Shard {
         }
     }
 
-    fn watch(&mut self, now: Instant, new: NewPeer, handle: StreamHandle) {
-        let stream = handle.number();
-        let Some(key) = self.add(now, new) else { return };
-        if handle.has_ended() {
-            // `EndStream` arrived before this viewer.
-            return self.remove(key, now, "stream ended");
-        }
-        let watched = self.streams.entry(stream).or_insert_with(|| {
-            let sink = SinkId(self.number as u64);
-            let batches = Arc::new(ShardSink { stream, shard: self.handle.clone() });
-            handle.send_blocking(Command::Subscribe(sink, batches));
-            let (ring, clocks) = (Ring::new(handle.answers_key_frames()), Clocks::default());
-            Watched { handle, sink, ring, clocks, peers: Vec::new(), primed: false }
-        });
-        watched.peers.push(key);
-        watched.handle.send_blocking(Command::Viewers(watched.sink, watched.peers.len()));
-    }
-
     fn remove(&mut self, key: u32, now: Instant, why: &str) {
         self.current = Some(key);
         let Some(peer) = self.peers.get_mut(&key) else { return };
@@ -364,14 +324,9 @@ impl Shard {
             }
             stays
         });
-        let Some(stream) = peer.watches() else { return };
-        let Some(watched) = self.streams.get_mut(&stream) else { return };
-        watched.peers.retain(|other| *other != key);
-        if watched.peers.is_empty() {
-            watched.handle.send_blocking(Command::Unsubscribe(watched.sink));
-            self.streams.remove(&stream);
-        } else {
-            watched.handle.send_blocking(Command::Viewers(watched.sink, watched.peers.len()));
+        if let Some(stream) = peer.watches() {
+            self.leave(key, stream);
+            self.stop_waiting(key);
         }
     }
 
@@ -453,37 +408,6 @@ impl Shard {
         }
         if ask {
             watched.handle.try_send(Command::KeyFrame);
-        }
-    }
-
-    fn batch(&mut self, now: Instant, stream: u64, batch: &SharedBatch) {
-        let Some(watched) = self.streams.get_mut(&stream) else { return };
-        watched.clocks = batch.clocks;
-        if !batch.replay {
-            watched.ring.touch(now);
-        }
-        for packet in batch.packets.iter().filter(|packet| packet.track == Track::Video) {
-            watched.ring.push(packet.clone());
-        }
-        if batch.replay && !watched.primed {
-            watched.primed = true;
-            // Peers that connected before the replay arrived join now.
-            for key in &watched.peers {
-                self.current = Some(*key);
-                if let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected())
-                    && peer.join(&watched.ring, now)
-                {
-                    watched.handle.try_send(Command::KeyFrame);
-                }
-            }
-        }
-        for key in &watched.peers {
-            self.current = Some(*key);
-            let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_connected()) else { continue };
-            peer.send_video(now, &watched.ring, &mut self.egress, &mut self.gso);
-            for packet in batch.packets.iter().filter(|packet| packet.track == Track::Audio) {
-                peer.send_audio(packet, &mut self.egress, &mut self.gso);
-            }
         }
     }
 

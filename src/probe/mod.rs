@@ -1,8 +1,8 @@
 //! `gatehouse probe`: connects to a camera, analyses its stream for some seconds, and reports whether a browser can
-//! play it. `greet` finds the round trip and the login scheme, `report` formats the findings. Start at [`run`].
+//! play it. `report` formats the findings, `sub_stream` guesses where its smaller stream is. Start at [`run`].
 
-mod greet;
 mod report;
+mod sub_stream;
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::secret::{ENCODE_PASSWORD, Secret, has_raw_password, split_credentials
 use crate::streams::h264::shape::Shaper;
 use crate::streams::meter::Meter;
 use crate::streams::packet::Track;
-use crate::streams::rtsp::Described;
+use crate::streams::rtsp::{Described, Greeting};
 use crate::streams::source::{Arrival, SourceError, TlsTrust, Transport};
 pub use report::{Advice, Report, Severity, Stream};
 
@@ -57,23 +57,19 @@ pub async fn examine_camera(
     let mut report = Report { url: url.to_string(), ..Report::default() };
     report.username = credentials.as_ref().map(|(user, _)| user.clone());
     report.transport = if udp { "udp" } else { "tcp" };
-    // The greeting is without TLS.
-    let greeting = if url.scheme() == "rtsps" { None } else { Some(greet::greet(&url).await) };
-    match greeting {
-        None => report.login = "unknown".into(),
-        Some(Ok(greeting)) => {
-            report.round_trip_ms = Some(greeting.round_trip.as_secs_f64() * 1000.0);
-            report.login = greeting.login;
-            report.server = greeting.server;
-        }
-        Some(Err(error)) => {
-            report.fail(&error);
-            return report;
+    let transport = if udp { Transport::Udp } else { Transport::Auto };
+    let mut result = examine(&url, credentials.as_ref(), transport, limit, &mut report).await;
+    if matches!(&result, Err(error) if error.code == "camera_silent") && !udp {
+        // It takes SETUP and PLAY over TCP, and sends nothing there.
+        let over_udp = examine(&url, credentials.as_ref(), Transport::Udp, limit, &mut report).await;
+        if over_udp.is_ok() {
+            (result, report.transport) = (over_udp, "udp");
         }
     }
-    let transport = if udp { Transport::Udp } else { Transport::Auto };
-    if let Err(error) = examine(&url, credentials.as_ref(), transport, limit, &mut report).await {
+    if let Err(error) = result {
         report.fail(&error);
+    } else {
+        report.sub_url = sub_stream::find(&url, credentials.as_ref()).await.map(|url| url.to_string());
     }
     report.advise();
     report
@@ -87,7 +83,12 @@ async fn examine(
     report: &mut Report,
 ) -> Result<(), SourceError> {
     // Nothing is decided by what is seen, so any certificate will do: it is part of the report.
-    let described = Described::fetch(url, credentials, TlsTrust::Anything).await?;
+    let mut greeting = Greeting::default();
+    let described = Described::fetch_greeted(url, credentials, TlsTrust::Anything, &mut greeting).await;
+    report.round_trip_ms = greeting.round_trip.map(|time| time.as_secs_f64() * 1000.0);
+    report.login = greeting.login.unwrap_or_else(|| "unknown".into());
+    report.server = greeting.server;
+    let described = described?;
     report.certificate = described.fingerprint().map(str::to_owned);
     report.tracks.clone_from(&described.tracks);
     let mut session = described.play(transport).await?;

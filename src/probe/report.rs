@@ -83,6 +83,8 @@ pub struct Report {
     pub login: String,
     /// The camera's `Server` header.
     pub server: Option<String>,
+    /// The address of a smaller stream that the camera has, too.
+    pub sub_url: Option<String>,
     /// Its tracks.
     pub tracks: Vec<ListedTrack>,
     /// Its video.
@@ -161,6 +163,9 @@ impl Report {
         if let Some(stream) = &self.stream {
             stream.in_words(&mut line);
         }
+        if let Some(sub) = &self.sub_url {
+            line("Sub stream", sub.clone());
+        }
         if let Some(error) = &self.error {
             let _ = writeln!(out, "\nFailed: {} [{}]", error.message, error.code);
         }
@@ -185,6 +190,9 @@ impl Report {
     fn in_toml(&self) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let mut text = format!("[[camera]]\nid = \"camera-1\"\nurl = {}\n", quoted(&self.url));
+        if let Some(sub) = &self.sub_url {
+            let _ = writeln!(text, "sub_url = {}", quoted(sub));
+        }
         if let Some(username) = &self.username {
             let _ = write!(text, "username = {}\npassword = \"…\"\n", quoted(username));
         }

@@ -55,6 +55,14 @@ pub struct Digest {
 }
 
 impl Challenge {
+    /// `basic` or `digest`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Digest(_) => "digest",
+        }
+    }
+
     /// The challenges in `WWW-Authenticate` headers that this supports, the best first: SHA-256, MD5, Basic.
     pub fn all<'a>(headers: impl Iterator<Item = &'a str>) -> Vec<Self> {
         let mut found: Vec<Self> =

@@ -242,6 +242,13 @@ impl Registry {
         self.lock().sessions.remove(&session)
     }
 
+    /// The stream that a session watches.
+    pub fn watched(&self, session: &SessionId) -> Option<StreamName> {
+        let live = self.lock();
+        let running = live.sessions.get(session)?;
+        (running.direction == Direction::Watch).then(|| running.stream.clone())
+    }
+
     /// Registers an open socket of `user`.
     pub fn socket(&self, credential: Credential, user: String) -> SocketGuard {
         let end = CancellationToken::new();

@@ -90,6 +90,11 @@ impl Hub {
         }
     }
 
+    /// Bytes of the cached GOP.
+    pub fn cached(&self) -> usize {
+        self.cache.bytes
+    }
+
     /// Whether there are any sinks.
     pub fn has_sinks(&self) -> bool {
         !self.sinks.is_empty()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::connection::SourceConnection;
 use super::frames::Framer;
 use super::meter::Meter;
+use super::pace::Pace;
 use super::packet::Track;
 use super::status::{Reason, VideoStatus};
 
@@ -27,6 +28,8 @@ pub struct Live {
     pub connection: SourceConnection,
     /// Brings its video into shape, if it has any.
     pub framer: Option<Framer>,
+    /// Times its frames.
+    pub pace: Pace,
     /// Measures the video.
     pub meter: Meter,
     /// When it was connected.
@@ -60,6 +63,7 @@ impl Live {
         Self {
             connection,
             framer,
+            pace: Pace::default(),
             meter: Meter::default(),
             started: now,
             last_video: now,
@@ -105,6 +109,34 @@ impl Live {
     pub fn patience(&self, usual: Duration) -> Duration {
         let few = if self.frames.1 < FEW_FRAMES { SLOW_START } else { Duration::ZERO };
         usual.max(few).max(self.longest_pause * 3).min(LONGEST_PATIENCE)
+    }
+
+    /// What is not as it should be, and is no obstacle.
+    pub fn notes(&self) -> Vec<Reason> {
+        let by_arrival = self.pace.is_by_arrival().then(|| Reason {
+            code: "timed_by_arrival",
+            message: "the camera's time stamps are useless: its frames are timed by their arrival".into(),
+        });
+        self.connection.offered().notes.iter().cloned().chain(by_arrival).collect()
+    }
+
+    /// Whether no video has come at all.
+    pub fn is_mute(&self) -> bool {
+        self.video_packets == 0
+    }
+
+    /// Why there is no key frame yet.
+    pub fn without_key_frame(&self, waited: Duration) -> Reason {
+        let seconds = waited.as_secs();
+        let findings = self.framer.as_ref().and_then(Framer::findings);
+        if findings.is_some_and(|findings| findings.recovery_points > 0) {
+            let message = format!(
+                "the camera refreshes its picture in parts and sends no IDR frame, for {seconds} s: turn off intra refresh"
+            );
+            return Reason { code: "camera_intra_refresh", message };
+        }
+        let message = format!("the camera sends video, but no key frame yet, for {seconds} s");
+        Reason { code: "camera_key_frame", message }
     }
 
     /// Counts a packet of video, of whose frames a key frame may have begun.

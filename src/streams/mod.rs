@@ -3,10 +3,12 @@
 //! or HTTP.
 //!
 //! `stream` is the task that owns one stream, `live` one connection of its source, `interest` tracks whether the source
-//! is needed; `hub` fans out, `frames` and `h264` normalize, `rtsp`, `whep` and `published` are the sources,
+//! is needed, `layer` is about main and sub streams; `hub` fans out, `frames` and `h264` normalize, `rtsp`, `whep` and `published` are the sources,
 //! `connection` is any one of them, `demo` is the simulated camera.
 
 pub mod backoff;
+pub mod cache_budget;
+mod check;
 pub mod connection;
 pub mod demo;
 pub mod frames;
@@ -14,9 +16,11 @@ mod front;
 pub mod h264;
 pub mod hub;
 pub mod interest;
+pub mod layer;
 mod live;
 pub mod meter;
 pub mod outage;
+pub mod pace;
 pub mod packet;
 pub mod published;
 pub mod rtsp;
@@ -34,7 +38,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::names::StreamName;
+use cache_budget::CacheBudget;
 use interest::Interest;
+use layer::Layer;
 use source::SourceSpec;
 use status::StreamStatus;
 use stream::{Command, StreamSpec, Task};
@@ -54,6 +60,7 @@ pub struct StreamHandle {
     answers_key_frames: bool,
     is_published: bool,
     ended: CancellationToken,
+    sub: Option<Arc<StreamHandle>>,
 }
 
 impl StreamHandle {
@@ -65,6 +72,27 @@ impl StreamHandle {
     /// Tells this generation of the stream from an earlier one of the same name.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// One of its layers, if it has that one. Of a sub stream's own handle there is no other.
+    pub fn layer(&self, layer: Layer) -> Option<Self> {
+        match layer {
+            Layer::Main => Some(self.clone()),
+            Layer::Sub => self.sub.as_deref().cloned(),
+        }
+    }
+
+    /// The current status of all layers together.
+    pub fn combined_status(&self) -> StreamStatus {
+        match &self.sub {
+            Some(sub) => layer::combined(&self.status(), &sub.status()),
+            None => StreamStatus::clone(&self.status()),
+        }
+    }
+
+    /// The numbers of all its layers.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        [Some(self.number), self.sub.as_ref().map(|sub| sub.number)].into_iter().flatten()
     }
 
     /// Whether its source sends a key frame soon after a request for one.
@@ -142,6 +170,7 @@ pub struct Streams {
 struct Inner {
     by_id: RwLock<HashMap<StreamName, Known>>,
     numbers: AtomicU64,
+    budget: Arc<CacheBudget>,
 }
 
 struct Known {
@@ -152,6 +181,12 @@ struct Known {
 }
 
 impl Streams {
+    /// Without any streams yet; all their caches together take at most `cache` bytes.
+    pub fn new(cache: usize) -> Self {
+        let budget = Arc::new(CacheBudget::new(cache));
+        Self { inner: Arc::new(Inner { budget, ..Inner::default() }) }
+    }
+
     /// Looks a stream up.
     pub fn get(&self, id: &StreamName) -> Option<StreamHandle> {
         let map = self.inner.by_id.read().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +202,7 @@ impl Streams {
             let stays = known.passing || wanted.get(id) == Some(&known.spec);
             if !stays {
                 known.handle.ended.cancel();
-                change.ended.push(known.handle.number());
+                change.ended.extend(known.handle.numbers());
             }
             stays
         });
@@ -213,16 +248,34 @@ impl Streams {
     }
 
     fn spawn(&self, id: StreamName, spec: StreamSpec) -> StreamHandle {
+        let ended = CancellationToken::new();
+        let sub =
+            spec.sub().map(|sub| Arc::new(self.start(id.clone(), Layer::Sub, sub, ended.clone(), None)));
+        self.start(id, Layer::Main, spec, ended, sub)
+    }
+
+    fn start(
+        &self,
+        id: StreamName,
+        layer: Layer,
+        spec: StreamSpec,
+        ended: CancellationToken,
+        sub: Option<Arc<StreamHandle>>,
+    ) -> StreamHandle {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Arc::new(StreamStatus::default()));
         let interest = Interest::new(Arc::new(Notify::new()));
         let shared = Interest::clone(&interest);
         let answers_key_frames = spec.source.answers_key_frames();
         let is_published = spec.source == SourceSpec::Published;
-        let ended = CancellationToken::new();
-        tokio::spawn(Task::new(id.clone(), spec, receiver, sender, interest).run(ended.clone()));
+        let label = match layer {
+            Layer::Main => id.to_string(),
+            Layer::Sub => format!("{id}?layer=sub"),
+        };
         let number = self.inner.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let budget = (number, self.inner.budget.clone());
+        tokio::spawn(Task::new(label, spec, receiver, sender, interest, budget).run(ended.clone()));
         let interest = Arc::new(shared);
-        StreamHandle { id, number, commands, status, interest, answers_key_frames, is_published, ended }
+        StreamHandle { id, number, commands, status, interest, answers_key_frames, is_published, ended, sub }
     }
 }

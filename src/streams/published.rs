@@ -76,7 +76,7 @@ impl PublishedConnection {
             silent: false,
             passed: Some(codec),
         });
-        let offered = Offered { parameter_sets: Vec::new(), video, audio: status, audio_codec: audio };
+        let offered = Offered { video, audio: status, audio_codec: audio, ..Offered::default() };
         (Feed { arrivals: sender }, Self { arrivals, key_frames, last_request: None, offered })
     }
 

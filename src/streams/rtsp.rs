@@ -14,6 +14,7 @@ use retina::client::{
 };
 use url::Url;
 
+pub use super::front::camera::Greeting;
 use super::front::camera::{Camera, Way};
 use super::front::pump::{self, FrontTrack, Pump, StrictTrack};
 use super::packet::{AudioCodec, RtpIn, Track, VideoCodec};
@@ -71,7 +72,20 @@ impl Described {
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
     ) -> Result<Self, SourceError> {
-        let (camera, mut description) = Box::pin(Camera::describe(url, credentials, tls)).await?;
+        Self::fetch_greeted(url, credentials, tls, &mut Greeting::default()).await
+    }
+
+    /// The same; `greeting` is filled in even if it fails.
+    ///
+    /// # Errors
+    /// Those of [`Self::fetch`].
+    pub async fn fetch_greeted(
+        url: &Url,
+        credentials: Option<&(String, Secret)>,
+        tls: TlsTrust,
+        greeting: &mut Greeting,
+    ) -> Result<Self, SourceError> {
+        let (camera, mut description) = Box::pin(Camera::describe(url, credentials, tls, greeting)).await?;
         description.tracks.retain(|track| !track.is_loudspeaker);
         let tracks = description.tracks.iter().map(|track| ListedTrack {
             media: track.media.clone(),
@@ -86,16 +100,38 @@ impl Described {
         self.camera.fingerprint.as_deref()
     }
 
+    fn video(&self) -> Result<usize, SourceError> {
+        let video = self.tracks.iter().position(|track| track.codec == "H264" && track.media == "video");
+        video.ok_or_else(|| no_h264(&self.tracks))
+    }
+
+    /// The best of the audio tracks that browsers can play.
+    fn playable_audio(&self) -> Option<usize> {
+        AudioCodec::ALL
+            .iter()
+            .find_map(|codec| self.tracks.iter().position(|track| track.audio_codec() == Some(*codec)))
+    }
+
+    /// Whether it can be played.
+    ///
+    /// # Errors
+    /// No H.264 among the tracks.
+    pub fn check(&self) -> Result<(), SourceError> {
+        self.video().map(drop)
+    }
+
+    /// Its sound, playable or not.
+    pub fn audio(&self) -> Option<AudioStatus> {
+        self.audio_status(self.playable_audio())
+    }
+
     /// Sets up the H.264 track and a playable audio track, and starts playing.
     ///
     /// # Errors
     /// No H.264 among the tracks, or the camera refuses.
     pub async fn play(mut self, transport: Transport) -> Result<RtspConnection, SourceError> {
-        let video = self.tracks.iter().position(|track| track.codec == "H264" && track.media == "video");
-        let video = video.ok_or_else(|| no_h264(&self.tracks))?;
-        let audio = AudioCodec::ALL
-            .iter()
-            .find_map(|codec| self.tracks.iter().position(|track| track.audio_codec() == Some(*codec)));
+        let video = self.video()?;
+        let audio = self.playable_audio();
         let mut tracks = vec![(Track::Video, self.set_up(video, 0, transport).await?)];
         let mut heard = None;
         if let Some(audio) = audio {
@@ -112,7 +148,8 @@ impl Described {
             }
         }
         self.camera.play().await?;
-        let offered = self.offered(video, heard);
+        let mut offered = self.offered(video, heard);
+        offered.notes.extend(tracks[0].1.way.receive_buffer_note());
         let (kinds, tracks): (Vec<_>, Vec<_>) = tracks.into_iter().unzip();
         let failed = |error: std::io::Error| SourceError::soon("internal", format!("the front: {error}"));
         let pump = pump::start(self.camera, tracks).await.map_err(failed)?;
@@ -155,14 +192,21 @@ impl Described {
         let sets = self.description.tracks[video].parameter_sets.iter();
         let parameter_sets = sets.map(|set| Bytes::copy_from_slice(set)).collect();
         let audio_codec = audio.and_then(|index| self.tracks[index].audio_codec());
-        let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"));
-        let status = listed.map(|index| AudioStatus {
-            codec: self.tracks[index].codec.clone(),
-            playable: audio_codec.is_some(),
-            silent: false,
-            passed: audio_codec,
-        });
-        Offered { parameter_sets, video: Some(VideoCodec::H264), audio: status, audio_codec }
+        let status = self.audio_status(audio);
+        Offered {
+            parameter_sets,
+            video: Some(VideoCodec::H264),
+            audio: status,
+            audio_codec,
+            notes: Vec::new(),
+        }
+    }
+
+    fn audio_status(&self, audio: Option<usize>) -> Option<AudioStatus> {
+        let passed = audio.and_then(|index| self.tracks[index].audio_codec());
+        let listed = audio.or_else(|| self.tracks.iter().position(|track| track.media == "audio"))?;
+        let codec = self.tracks[listed].codec.clone();
+        Some(AudioStatus { codec, playable: passed.is_some(), silent: false, passed })
     }
 }
 

@@ -87,6 +87,16 @@ impl SourceSpec {
         }
     }
 
+    /// The same source over UDP, if TCP is only the first choice.
+    pub fn over_udp(&self) -> Option<Self> {
+        let mut other = self.clone();
+        match &mut other {
+            Self::Rtsp { transport, .. } if *transport == Transport::Auto => *transport = Transport::Udp,
+            _ => return None,
+        }
+        Some(other)
+    }
+
     /// Whether the source sends a key frame soon after a request for one, as browsers do and cameras do not.
     pub fn answers_key_frames(&self) -> bool {
         !matches!(self, Self::Rtsp { .. })
@@ -111,6 +121,11 @@ impl SourceError {
         Self { code, message: message.into(), hope: Hope::Soon }
     }
 
+    /// The source cannot be reached.
+    pub fn away(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hope: Hope::Away }
+    }
+
     /// An error that needs operator action.
     pub fn slowly(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hope: Hope::Slowly }
@@ -133,6 +148,8 @@ pub struct Offered {
     pub audio: Option<AudioStatus>,
     /// Set if the audio is forwarded.
     pub audio_codec: Option<AudioCodec>,
+    /// What is not as it should be, and is no obstacle.
+    pub notes: Vec<Reason>,
 }
 
 /// Something received from a source.

@@ -98,6 +98,8 @@ pub struct StreamStatus {
     pub audio: Option<AudioStatus>,
     /// Why the stream cannot be shown in a browser although it is live.
     pub problem: Option<Reason>,
+    /// What is not as it should be, and is no obstacle.
+    pub notes: Vec<Reason>,
     /// The number of viewers.
     pub viewers: usize,
 }

@@ -10,7 +10,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Hope};
+use super::cache_budget::CacheBudget;
+use super::check::Check;
 use super::connection::SourceConnection;
 use super::frames::Framer;
 use super::h264::shape::Shaped;
@@ -21,17 +23,20 @@ use super::outage::{Line, Outage};
 use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
 use super::published;
 use super::source::{Arrival, SourceError, SourceSpec};
-use super::status::{Reason, State, StreamStatus};
+use super::status::{AudioStatus, Reason, State, StreamStatus};
 use crate::compartment::{self, Panicked};
-use crate::names::StreamName;
 
-/// A live source that sends no packet for this long is considered dead.
 /// For the first key frame: cameras with "smart codecs" send one in up to 40 s.
 const KEY_FRAME_LIMIT: Duration = Duration::from_secs(60);
+/// A live source that sends no packet for this long is considered dead.
 const STALL: Duration = Duration::from_secs(5);
 /// Bytes of the cached GOP of a source that sends a key frame when it is asked for one: browsers send one key frame
 /// and then none for minutes, and nobody wants to be shown minutes.
 pub const ANSWERING_GOP_CACHE: usize = 384 << 10;
+/// …of a camera: 10 s of 4K, or 40 s of what a "smart codec" sends.
+const CAMERA_GOP_CACHE: usize = 16 << 20;
+/// A source that has failed is tried for at least this long after somebody wanted it: pages try again less often.
+const AWAITED: Duration = Duration::from_secs(30);
 /// Between two updates of the measured figures.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -46,14 +51,25 @@ pub struct StreamSpec {
     pub idle_timeout: Duration,
     /// Maximum size of the cached GOP in bytes.
     pub gop_cache: usize,
+    /// The source of the sub stream.
+    pub sub: Option<Box<SourceSpec>>,
+    /// Between two looks at a camera that nobody watches; zero for none.
+    pub check_interval: Duration,
 }
 
 impl StreamSpec {
-    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 4 MiB cached, of sources that answer
-    /// requests for key frames 384 KiB.
+    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 16 MiB cached, of sources that answer
+    /// requests for key frames 384 KiB, never looked after while nobody watches.
     pub fn new(source: SourceSpec, on_demand: bool) -> Self {
-        let gop_cache = if source.answers_key_frames() { ANSWERING_GOP_CACHE } else { 4 << 20 };
-        Self { source, on_demand, idle_timeout: Duration::from_secs(10), gop_cache }
+        let gop_cache = if source.answers_key_frames() { ANSWERING_GOP_CACHE } else { CAMERA_GOP_CACHE };
+        let (idle_timeout, check_interval) = (Duration::from_secs(10), Duration::ZERO);
+        Self { source, on_demand, idle_timeout, gop_cache, sub: None, check_interval }
+    }
+
+    /// How to run its sub stream: always on demand.
+    pub fn sub(&self) -> Option<Self> {
+        let source = SourceSpec::clone(self.sub.as_deref()?);
+        Some(Self { source, on_demand: true, sub: None, ..self.clone() })
     }
 }
 
@@ -108,7 +124,8 @@ impl Phase {
 
 /// See the module documentation.
 pub struct Task {
-    id: StreamName,
+    /// What the log calls it.
+    label: String,
     spec: StreamSpec,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Arc<StreamStatus>>,
@@ -127,6 +144,13 @@ pub struct Task {
     codecs: Option<(Option<VideoCodec>, Option<AudioCodec>)>,
     /// A published picture has stopped.
     video_paused: bool,
+    /// The camera has accepted everything over TCP and sent nothing: now it is asked for UDP, or the other way round.
+    over_udp: bool,
+    check: Check,
+    budget: Arc<CacheBudget>,
+    /// The number of this stream in the budget, and when it was last watched.
+    number: u64,
+    watched: Instant,
     panics: u64,
     #[cfg(debug_assertions)]
     sinks: bool,
@@ -135,16 +159,19 @@ pub struct Task {
 impl Task {
     /// A task that is not running yet.
     pub fn new(
-        id: StreamName,
+        label: String,
         spec: StreamSpec,
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<Arc<StreamStatus>>,
         interest: Interest,
+        (number, budget): (u64, Arc<CacheBudget>),
     ) -> Self {
+        let now = Instant::now();
+        let check = Check::new(&spec.source, spec.check_interval, now, rand::random());
         let hub = Hub::new(spec.gop_cache);
         let interest_changed = interest.changed.clone();
         Self {
-            id,
+            label,
             spec,
             commands,
             status,
@@ -161,6 +188,11 @@ impl Task {
             shaped: Vec::new(),
             codecs: None,
             video_paused: false,
+            over_udp: false,
+            check,
+            budget,
+            number,
+            watched: now,
             panics: 0,
             #[cfg(debug_assertions)]
             sinks: false,
@@ -176,9 +208,10 @@ impl Task {
         loop {
             self.consider(Instant::now());
             let flush = self.hub.deadline();
-            let idle = self.idle_since.map(|since| since + self.spec.idle_timeout);
+            let idle = self.idle_since.map(|since| since + self.patience());
+            let check = self.check.due().filter(|_| matches!(self.phase, Phase::Idle));
             tokio::select! {
-                () = ended.cancelled() => return,
+                () = ended.cancelled() => return self.give_up_cache(),
                 step = compartment::run_async(self.phase.step()) => self.contained(step),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -187,6 +220,8 @@ impl Task {
                 () = sleep_until(flush) => self.hub.flush(),
                 () = self.interest_changed.notified() => {}
                 () = sleep_until(idle) => {}
+                () = sleep_until(check) => self.check.start(&self.spec.source),
+                found = compartment::run_async(self.check.run()) => self.checked(found),
                 _ = tick.tick(), if matches!(self.phase, Phase::Live(_)) => self.tick(Instant::now()),
             }
         }
@@ -205,6 +240,7 @@ impl Task {
         if wanted {
             self.idle_since = None;
             if matches!(self.phase, Phase::Idle) {
+                self.check.done(None, now, rand::random());
                 self.connect();
             }
             return;
@@ -214,20 +250,54 @@ impl Task {
             return;
         }
         let since = *self.idle_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= self.spec.idle_timeout {
+        if now.saturating_duration_since(since) >= self.patience() {
             self.idle_since = None;
             // What has failed is not ready again because nobody watches: the reason stays until it works.
             let reason =
                 self.status.borrow().reason.clone().filter(|_| !matches!(self.phase, Phase::Live(_)));
             self.phase = Phase::Idle;
             self.source_gone();
-            debug!(stream = %self.id, "no viewers: source stopped");
+            debug!(stream = %self.label, "no viewers: source stopped");
             self.set_state(State::Idle, reason, None);
         }
     }
 
+    /// How long the source goes on without a viewer.
+    fn patience(&self) -> Duration {
+        let idle_timeout = self.spec.idle_timeout;
+        if self.status.borrow().state == State::Retrying { idle_timeout.max(AWAITED) } else { idle_timeout }
+    }
+
+    /// The camera has been looked after while nobody watches.
+    fn checked(&mut self, found: Result<Result<Option<AudioStatus>, SourceError>, Panicked>) {
+        let now = Instant::now();
+        let found = found.unwrap_or_else(|panicked| {
+            error!(code = "internal", stream = %self.label, "the check of the camera: {panicked}");
+            Err(SourceError::slowly("internal", "the check had an internal error"))
+        });
+        self.check.done(found.as_ref().err(), now, rand::random());
+        match found {
+            Ok(audio) => {
+                if let Some(lasted) = self.outage.ended(now) {
+                    info!(stream = %self.label, outage_s = lasted.as_secs(), "the camera answers again");
+                }
+                self.set_state(State::Idle, None, None);
+                self.modify(|status| status.audio = audio);
+            }
+            Err(error) => {
+                self.log_failure(now, &error);
+                self.set_state(State::Idle, Some(error.reason()), None);
+            }
+        }
+    }
+
+    fn give_up_cache(&self) {
+        self.budget.report(self.number, 0, self.watched);
+    }
+
     fn connect(&mut self) {
-        let source = self.spec.source.clone();
+        let over_udp = self.spec.source.over_udp().filter(|_| self.over_udp);
+        let source = over_udp.unwrap_or_else(|| self.spec.source.clone());
         self.phase = Phase::Connecting(Box::pin(async move { SourceConnection::connect(&source).await }));
         // A source that is retried keeps its reason until it is live, so that the page continues to show it.
         let (reason, retrying) = {
@@ -241,6 +311,7 @@ impl Task {
 
     fn source_gone(&mut self) {
         self.hub.forget();
+        self.give_up_cache();
         self.video.restart();
         self.audio.restart();
     }
@@ -250,7 +321,7 @@ impl Task {
         let taken = step.and_then(|step| compartment::run(|| self.take_step(step)));
         if let Err(panicked) = taken {
             self.panics += 1;
-            error!(code = "internal", stream = %self.id, panics = self.panics, "the source is closed: {panicked}");
+            error!(code = "internal", stream = %self.label, panics = self.panics, "the source is closed: {panicked}");
             let error = SourceError::slowly("internal", "the source had an internal error");
             self.fail(&error, Instant::now());
         }
@@ -300,7 +371,7 @@ impl Task {
     }
 
     fn log_failure(&mut self, now: Instant, error: &SourceError) {
-        let (stream, code, address) = (&self.id, error.code, self.spec.source.address());
+        let (stream, code, address) = (&self.label, error.code, self.spec.source.address());
         match self.outage.failed(now, code) {
             Some(Line::Failed) => warn!(%stream, code, address, "source failed: {error}"),
             Some(Line::StillFailing { lasted, attempts }) => {
@@ -312,7 +383,7 @@ impl Task {
 
     fn fail(&mut self, error: &SourceError, now: Instant) {
         if self.is_published() {
-            info!(stream = %self.id, "publisher disconnected");
+            info!(stream = %self.label, "publisher disconnected");
             self.phase = Phase::Idle;
             self.source_gone();
             return self.set_state(State::Idle, Some(error.reason()), None);
@@ -321,14 +392,15 @@ impl Task {
             Phase::Live(live) if live.announced => now.duration_since(live.started),
             _ => Duration::ZERO,
         };
-        let until = self.backoff.failed(now, error.hope, lived, rand::random());
+        let awaited = self.hub.has_sinks() || self.interest.is_wanted();
+        let until = self.backoff.failed(now, (error.hope, awaited), lived, rand::random());
         let again_in = until.saturating_duration_since(now);
         self.log_failure(now, error);
         self.phase = Phase::Waiting(until);
         self.source_gone();
         let state = match error.hope {
-            super::backoff::Hope::Soon => State::Retrying,
-            super::backoff::Hope::Slowly => State::Failed,
+            Hope::Soon | Hope::Away => State::Retrying,
+            Hope::Slowly => State::Failed,
         };
         self.set_state(state, Some(error.reason()), Some(SystemTime::now() + again_in));
     }
@@ -367,20 +439,22 @@ impl Task {
         self.video_paused = false;
         let Phase::Live(live) = &mut self.phase else { return };
         let Some(framer) = &mut live.framer else { return };
-        live.meter.packet(now, packet.timestamp, packet.payload.len(), packet.lost);
+        let sent = live.pace.timestamp(now, packet.timestamp, packet.marker);
+        let by_arrival = live.pace.is_by_arrival();
+        live.meter.packet(now, sent, packet.payload.len(), packet.lost);
         let mut shaped = std::mem::take(&mut self.shaped);
-        framer.push(packet.timestamp, packet.marker, packet.lost, &packet.payload, &mut shaped);
+        framer.push(sent, packet.marker, packet.lost, &packet.payload, &mut shaped);
         let mut key = false;
         for packet in shaped.drain(..) {
             key |= packet.key_start;
             let timestamp = self.video.map(packet.timestamp, now);
-            if !self.hub.has_clock(Track::Video) {
+            if by_arrival || !self.hub.has_clock(Track::Video) {
                 self.hub.set_clock(Track::Video, Clock { timestamp, at: now, rate: VIDEO_CLOCK });
             }
             self.hub.video(now, timestamp, packet);
         }
         self.shaped = shaped;
-        live.count(now, packet.timestamp, key);
+        live.count(now, sent, key);
         let problem = live.problem();
         let announce = !live.announced && live.is_known();
         let news = live.announced && problem != self.status.borrow().problem;
@@ -388,11 +462,11 @@ impl Task {
             live.announced = true;
             let after_ms = now.duration_since(live.started).as_millis() as u64;
             let outage_s = self.outage.ended(now).map(|lasted| lasted.as_secs());
-            info!(stream = %self.id, after_ms, outage_s, "live");
+            info!(stream = %self.label, after_ms, outage_s, "live");
         }
         if announce || news {
             if let Some(problem) = &problem {
-                warn!(stream = %self.id, code = problem.code, "cannot be shown: {}", problem.message);
+                warn!(stream = %self.label, code = problem.code, "cannot be shown: {}", problem.message);
                 self.hub.end();
             }
             self.publish_live(now);
@@ -402,6 +476,9 @@ impl Task {
     /// Maps the camera's clock to ours, anchored at its first sender report, so that audio and video stay in sync.
     fn clock(&mut self, track: Track, timestamp: u32, at: SystemTime, received: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
+        if track == Track::Video && live.pace.is_by_arrival() {
+            return;
+        }
         let (wall, instant) = *live.wall_offset.get_or_insert((at, received));
         let sampled = match at.duration_since(wall) {
             Ok(later) => instant.checked_add(later),
@@ -466,6 +543,12 @@ impl Task {
     }
 
     fn tick(&mut self, now: Instant) {
+        if self.hub.has_sinks() {
+            self.watched = now;
+        }
+        if !self.budget.report(self.number, self.hub.cached(), self.watched) {
+            self.hub.forget_video();
+        }
         let Phase::Live(live) = &mut self.phase else { return };
         if live.key_wanted {
             live.connection.request_key_frame();
@@ -475,7 +558,7 @@ impl Task {
         if self.is_published() {
             // A publisher that has muted all sends nothing, and is there all the same: its connection tells.
             if silent.is_some_and(|silent| silent >= STALL) && !self.video_paused {
-                debug!(stream = %self.id, "the publisher's picture is paused");
+                debug!(stream = %self.label, "the publisher's picture is paused");
                 self.video_paused = true;
                 // Whoever joins now must not be shown what was long ago.
                 self.hub.forget_video();
@@ -488,6 +571,7 @@ impl Task {
         // Each track has its own watchdog: sound does not keep a picture alive that has frozen.
         let patience = if live.announced { live.patience(STALL) } else { 2 * STALL };
         if let Some(silent) = silent.filter(|silent| *silent >= patience) {
+            self.over_udp ^= live.is_mute();
             let seconds = silent.as_secs();
             let error = SourceError::soon("camera_silent", format!("no picture for {seconds} s"));
             return self.fail(&error, now);
@@ -507,20 +591,17 @@ impl Task {
             let text = format!("the camera's SPS is damaged: {error}");
             self.fail(&SourceError::soon("camera_h264", text), now);
         } else if waited >= KEY_FRAME_LIMIT {
-            let seconds = KEY_FRAME_LIMIT.as_secs();
-            let text = format!("no key frame with parameter sets within {seconds} s");
-            self.fail(&SourceError::soon("camera_key_frame", text), now);
+            let Reason { code, message } = live.without_key_frame(waited);
+            self.fail(&SourceError::soon(code, message), now);
         } else if waited >= STALL {
-            let seconds = waited.as_secs();
-            let message = format!("the camera sends video, but no key frame yet, for {seconds} s");
-            let reason = Reason { code: "camera_key_frame", message };
+            let reason = live.without_key_frame(waited);
             self.set_state(State::Connecting, Some(reason), None);
         }
     }
 
     fn publish_live(&mut self, now: Instant) {
         let Phase::Live(live) = &mut self.phase else { return };
-        let (video, problem) = (live.video_status(now), live.problem());
+        let (video, problem, notes) = (live.video_status(now), live.problem(), live.notes());
         let silent = live.silent_for(Track::Audio, now).is_some_and(|silent| silent >= STALL);
         self.modify(|status| {
             if status.state != State::Live {
@@ -534,6 +615,7 @@ impl Task {
                 audio.silent = silent;
             }
             status.problem = problem;
+            status.notes = notes;
         });
     }
 

@@ -123,6 +123,93 @@ async fn a_camera_that_failed_keeps_saying_so() {
 }
 
 #[tokio::test]
+async fn cameras_that_nobody_watches_are_looked_after() {
+    let camera = camera(DemoOptions::default()).await;
+    let wrong = camera.url().replace("/demo", "/other");
+    let cameras = camera_toml("wrong", &wrong, "") + &camera_toml("right", &camera.url(), "");
+    let server = server(&format!("{cameras}[media]\ncheck_interval = \"1s\"\n")).await;
+    until("the broken one is noticed", || (code(&server.status("wrong")) == "camera_path").then_some(()))
+        .await;
+    until("the sound of the other is known", || server.status("right").audio.clone()).await;
+    assert_eq!(server.status("wrong").state, State::Idle, "nobody watches it");
+    let right = server.status("right");
+    assert_eq!((right.state, right.reason.clone(), right.video.clone()), (State::Idle, None, None));
+    let (address, url) = (camera.address(), camera.url());
+    camera.stop().await;
+    until("it is gone", || (code(&server.status("right")) == "camera_unreachable").then_some(())).await;
+    let _camera = again(address).await;
+    until(&format!("{url} is there again"), || server.status("right").reason.is_none().then_some(())).await;
+}
+
+/// A camera that was stopped is started again on its port.
+async fn again(address: std::net::SocketAddr) -> DemoCamera {
+    let start = Instant::now();
+    loop {
+        match DemoCamera::start(address, DemoOptions::default()).await {
+            Ok(camera) => return camera,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_sees_a_camera_that_has_restarted_at_once() {
+    let camera = camera(DemoOptions::default()).await;
+    let address = camera.address();
+    let server = server(&camera_toml("c", &camera.url(), "")).await;
+    camera.stop().await;
+    let stream =
+        server.gatehouse.cameras().stream(&gatehouse::names::StreamName::camera("c").unwrap()).unwrap();
+    let interest = stream.want().await;
+    let mut attempts = std::collections::BTreeSet::new();
+    until("several attempts", || {
+        attempts.extend(server.status("c").retry_at);
+        (attempts.len() == 6).then_some(())
+    })
+    .await;
+    // It does not double any more.
+    let (last, before) = (attempts.pop_last().unwrap(), attempts.pop_last().unwrap());
+    let pause = last.duration_since(before).unwrap();
+    assert!(pause < Duration::from_secs(4), "{pause:?}");
+    let _camera = again(address).await;
+    server.wait_for("c", "live again", |status| status.state == State::Live).await;
+    drop(interest);
+}
+
+#[tokio::test]
+async fn useless_time_stamps_are_replaced_by_the_time_of_arrival() {
+    let faults = Faults { frozen_clock: true, ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
+    let noted = |status: &gatehouse::streams::status::StreamStatus| {
+        status.notes.iter().any(|note| note.code == "timed_by_arrival")
+    };
+    let status = server.wait_for("c", "it is noticed", noted).await;
+    assert_eq!(status.state, State::Live);
+    let frames = |status: &gatehouse::streams::status::StreamStatus| {
+        status.video.as_ref().is_some_and(|video| (20.0..30.0).contains(&video.measured.fps))
+    };
+    server.wait_for("c", "its frames are counted", frames).await;
+    let mut viewer = server.watch("c").await;
+    let first = viewer.video_where(|packet| is_key_start(&packet.payload)).await.timestamp;
+    let next = viewer
+        .video_where(|packet| is_key_start(&packet.payload) && packet.timestamp != first)
+        .await
+        .timestamp;
+    let ticks = next.wrapping_sub(first);
+    assert!((100_000..300_000).contains(&ticks), "from key frame to key frame 2 s: {ticks}");
+}
+
+#[tokio::test]
+async fn a_camera_that_sends_nothing_over_tcp_is_asked_for_udp() {
+    let faults = Faults { silent_over_tcp: true, ..Faults::default() };
+    let camera = camera(DemoOptions { faults, ..DemoOptions::default() }).await;
+    let server = server(&camera_toml("c", &camera.url(), "on_demand = false")).await;
+    server.wait_for("c", "live over UDP", |status| status.state == State::Live).await;
+}
+
+#[tokio::test]
 async fn large_packets_are_split() {
     let camera = camera(DemoOptions { mtu: 60_000, ..DemoOptions::default() }).await;
     let server = server(&camera_toml("c", &camera.url(), "")).await;

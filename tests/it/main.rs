@@ -14,6 +14,7 @@ mod command_line;
 mod faults;
 mod front;
 mod gstreamer;
+mod layers;
 mod operations;
 mod players;
 mod proxies;

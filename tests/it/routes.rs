@@ -32,6 +32,8 @@ PATCH /session/{id}                       444444444
 DELETE /session/{id}                      444444444
 GET /session/{id}                         444444444
 OPTIONS /session/{id}                     .........
+POST /session/{id}/layer                  444444444
+OPTIONS /session/{id}/layer               .........
 GET /api/cameras                          1.....3..
 GET /api/cameras/{id}                     1.4...3.4
 POST /api/tickets                         13....3..

@@ -210,6 +210,11 @@ impl Viewer {
         }
     }
 
+    /// Where its session is on the server.
+    pub fn resource(&self) -> String {
+        self.session.resource().unwrap().to_string()
+    }
+
     /// Waits until the connection has ended.
     pub async fn ended(&mut self) -> bool {
         within("the end of the connection", async {

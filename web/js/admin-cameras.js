@@ -8,7 +8,7 @@ import { has, t } from "./i18n.js";
 import { subjects, subjectWords } from "./subjects.js";
 import { sorry } from "./words.js";
 
-/** @typedef {{ name: string, url: string, username: string | null, transport: string, on_demand: boolean, enabled: boolean, public: boolean }} Settings */
+/** @typedef {{ name: string, url: string, sub_url: string | null, username: string | null, transport: string, on_demand: boolean, enabled: boolean, public: boolean }} Settings */
 /** @typedef {{ id: string, origin: "file" | "page" | "demo", settings: Settings, has_password: boolean, allow: string[], allow_origin: "file" | "page" | "default", status: import("./api.js").Camera | null }} AdminCamera */
 
 const path = (/** @type {string[]} */ ...parts) => `/api/admin/cameras${parts.map((part) => `/${encodeURIComponent(part)}`).join("")}`;
@@ -36,6 +36,7 @@ export class CamerasTab {
       return {
         name: String(data.get("name")).trim() || camera?.id || String(data.get("id")).trim(),
         url: String(data.get("url")).trim(),
+        sub_url: String(data.get("sub_url")).trim() || null,
         username: String(data.get("username")).trim() || null,
         transport: data.get("transport"),
         on_demand: data.has("on_demand"),
@@ -49,8 +50,12 @@ export class CamerasTab {
       if (!form?.reportValidity()) return;
       findings = html`<p class="notice warn" role="status">${t("probe.running")}</p>`;
       redraw();
+      const use = (/** @type {string} */ sub) => {
+        const field = form.elements.namedItem("sub_url");
+        if (field instanceof HTMLInputElement) field.value = sub;
+      };
       try {
-        findings = report(await api("POST", "/api/admin/probe", { ...(camera ? { id: camera.id } : {}), ...read(new FormData(form)) }));
+        findings = report(use, await api("POST", "/api/admin/probe", { ...(camera ? { id: camera.id } : {}), ...read(new FormData(form)) }));
       } catch (error) {
         findings = html`<p class="notice bad" role="alert">${sorry(error)}</p>`;
       }
@@ -143,6 +148,7 @@ export class CamerasTab {
   #row(camera) {
     const { settings, status } = camera;
     const reason = status?.problem ?? status?.reason;
+    const sub = status?.sub?.problem ?? status?.sub?.reason;
     // Nobody watches it now, but it failed the last time.
     const broken = status?.state === "idle" && reason && reason.code !== "not_published";
     const shown = broken ? "failed" : (status?.state ?? "idle");
@@ -152,7 +158,9 @@ export class CamerasTab {
       <td>${settings.name}<small>${camera.id} · ${settings.url}</small>
         ${page ? nothing : html`<span class="chip">${t(`cameras.origin.${camera.origin}`)}</span>`}</td>
       <td><span class="dot" data-state=${settings.enabled && status ? shown : ""}></span>${state}
-        ${reason && has(`reason.${reason.code}`) ? html`<small>${t(`reason.${reason.code}`)}</small>` : nothing}</td>
+        ${reason && has(`reason.${reason.code}`) ? html`<small>${t(`reason.${reason.code}`)}</small>` : nothing}
+        ${sub && has(`reason.${sub.code}`) ? html`<small data-sub-fault>${t("cameras.sub.failed", { reason: t(`reason.${sub.code}`) })}</small>` : nothing}
+        ${(status?.notes ?? []).map(({ code }) => (has(`note.${code}`) ? html`<small>${t(`note.${code}`)}</small>` : nothing))}</td>
       <td><span class="chips">
         ${settings.public ? html`<span class="chip">${t("cameras.public")}</span>` : nothing}
         ${camera.allow.length === 0 ? html`<span class="chip">${t("subject.role", { role: t("role.admin") })}</span>` : nothing}
@@ -187,6 +195,9 @@ function fields(camera, settings) {
     <label class="field"><span>${t("cameras.url")}</span>
       <input type="text" name="url" required placeholder="rtsp://192.168.1.20/stream1" .value=${settings?.url ?? ""} autocomplete="off" spellcheck="false" />
       <small>${t("cameras.url.hint")}</small></label>
+    <label class="field"><span>${t("cameras.sub_url")}</span>
+      <input type="text" name="sub_url" placeholder="rtsp://192.168.1.20/stream2" .value=${settings?.sub_url ?? ""} autocomplete="off" spellcheck="false" />
+      <small>${t("cameras.sub_url.hint")}</small></label>
     <div class="two">
       <label class="field"><span>${t("cameras.username")}</span>
         <input type="text" name="username" .value=${settings?.username ?? ""} autocomplete="off" autocapitalize="none" /></label>
@@ -200,8 +211,12 @@ function fields(camera, settings) {
     <div>${check("on_demand", settings?.on_demand ?? true)}<br />${check("enabled", settings?.enabled ?? true)}<br />${check("public", settings?.public ?? false)}</div>`;
 }
 
-/** The result of the probe. @param {any} found */
-function report(found) {
+/**
+ * The result of the probe.
+ * @param {(sub: string) => void} use takes over the address of the sub stream
+ * @param {any} found
+ */
+function report(use, found) {
   const info = found.stream?.info;
   const good = !found.error && !found.advice.some((/** @type {any} */ advice) => advice.severity === "problem");
   const words = (/** @type {string} */ kind, /** @type {{ code: string, message?: string, text?: string }} */ thing) =>
@@ -211,6 +226,9 @@ function report(found) {
     ${found.error ? html`<div>${words("reason", found.error)}</div>` : nothing}
     ${info
       ? html`<div>${t("probe.video", { width: info.width, height: info.height, fps: found.stream.fps.toFixed(1), rate: Math.round(found.stream.bitrate / 1000) })}</div>`
+      : nothing}
+    ${found.sub_url
+      ? html`<div class="row">${t("probe.sub", { url: found.sub_url })} <button type="button" class="button small" data-use-sub @click=${() => use(found.sub_url)}>${t("probe.sub.use")}</button></div>`
       : nothing}
     ${found.advice.map((/** @type {any} */ advice) => html`<div>• ${words("advice", advice)}</div>`)}
   </div>`;

@@ -13,8 +13,10 @@ import { at, base } from "./base.js";
  * @property {{ code: string, message: string } | null} reason
  * @property {number | null} retry_at milliseconds since 1970
  * @property {{ code: string, message: string } | null} problem
+ * @property {{ code: string, message: string }[]} notes what is not as it should be, and is no obstacle
  * @property {{ codec: string, playable: boolean } | null} audio
  * @property {{ width?: number, height?: number } | null} video
+ * @property {{ state: string, reason: { code: string } | null, problem: { code: string } | null, video: { width?: number, height?: number } | null } | null} sub the camera's smaller stream
  * @property {number} viewers
  */
 

@@ -10,6 +10,10 @@ import { WhepPlayer } from "./whep-player.js";
 
 /** Grace period in ms, so that scrolling past a tile does not stop its stream. */
 const LINGER = 1_500;
+/** Up to this many times its height, in device pixels, a sub stream is shown. */
+const LARGEST = 1.5;
+/** The height of a sub stream that has not been seen yet. */
+const USUAL_SUB = 480;
 
 export class CameraTile extends HTMLElement {
   constructor() {
@@ -40,6 +44,7 @@ export class CameraTile extends HTMLElement {
       this.inSight = entries.some((entry) => entry.isIntersecting);
       this.#consider();
     });
+    this.resized = new ResizeObserver(() => this.#chooseLayer());
     this.onVisibility = () => this.#consider();
   }
 
@@ -48,6 +53,7 @@ export class CameraTile extends HTMLElement {
     this.setAttribute("role", "group");
     if (!this.video.isConnected) this.append(this.video, this.shell);
     this.observer.observe(this);
+    this.resized.observe(this);
     document.addEventListener("visibilitychange", this.onVisibility);
     this.onclick = () => this.#wish("enlarge");
     this.onkeydown = (event) => this.#key(event);
@@ -56,6 +62,7 @@ export class CameraTile extends HTMLElement {
 
   disconnectedCallback() {
     this.observer.disconnect();
+    this.resized.disconnect();
     document.removeEventListener("visibilitychange", this.onVisibility);
     clearInterval(this.clock);
     clearTimeout(this.leaving);
@@ -71,7 +78,8 @@ export class CameraTile extends HTMLElement {
    */
   update(camera, wanted) {
     const changed = this.camera?.stream !== camera.stream;
-    const mended = this.camera?.problem && !camera.problem;
+    const faults = (/** @type {Camera | null} */ camera) => Boolean(camera?.problem || camera?.reason);
+    const mended = faults(this.camera) && !faults(camera);
     const was = this.camera?.state;
     this.camera = camera;
     this.active = wanted.active;
@@ -81,12 +89,21 @@ export class CameraTile extends HTMLElement {
       this.player = new WhepPlayer(this.video, at(`/whep/${camera.stream}`), { token: this.token });
       this.player.addEventListener("state", () => this.#draw());
     }
+    this.#chooseLayer();
     // A camera that was fixed or came back plays again without a reload and without waiting for the retry timer.
     const back = was !== "live" && camera.state === "live";
-    if (mended && this.player?.state === "blocked") this.player.start();
-    if (back && this.player?.state === "retrying") this.player.start();
+    if ((mended || back) && this.player?.state === "blocked") this.player.start();
+    if ((mended || back) && this.player?.state === "retrying") this.player.start();
     this.#consider();
     this.#draw();
+  }
+
+  /** The camera's smaller stream is enough for a small tile. */
+  #chooseLayer() {
+    const { camera, player } = this;
+    if (!camera?.sub || !player || !this.isConnected) return;
+    const height = this.clientHeight * devicePixelRatio;
+    player.select(height <= LARGEST * (camera.sub.video?.height ?? USUAL_SUB) ? "sub" : "main");
   }
 
   #consider() {
@@ -106,7 +123,8 @@ export class CameraTile extends HTMLElement {
   get look() {
     const state = this.player?.state ?? "idle";
     if (state === "playing") return "live";
-    if (state === "connecting") return "connecting";
+    // The server waits with its answer for a camera that may just be restarting.
+    if (state === "connecting") return this.camera?.reason && this.camera.state === "retrying" ? "retrying" : "connecting";
     if (state === "blocked") return "blocked";
     if (state === "stalled" || state === "retrying") return this.camera?.state === "failed" ? "failed" : "retrying";
     return "paused";
@@ -137,6 +155,8 @@ export class CameraTile extends HTMLElement {
   #toggleSound() {
     this.muted = !this.muted;
     this.video.muted = this.muted;
+    // The sound may not have been known when the tile began with the sub stream.
+    if (!this.muted && this.player && !this.player.hears) this.player.renew();
     this.#draw();
   }
 
@@ -246,7 +266,7 @@ export class CameraTile extends HTMLElement {
   #code() {
     const code = this.player?.code ?? "";
     const camera = this.camera;
-    if (code === "stalled" || code.startsWith("camera_")) {
+    if (code === "" || code === "stalled" || code.startsWith("camera_")) {
       return camera?.reason?.code ?? camera?.problem?.code ?? code;
     }
     return code;

@@ -72,6 +72,8 @@ export class WhepPlayer extends EventTarget {
     this.retryAt = 0;
     /** @type {Session | null} */
     this.session = null;
+    /** The layer of the stream, `main` or `sub`; empty for the server's choice. */
+    this.layer = "";
     this.backoff = new Backoff(FIRST_RETRY, LAST_RETRY);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
@@ -95,6 +97,26 @@ export class WhepPlayer extends EventTarget {
     this.listening?.abort();
     this.listening = null;
     this.#pause();
+  }
+
+  /** Goes on with another layer, without a new connection, as soon as the server has it. @param {string} layer */
+  select(layer) {
+    if (layer === this.layer) return;
+    this.layer = layer;
+    this.session?.select(layer);
+  }
+
+  /** Whether the connection has been negotiated with sound. */
+  get hears() {
+    const audio = this.session?.peer?.getTransceivers().find(({ receiver }) => receiver.track.kind === "audio");
+    return audio?.currentDirection === "recvonly";
+  }
+
+  /** Connects anew, if it is connected. */
+  renew() {
+    if (this.state !== "playing") return;
+    this.#close();
+    this.#connect();
   }
 
   #pause() {
@@ -128,12 +150,14 @@ export class WhepPlayer extends EventTarget {
     const generation = this.generation;
     const current = () => generation === this.generation;
     if (this.state !== "retrying" || this.code === "") this.#become("connecting", "");
-    const session = new Session(this.video, this.url, this.options, (event) => {
+    const { layer } = this;
+    const session = new Session(this.video, this.url, { ...this.options, layer }, (event) => {
       if (current()) this.#event(event);
     });
     this.session = session;
     try {
       await session.open();
+      if (layer !== this.layer) session.select(this.layer);
     } catch (error) {
       session.close();
       if (current()) this.#failed(error instanceof Failure ? error : new Failure("media"));
@@ -169,7 +193,8 @@ export class WhepPlayer extends EventTarget {
       return;
     }
     const restarting = failure.code === "offline" && Date.now() - this.closedByServer < RESTART;
-    const delay = restarting ? RESTART_RETRY : Math.max(this.backoff.next(), failure.retryAfter);
+    // The server knows when it tries the camera again.
+    const delay = restarting ? RESTART_RETRY : failure.retryAfter || this.backoff.next();
     this.retryAt = Date.now() + delay;
     this.#become("retrying", restarting ? "restarting" : failure.code);
     clearTimeout(this.timer);
@@ -233,7 +258,7 @@ class Session {
   /**
    * @param {HTMLVideoElement} video
    * @param {string} url
-   * @param {PlayerOptions} options
+   * @param {PlayerOptions & { layer: string }} options
    * @param {(event: SessionEvent) => void} tell
    */
   constructor(video, url, options, tell) {
@@ -298,7 +323,9 @@ class Session {
     let response;
     try {
       const headers = { "Content-Type": "application/sdp", ...this.#authorization() };
-      response = await fetch(this.url, { method: "POST", headers, body: sdp, signal: AbortSignal.timeout(20_000) });
+      const { layer } = this.options;
+      const url = layer ? `${this.url}${this.url.includes("?") ? "&" : "?"}layer=${layer}` : this.url;
+      response = await fetch(url, { method: "POST", headers, body: sdp, signal: AbortSignal.timeout(20_000) });
     } catch {
       throw new Failure("offline");
     }
@@ -318,6 +345,14 @@ class Session {
     const final = [401, 403, 405, 413, 415, 422].includes(response.status);
     const retryAfter = Number(response.headers.get("Retry-After") ?? 0) * 1000;
     throw new Failure(code, final, response.status === 404 ? 5_000 : retryAfter);
+  }
+
+  /** Asks for another layer; until the server has it, or if it has none, the picture stays. @param {string} layer */
+  async select(layer) {
+    if (!this.location || !layer) return;
+    const headers = { "Content-Type": "application/json", ...this.#authorization() };
+    const body = JSON.stringify({ encodingId: layer });
+    await fetch(`${this.location}/layer`, { method: "POST", headers, body, signal: AbortSignal.timeout(5_000) }).catch(() => {});
   }
 
   /** @returns {Record<string, string>} */

@@ -12,7 +12,7 @@ use crate::media::transport::socket::Egress;
 use crate::media::transport::srtp::SrtpContext;
 use crate::rtp::ntp;
 use crate::rtp::rtcp::{self, Feedback};
-use crate::streams::packet::{Clocks, Packet, Track};
+use crate::streams::packet::{AudioCodec, Clocks, Packet, Track};
 
 /// Interval of the sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +27,18 @@ pub struct SecurePath<'a> {
     pub path: Path,
 }
 
+/// A layer that a viewer is switched to.
+pub struct LayerView<'a> {
+    /// The number of its generation.
+    pub stream: u64,
+    /// Its packets.
+    pub ring: &'a Ring,
+    /// Its clocks.
+    pub clocks: Clocks,
+    /// The codec of its sound.
+    pub sound: Option<AudioCodec>,
+}
+
 /// See the module.
 pub struct Subscriber {
     /// The number of the stream generation that it watches.
@@ -34,6 +46,9 @@ pub struct Subscriber {
     video: Option<OutTrack>,
     audio: Option<OutTrack>,
     replays: Replays,
+    /// The negotiated codec of the sound, and whether the layer that is sent has it.
+    sound: Option<AudioCodec>,
+    hears: bool,
     cursor: Option<Cursor>,
     next_audio: u64,
     next_report: Instant,
@@ -45,16 +60,19 @@ impl Subscriber {
     pub fn new(
         stream: u64,
         video: Option<SendTrack>,
-        audio: Option<SendTrack>,
+        audio: Option<(SendTrack, AudioCodec)>,
         replays: Replays,
         now: Instant,
     ) -> Self {
+        let (audio, sound) = audio.unzip();
         let track = |track| OutTrack::new(track, rand::random(), rand::random());
         Self {
             stream,
             video: video.map(track),
             audio: audio.map(track),
             replays,
+            sound,
+            hears: true,
             cursor: None,
             next_audio: 0,
             next_report: now,
@@ -118,6 +136,26 @@ impl Subscriber {
         waits
     }
 
+    /// Goes on with another layer, from its newest key frame. What follows keeps to the timeline of what was sent.
+    pub fn switch(&mut self, now: Instant, from: &Clocks, to: &LayerView<'_>) {
+        self.stream = to.stream;
+        self.hears = self.sound == to.sound;
+        self.next_audio = 0;
+        let ticks = |kind| match (from.timestamp_at(kind, now), to.clocks.timestamp_at(kind, now)) {
+            (Some(old), Some(new)) => old.wrapping_sub(new),
+            _ => 0,
+        };
+        if let Some(video) = &mut self.video {
+            video.splice(ticks(Track::Video));
+        }
+        if let Some(audio) = &mut self.audio {
+            audio.shift(ticks(Track::Audio));
+        }
+        if self.cursor.is_some() {
+            self.cursor = Some(Cursor::join(to.ring, now, self.replays));
+        }
+    }
+
     /// Sends the video packets that are due.
     pub fn send_video(
         &mut self,
@@ -155,7 +193,7 @@ impl Subscriber {
         egress: &mut Egress,
         gso: &mut GsoBatch,
     ) {
-        let Some(audio) = &mut self.audio else { return };
+        let Some(audio) = self.audio.as_mut().filter(|_| self.hears) else { return };
         if self.next_audio != 0 && packet.index > self.next_audio {
             audio.skip();
         }
@@ -180,7 +218,7 @@ impl Subscriber {
             let report = rtcp::sender_report(
                 track.ssrc(),
                 ntp::from_system_time(SystemTime::now()),
-                timestamp,
+                track.shifted(timestamp),
                 packets,
                 octets,
                 "gatehouse",

@@ -37,6 +37,10 @@ pub struct OutTrack {
     history: Option<Box<[Sent; HISTORY]>>,
     /// Of the last packet: the frame's original timestamp and the one that was sent.
     last_timestamp: Option<(u32, u32)>,
+    /// Added to the stream's timestamps, since another layer has its own timeline.
+    shift: u32,
+    /// The last packet was not the last of its frame.
+    in_frame: bool,
     packets: u32,
     octets: u32,
 }
@@ -47,7 +51,17 @@ impl OutTrack {
         let history = settings.nack.then(|| Box::new([Sent::default(); HISTORY]));
         // Below 2^15: after a rollover before the first report, Chromium guesses the ROC wrong and drops everything.
         let (next, next_rtx) = (u64::from(start & 0x7fff), u64::from(rtx_start & 0x7fff));
-        Self { settings, next, next_rtx, history, last_timestamp: None, packets: 0, octets: 0 }
+        Self {
+            settings,
+            next,
+            next_rtx,
+            history,
+            last_timestamp: None,
+            shift: 0,
+            in_frame: false,
+            packets: 0,
+            octets: 0,
+        }
     }
 
     /// Its SSRC.
@@ -60,13 +74,31 @@ impl OutTrack {
         (self.packets, self.octets)
     }
 
-    /// The stream's timestamp of the last packet, and the one that was sent in its place.
-    pub fn last_timestamp(&self) -> Option<(u32, u32)> {
-        self.last_timestamp
+    /// Goes on with another layer of the video; see [`Self::shift`]. What has been sent cannot be repeated any more.
+    pub fn splice(&mut self, ticks: u32) {
+        if self.in_frame {
+            // The rest of the frame is missing.
+            self.skip();
+        }
+        if let Some(history) = &mut self.history {
+            history.fill(Sent::default());
+        }
+        self.shift(ticks);
+    }
+
+    /// Another layer has its own timeline: adds `ticks` to its timestamps, so that they continue those so far.
+    pub fn shift(&mut self, ticks: u32) {
+        self.shift = self.shift.wrapping_add(ticks);
+    }
+
+    /// A timestamp of the stream as it is sent.
+    pub fn shifted(&self, timestamp: u32) -> u32 {
+        timestamp.wrapping_add(self.shift)
     }
 
     /// Skips a sequence number: the packet was lost upstream.
     pub fn skip(&mut self) {
+        self.in_frame = false;
         self.remember(0, 0);
         self.next += 1;
     }
@@ -81,7 +113,8 @@ impl OutTrack {
         protector: &RtpProtector,
         packet: &crate::streams::packet::Packet,
     ) -> Result<usize, SrtpError> {
-        let timestamp = self.outgoing_timestamp(packet.timestamp);
+        let timestamp = self.outgoing_timestamp(self.shifted(packet.timestamp));
+        self.in_frame = !packet.marker;
         self.remember(packet.index as u32, timestamp);
         let (ssrc, pt, sequence) = (self.settings.ssrc, self.settings.payload_type, self.next);
         self.next += 1;
@@ -189,6 +222,7 @@ mod tests {
     use super::*;
     use crate::media::subscribe::ring::tests::packet;
     use crate::media::transport::srtp::{Profile, SrtpContext};
+    use crate::streams::packet::Packet;
 
     fn session() -> SrtpContext {
         let provider = rtc::crypto::default_provider().unwrap();
@@ -266,6 +300,28 @@ mod tests {
         let outgoing: Vec<u32> =
             [1000, 1000, 4600, 1000, 1000, 4600, 8200].map(|input| track.outgoing_timestamp(input)).to_vec();
         assert_eq!(outgoing, [1000, 1000, 4600, 4601, 4601, 4602, 8200]);
+    }
+
+    #[test]
+    fn another_layer_goes_on_with_the_next_number_and_time() {
+        let session = session();
+        let mut track = OutTrack::new(settings(None), 100, 0);
+        let header = |track: &mut OutTrack, index: u64, timestamp: u32, marker: bool| {
+            let mut buffer = Vec::new();
+            let packet = Packet { timestamp, marker, ..packet(index, false) };
+            track.write(&mut buffer, session.protector(), &packet).unwrap();
+            (u16::from_be_bytes([buffer[2], buffer[3]]), u32::from_be_bytes(buffer[4..8].try_into().unwrap()))
+        };
+        assert_eq!(header(&mut track, 7, 1000, true), (100, 1000));
+        track.splice(1000u32.wrapping_sub(50_000));
+        assert_eq!(track.find(100, 8), None, "its index means another packet now");
+        // The other layer's cached GOP is older than what was sent.
+        assert_eq!(header(&mut track, 900, 46_000, false), (101, 1001));
+        assert_eq!(header(&mut track, 901, 46_000, false), (102, 1001));
+        // In the middle of a frame: a number is left out.
+        track.splice(50_000);
+        assert_eq!(header(&mut track, 3, 4_000, true), (104, 5_000));
+        assert_eq!(track.shifted(4_000), 5_000);
     }
 
     #[test]

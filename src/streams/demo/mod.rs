@@ -84,6 +84,10 @@ pub struct Faults {
     pub switch: Option<(Duration, PathBuf)>,
     /// Drops every n-th packet.
     pub drop_every: Option<u64>,
+    /// All time stamps of the video are equal.
+    pub frozen_clock: bool,
+    /// Accepts TCP and sends nothing there.
+    pub silent_over_tcp: bool,
 }
 
 /// State shared by all connections.

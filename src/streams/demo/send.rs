@@ -215,6 +215,7 @@ impl Player {
         };
         let Some(playing) = &self.playing else { return Ok(()) };
         let nals = &clip.frames[(playing.frame % clip.frames.len() as u64) as usize];
+        let media_time = if shared.options.faults.frozen_clock { 0.0 } else { media_time };
         let timestamp = self.tracks[0].timestamp(media_time);
         for (index, nal) in nals.iter().enumerate() {
             let last_nal = index + 1 == nals.len();
@@ -293,6 +294,7 @@ impl Player {
         match &track.carrier {
             // A disconnected client is noticed on the RTSP connection.
             Some(Carrier::Udp { rtp, .. }) => drop(rtp.send(&packet.concat()).await),
+            Some(Carrier::Interleaved { .. }) if self.shared.options.faults.silent_over_tcp => {}
             Some(Carrier::Interleaved { rtp, .. }) => {
                 let frame = interleaved(*rtp, &packet);
                 self.writer.write_all(&frame).await?;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,12 +11,13 @@ use tokio::net::UdpSocket;
 use url::Url;
 
 use super::address;
-use super::connect::{Opened, Stream, bind_pair, open};
+use super::connect::{Opened, Stream, UDP_BUFFER, bind_pair, open, receive_buffer};
 use crate::rtsp::framing::{Item, Splitter};
 use crate::rtsp::login::{Challenge, Login};
 use crate::rtsp::message::{self, Head, MAX_BODY};
 use crate::rtsp::sdp::Description;
 use crate::streams::source::{Secret, SourceError, TlsTrust};
+use crate::streams::status::Reason;
 
 /// Timeout for DESCRIBE, including the second request for the login.
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(8);
@@ -42,6 +43,31 @@ pub enum Way {
     Udp { rtp: UdpSocket, rtcp: UdpSocket },
 }
 
+impl Way {
+    /// That the system grants a smaller buffer for datagrams than a large key frame needs.
+    pub fn receive_buffer_note(&self) -> Option<Reason> {
+        let Self::Udp { rtp, .. } = self else { return None };
+        let granted = receive_buffer(rtp).filter(|granted| *granted < UDP_BUFFER)?;
+        let message = format!(
+            "the system grants a receive buffer of {} KiB for UDP, not {}: key frames may lose packets; raise net.core.rmem_max to {UDP_BUFFER}",
+            granted >> 10,
+            UDP_BUFFER >> 10,
+        );
+        Some(Reason { code: "udp_buffer", message })
+    }
+}
+
+/// What a camera says about itself before it is logged in to.
+#[derive(Clone, Default, Debug)]
+pub struct Greeting {
+    /// From OPTIONS to its answer.
+    pub round_trip: Option<Duration>,
+    /// The kinds of login that it asks for, such as `digest, basic`; `none` if it needs none.
+    pub login: Option<String>,
+    /// Its `Server` header.
+    pub server: Option<String>,
+}
+
 /// A connection to a camera.
 pub struct Camera {
     stream: Box<dyn Stream>,
@@ -49,6 +75,7 @@ pub struct Camera {
     ends: (SocketAddr, SocketAddr),
     /// The SHA-256 of its certificate.
     pub fingerprint: Option<String>,
+    greeting: Greeting,
     tls: TlsTrust,
     /// Bytes that have arrived.
     pub bytes: BytesMut,
@@ -78,7 +105,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Connects, logs in, and reads what the camera offers.
+    /// Connects, logs in, and reads what the camera offers. `greeting` is filled in even if that fails.
     ///
     /// # Errors
     /// Unreachable, silent, login rejected, no such path, or not RTSP.
@@ -86,11 +113,14 @@ impl Camera {
         url: &Url,
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
+        greeting: &mut Greeting,
     ) -> Result<(Self, Description), SourceError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut camera = Self::connect(&url, credentials, tls).await?;
-            match limited("DESCRIBE", DESCRIBE_LIMIT, camera.fetch()).await? {
+            let fetched = limited("DESCRIBE", DESCRIBE_LIMIT, camera.fetch()).await;
+            greeting.clone_from(&camera.greeting);
+            match fetched? {
                 Fetched::Description(description) => return Ok((camera, description)),
                 Fetched::Elsewhere(other) => url = other,
             }
@@ -108,6 +138,7 @@ impl Camera {
             stream,
             ends,
             fingerprint,
+            greeting: Greeting::default(),
             tls,
             bytes: BytesMut::with_capacity(64 * 1024),
             splitter: Splitter::default(),
@@ -128,8 +159,14 @@ impl Camera {
 
     async fn fetch(&mut self) -> Result<Fetched, SourceError> {
         let uri = self.url.to_string();
+        let asked = Instant::now();
         // Some cameras know only what they say here; some refuse it.
-        if let Ok(Answer { status: 200, head, .. }) = self.request("OPTIONS", &uri, &[]).await {
+        let answer = self.request("OPTIONS", &uri, &[]).await;
+        if let Ok(Answer { head, .. }) = &answer {
+            self.greeting.round_trip = self.login.is_none().then(|| asked.elapsed());
+            self.greeting.server = head.get("server").map(str::to_owned);
+        }
+        if let Ok(Answer { status: 200, head, .. }) = answer {
             let public = head.get("public").unwrap_or_default().to_ascii_uppercase();
             self.knows_get_parameter = public.contains("GET_PARAMETER");
         }
@@ -139,6 +176,7 @@ impl Camera {
             return self.redirected(&answer.head).map(Fetched::Elsewhere);
         }
         answer.check("DESCRIBE")?;
+        self.greeting.login.get_or_insert_with(|| "none".into());
         let body = if answer.head.body_length().is_none() { self.rest().await } else { answer.body.clone() };
         let head = &answer.head;
         let given = head.get("content-base").filter(|base| !base.is_empty()).or(head.get("content-location"));
@@ -280,11 +318,15 @@ impl Camera {
 
     /// Takes the challenge of an answer 401, if there is a chance that it helps.
     fn log_in(&mut self, head: &Head, attempt: usize) -> Result<(), SourceError> {
+        let challenges = Challenge::all(head.all("www-authenticate"));
+        let mut kinds: Vec<&str> = challenges.iter().map(Challenge::kind).collect();
+        kinds.dedup();
+        let kinds = if kinds.is_empty() { "unknown".to_owned() } else { kinds.join(", ") };
+        self.greeting.login.get_or_insert(kinds);
         if self.credentials.is_none() {
             let text = "the camera asks for a user name and a password";
             return Err(SourceError::slowly("camera_login", text));
         }
-        let challenges = Challenge::all(head.all("www-authenticate"));
         let is_stale = matches!(challenges.first(), Some(Challenge::Digest(digest)) if digest.stale);
         // The first login with each hash that the camera knows; after that, only a nonce that is too old.
         let place = if self.logged_in || is_stale { 0 } else { attempt };

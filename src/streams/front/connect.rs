@@ -14,7 +14,7 @@ use crate::streams::source::{SourceError, TlsTrust};
 /// Timeout for connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Receive buffer for datagrams: a key frame of 4K arrives in one burst.
-const UDP_BUFFER: usize = 8 << 20;
+pub const UDP_BUFFER: usize = 8 << 20;
 
 /// A connection, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -40,7 +40,7 @@ pub async fn open(url: &Url, tls: TlsTrust) -> Result<Opened, SourceError> {
     let port = url.port().unwrap_or(if is_secure { 322 } else { 554 });
     let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect((host, port))).await;
     let unreachable = |text: &dyn std::fmt::Display| {
-        SourceError::soon("camera_unreachable", format!("cannot connect to {host}:{port}: {text}"))
+        SourceError::away("camera_unreachable", format!("cannot connect to {host}:{port}: {text}"))
     };
     let stream = match connected {
         Ok(Ok(stream)) => stream,
@@ -57,6 +57,11 @@ pub async fn open(url: &Url, tls: TlsTrust) -> Result<Opened, SourceError> {
     let stream = shaken.unwrap_or_else(|_| Err(unreachable(&"no answer to the TLS handshake")))?;
     let fingerprint = super::tls::fingerprint_of(&stream);
     Ok(Opened { stream: Box::new(stream), ends: (local, peer), fingerprint })
+}
+
+/// The receive buffer that the system has granted; Linux tells twice the usable size (socket(7)).
+pub fn receive_buffer(socket: &UdpSocket) -> Option<usize> {
+    socket2::SockRef::from(socket).recv_buffer_size().ok().map(|size| size / 2)
 }
 
 /// Two sockets with neighbouring ports, the first one even (RFC 3550 §11).

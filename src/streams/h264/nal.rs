@@ -70,6 +70,32 @@ pub enum PayloadError {
     Unsupported(u8),
 }
 
+/// Whether an SEI unit has a recovery point message (ITU-T H.264 §D.1.8): payload type 6.
+pub fn is_recovery_point(nal: &[u8]) -> bool {
+    let mut rest = nal.get(1..).unwrap_or_default();
+    // Types and sizes are in bytes of 255 and one that is smaller (§7.3.2.3.1).
+    let number = |rest: &mut &[u8]| {
+        let mut sum = 0usize;
+        loop {
+            let (&byte, after) = rest.split_first()?;
+            *rest = after;
+            sum += usize::from(byte);
+            if byte != 255 {
+                return Some(sum);
+            }
+        }
+    };
+    // What is left at the end is the stop bit.
+    while rest.len() > 1 {
+        let (Some(kind), Some(size)) = (number(&mut rest), number(&mut rest)) else { return false };
+        if kind == 6 {
+            return true;
+        }
+        rest = rest.get(size..).unwrap_or_default();
+    }
+    false
+}
+
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
@@ -191,6 +217,20 @@ mod tests {
 
     fn bytes(data: &[u8]) -> Bytes {
         Bytes::copy_from_slice(data)
+    }
+
+    #[test]
+    fn recovery_points() {
+        assert!(is_recovery_point(&[6, 6, 1, 0xc4, 0x80]));
+        // After a user data message of 300 bytes.
+        let mut long = vec![6, 5, 255, 45];
+        long.extend([7; 300]);
+        assert!(!is_recovery_point(&long));
+        long.extend([6, 1, 0xc4, 0x80]);
+        assert!(is_recovery_point(&long));
+        for other in [&[][..], &[6], &[6, 255, 255], &[6, 1, 6, 6, 0x80], &[6, 1, 200, 6, 1, 0]] {
+            assert!(!is_recovery_point(other), "{other:?}");
+        }
     }
 
     #[test]

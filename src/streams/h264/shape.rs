@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::nal::{NalType, Piece, fu_a_header, has_start_code, pieces, split_at_start_codes, stap_a};
+use super::nal::{
+    NalType, Piece, fu_a_header, has_start_code, is_recovery_point, pieces, split_at_start_codes, stap_a,
+};
 use super::parameters::SliceKind;
 use super::parameters::{VideoInfo, parameter_set_id, read_sps, slice_kind};
 use crate::streams::packet::MAX_PAYLOAD;
@@ -79,6 +81,8 @@ pub struct Findings {
     pub sps_error: Option<String>,
     /// Payloads that could not be parsed.
     pub unreadable: u64,
+    /// Points from which a picture builds up without a key frame (recovery points).
+    pub recovery_points: u64,
     /// Key frames for which no parameter sets were known.
     pub keys_without_parameters: u64,
 }
@@ -212,12 +216,18 @@ impl Shaper {
                 self.begin_picture(&nal, out);
                 self.emit_unit(nal, out);
             }
-            NalType::Sei | NalType::Other if self.frame.pictures => self.emit_unit(nal, out),
-            NalType::Sei | NalType::Other => {
-                if self.frame.held.len() < MAX_HELD && nal.len() <= MAX_SIDE_UNIT {
-                    self.frame.held.push(nal);
-                }
+            NalType::Sei if !self.frame.pictures && is_recovery_point(&nal) => {
+                self.findings.recovery_points += 1;
+                self.hold(nal);
             }
+            NalType::Sei | NalType::Other if self.frame.pictures => self.emit_unit(nal, out),
+            NalType::Sei | NalType::Other => self.hold(nal),
+        }
+    }
+
+    fn hold(&mut self, nal: Bytes) {
+        if self.frame.held.len() < MAX_HELD && nal.len() <= MAX_SIDE_UNIT {
+            self.frame.held.push(nal);
         }
     }
 

@@ -57,7 +57,7 @@ pub struct WhepConnection {
     ready: std::collections::VecDeque<RtpIn>,
     last_request: Option<Instant>,
     offered: Offered,
-    _closer: Closer,
+    closer: Closer,
 }
 
 enum Event {
@@ -175,8 +175,8 @@ impl WhepConnection {
             audio: Reorder::new(reorder::AUDIO_PATIENCE),
             ready: std::collections::VecDeque::new(),
             last_request: None,
-            offered: Offered { parameter_sets: Vec::new(), video, audio, audio_codec },
-            _closer: closer,
+            offered: Offered { video, audio, audio_codec, ..Offered::default() },
+            closer,
         };
         session.sort(first.0, first.1);
         session.request_key_frame();
@@ -186,6 +186,11 @@ impl WhepConnection {
     /// What the server offers.
     pub fn offered(&self) -> &Offered {
         &self.offered
+    }
+
+    /// Where the session is on the server.
+    pub fn resource(&self) -> Option<&Url> {
+        self.closer.resource.as_ref()
     }
 
     /// The next packet, in order. May be dropped without losing one.
