@@ -17,8 +17,8 @@ use gatehouse::Gatehouse;
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::accounts::users::NewUser;
 use gatehouse::config::{Config, Overrides};
+use gatehouse::demo::{DemoCamera, DemoOptions};
 use gatehouse::secret::Secret;
-use gatehouse::streams::demo::{DemoCamera, DemoOptions};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 

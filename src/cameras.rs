@@ -17,13 +17,13 @@ use crate::accounts::cameras::StoredCamera;
 use crate::accounts::permissions::{CameraRule, Subject};
 use crate::accounts::{AccountError, Accounts};
 use crate::config::{self, CameraConfig, Config};
+use crate::demo::{DemoCamera, DemoOptions};
 use crate::media::Engine;
 use crate::names::StreamName;
-use crate::streams::demo::{DemoCamera, DemoOptions};
 use crate::streams::layer::Layer;
 use crate::streams::source::{SourceSpec, TlsTrust, Transport};
+use crate::streams::spec::StreamSpec;
 use crate::streams::status::StreamStatus;
-use crate::streams::stream::StreamSpec;
 use crate::streams::{StreamHandle, Streams};
 
 /// A camera as the API shows it.

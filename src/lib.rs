@@ -18,6 +18,7 @@ pub mod clock;
 pub mod compartment;
 pub mod config;
 pub mod data;
+pub mod demo;
 pub mod dtls_screen;
 pub mod gate;
 pub mod health;

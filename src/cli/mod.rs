@@ -28,10 +28,10 @@ use tracing::{error, info, warn};
 use crate::Gatehouse;
 use crate::backup;
 use crate::config::{Config, Overrides, STANDARD_INPUT};
+use crate::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use crate::probe;
 use crate::reload;
 use crate::secret::Secret;
-use crate::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use crate::tls::Tls;
 use service::Signals;
 

@@ -11,7 +11,7 @@ use crate::ids::is_name;
 use crate::names::StreamName;
 use crate::secret::{ENCODE_PASSWORD, has_raw_password, split_credentials};
 use crate::streams::source::{Secret, SourceSpec, TlsTrust, Transport};
-use crate::streams::stream::StreamSpec;
+use crate::streams::spec::StreamSpec;
 
 /// Most cameras in one file.
 const MAX_CAMERAS: usize = 10_000;

@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::names::StreamName;
 use crate::streams::source::Secret;
-use crate::streams::stream::StreamSpec;
+use crate::streams::spec::StreamSpec;
 pub use base_path::BasePath;
 pub use camera::{CameraConfig, is_source, is_sub_of, source, sub_source};
 pub use environment::variables;

@@ -179,6 +179,8 @@ impl Observation {
             gop_frames: measured.gop_frames,
             gop_ms: measured.gop_ms,
             key_frames: self.keys,
+            recovery_points: shaper.findings().recovery_points,
+            keys_without_parameters: shaper.findings().keys_without_parameters,
             packets: self.packets,
             lost: self.lost,
             largest_payload: self.largest,

@@ -49,6 +49,10 @@ pub struct Stream {
     pub gop_ms: Option<u32>,
     /// Received key frames.
     pub key_frames: u32,
+    /// Points from which a picture builds up without a key frame.
+    pub recovery_points: u64,
+    /// Key frames for which no parameter sets were known.
+    pub keys_without_parameters: u64,
     /// Received packets.
     pub packets: u64,
     /// Missing packets.
@@ -212,13 +216,26 @@ impl Stream {
             let text = "The camera sends B-frames, which WebRTC does not support: set the H.264 profile to Baseline, or B-frames to 0.";
             add(Severity::Problem, "b_frames", text.into());
         }
-        if self.packets > 0 && self.key_frames == 0 {
+        if self.keys_without_parameters > 0 {
+            let text = "The camera sends key frames without parameter sets (SPS and PPS), neither in its SDP nor in the stream: a browser cannot decode them.";
+            add(Severity::Problem, "no_parameter_sets", text.into());
+        } else if self.packets > 0 && self.key_frames == 0 && self.recovery_points > 0 {
+            let text = "The camera refreshes its picture in parts (intra refresh) and sends no key frame: turn that off, and set the key frame interval to 2 seconds.";
+            add(Severity::Problem, "intra_refresh", text.into());
+        } else if self.packets > 0 && self.key_frames == 0 {
             let text =
                 "No key frame received: set the key frame interval (GOP, I-frame interval) to 2 seconds.";
             add(Severity::Problem, "no_key_frame", text.into());
         }
         if let Some(info) = &self.info {
-            if matches!(info.profile, "High 10" | "High 4:2:2" | "High 4:4:4" | "Extended" | "other") {
+            if matches!(info.profile, "High 10" | "High 4:2:2" | "High 4:4:4") {
+                // Chromium decodes these in software; Safari, Firefox and most phones do not.
+                let text = format!(
+                    "Only some browsers can decode the profile {}: set it to High, Main or Baseline.",
+                    info.profile
+                );
+                add(Severity::Warning, "profile_rare", text);
+            } else if matches!(info.profile, "Extended" | "other") {
                 let text = format!(
                     "Browsers cannot decode the profile {}: set it to Main or Baseline.",
                     info.profile
@@ -324,9 +341,13 @@ mod tests {
         }
         assert_eq!(advised(|r| stream(r).b_frames = true), (vec!["b_frames"], 2));
         assert_eq!(advised(|r| stream(r).key_frames = 0), (vec!["no_key_frame"], 2));
+        let refreshes = |r: &mut Report| (stream(r).key_frames, stream(r).recovery_points) = (0, 9);
+        assert_eq!(advised(refreshes), (vec!["intra_refresh"], 2));
+        assert_eq!(advised(|r| stream(r).recovery_points = 9), (vec![], 0));
+        assert_eq!(advised(|r| stream(r).keys_without_parameters = 1), (vec!["no_parameter_sets"], 2));
         assert_eq!(
             advised(|r| stream(r).info.as_mut().unwrap().profile = "High 4:2:2"),
-            (vec!["profile"], 2)
+            (vec!["profile_rare"], 0)
         );
         assert_eq!(advised(|r| stream(r).gop_ms = Some(10_000)), (vec!["long_gop"], 0));
         assert_eq!(advised(|r| stream(r).lost = 3), (vec!["loss"], 0));

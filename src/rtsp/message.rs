@@ -11,8 +11,13 @@ pub const MAX_BODY: usize = 256 * 1024;
 pub enum First {
     /// An answer, with its status.
     Answer(u16),
-    /// A request, with its method.
-    Request(String),
+    /// A request.
+    Request {
+        /// Its method, in capitals.
+        method: String,
+        /// What it is for.
+        uri: String,
+    },
 }
 
 /// First line and headers of a message.
@@ -47,10 +52,11 @@ impl Head {
             First::Answer(words.next()?.parse().ok()?)
         } else {
             let fits = word.len() <= 32 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+            let uri = words.clone().next().unwrap_or_default();
             if !fits || !words.last().is_some_and(is_version) {
                 return None;
             }
-            First::Request(word.to_owned())
+            First::Request { method: word.to_owned(), uri: uri.to_owned() }
         };
         let headers = lines
             .filter_map(|line| line.split_once(':'))
@@ -72,7 +78,7 @@ impl Head {
     pub fn status(&self) -> Option<u16> {
         match self.first {
             First::Answer(status) => Some(status),
-            First::Request(_) => None,
+            First::Request { .. } => None,
         }
     }
 
@@ -125,10 +131,14 @@ mod tests {
                 Some(First::Answer(200)),
                 Some(4),
             ),
-            ("\r\nOPTIONS * RTSP/1.0\r\n\r\n", Some(First::Request("OPTIONS".into())), None),
+            (
+                "\r\nOPTIONS * RTSP/1.0\r\n\r\n",
+                Some(First::Request { method: "OPTIONS".into(), uri: "*".into() }),
+                None,
+            ),
             (
                 "GET_PARAMETER rtsp://h/a b RTSP/1.0\r\n\r\n",
-                Some(First::Request("GET_PARAMETER".into())),
+                Some(First::Request { method: "GET_PARAMETER".into(), uri: "rtsp://h/a".into() }),
                 None,
             ),
             ("RTSP/1.0 OK\r\n\r\n", None, None),

@@ -59,11 +59,14 @@ impl Live {
     /// Of a session that has just begun.
     pub fn new(connection: SourceConnection, now: Instant) -> Self {
         let offered = connection.offered();
+        // The time stamps of browsers and other servers are right, also while they send next to nothing.
+        let is_camera = matches!(connection, SourceConnection::Rtsp(_));
+        let pace = if is_camera { Pace::default() } else { Pace::never() };
         let framer = offered.video.map(|codec| Framer::new(codec, &offered.parameter_sets));
         Self {
             connection,
             framer,
-            pace: Pace::default(),
+            pace,
             meter: Meter::default(),
             started: now,
             last_video: now,
@@ -134,6 +137,10 @@ impl Live {
                 "the camera refreshes its picture in parts and sends no IDR frame, for {seconds} s: turn off intra refresh"
             );
             return Reason { code: "camera_intra_refresh", message };
+        }
+        if findings.is_some_and(|findings| findings.keys_without_parameters > 0) {
+            let message = "the camera sends key frames without parameter sets (SPS and PPS)".to_owned();
+            return Reason { code: "camera_parameter_sets", message };
         }
         let message = format!("the camera sends video, but no key frame yet, for {seconds} s");
         Reason { code: "camera_key_frame", message }

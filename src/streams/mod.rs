@@ -4,13 +4,12 @@
 //!
 //! `stream` is the task that owns one stream, `live` one connection of its source, `interest` tracks whether the source
 //! is needed, `layer` is about main and sub streams; `hub` fans out, `frames` and `h264` normalize, `rtsp`, `whep` and `published` are the sources,
-//! `connection` is any one of them, `demo` is the simulated camera.
+//! `connection` is any one of them.
 
 pub mod backoff;
 pub mod cache_budget;
 mod check;
 pub mod connection;
-pub mod demo;
 pub mod frames;
 mod front;
 pub mod h264;
@@ -25,6 +24,7 @@ pub mod packet;
 pub mod published;
 pub mod rtsp;
 pub mod source;
+pub mod spec;
 pub mod status;
 pub mod stream;
 pub mod whep;
@@ -42,8 +42,9 @@ use cache_budget::CacheBudget;
 use interest::Interest;
 use layer::Layer;
 use source::SourceSpec;
+use spec::StreamSpec;
 use status::StreamStatus;
-use stream::{Command, StreamSpec, Task};
+use stream::{Command, Task};
 
 /// Capacity of the command queue of a stream's task.
 const COMMANDS: usize = 256;

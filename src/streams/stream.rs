@@ -14,64 +14,22 @@ use super::backoff::{Backoff, Hope};
 use super::cache_budget::CacheBudget;
 use super::check::Check;
 use super::connection::SourceConnection;
-use super::frames::Framer;
 use super::h264::shape::Shaped;
-use super::hub::{Hub, Sink, SinkId, Sound};
+use super::hub::{Hub, Sink, SinkId};
 use super::interest::Interest;
 use super::live::Live;
 use super::outage::{Line, Outage};
-use super::packet::{AudioCodec, Clock, G711_CLOCK, RtpIn, Timeline, Track, VIDEO_CLOCK, VideoCodec};
+use super::packet::{AudioCodec, G711_CLOCK, Timeline, VIDEO_CLOCK, VideoCodec};
 use super::published;
 use super::source::{Arrival, SourceError, SourceSpec};
+use super::spec::StreamSpec;
 use super::status::{AudioStatus, Reason, State, StreamStatus};
 use crate::compartment::{self, Panicked};
 
-/// For the first key frame: cameras with "smart codecs" send one in up to 40 s.
-const KEY_FRAME_LIMIT: Duration = Duration::from_secs(60);
-/// A live source that sends no packet for this long is considered dead.
-const STALL: Duration = Duration::from_secs(5);
-/// Bytes of the cached GOP of a source that sends a key frame when it is asked for one: browsers send one key frame
-/// and then none for minutes, and nobody wants to be shown minutes.
-pub const ANSWERING_GOP_CACHE: usize = 384 << 10;
-/// …of a camera: 10 s of 4K, or 40 s of what a "smart codec" sends.
-const CAMERA_GOP_CACHE: usize = 16 << 20;
 /// A source that has failed is tried for at least this long after somebody wanted it: pages try again less often.
 const AWAITED: Duration = Duration::from_secs(30);
 /// Between two updates of the measured figures.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How to run a stream.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamSpec {
-    /// Where it comes from.
-    pub source: SourceSpec,
-    /// Whether the source is stopped while nobody watches.
-    pub on_demand: bool,
-    /// How long after the last viewer has left it is stopped.
-    pub idle_timeout: Duration,
-    /// Maximum size of the cached GOP in bytes.
-    pub gop_cache: usize,
-    /// The source of the sub stream.
-    pub sub: Option<Box<SourceSpec>>,
-    /// Between two looks at a camera that nobody watches; zero for none.
-    pub check_interval: Duration,
-}
-
-impl StreamSpec {
-    /// With the defaults: stopped 10 s after the last viewer, a GOP of up to 16 MiB cached, of sources that answer
-    /// requests for key frames 384 KiB, never looked after while nobody watches.
-    pub fn new(source: SourceSpec, on_demand: bool) -> Self {
-        let gop_cache = if source.answers_key_frames() { ANSWERING_GOP_CACHE } else { CAMERA_GOP_CACHE };
-        let (idle_timeout, check_interval) = (Duration::from_secs(10), Duration::ZERO);
-        Self { source, on_demand, idle_timeout, gop_cache, sub: None, check_interval }
-    }
-
-    /// How to run its sub stream: always on demand.
-    pub fn sub(&self) -> Option<Self> {
-        let source = SourceSpec::clone(self.sub.as_deref()?);
-        Some(Self { source, on_demand: true, sub: None, ..self.clone() })
-    }
-}
 
 /// Commands to the task.
 pub enum Command {
@@ -91,6 +49,9 @@ pub enum Command {
     #[cfg(debug_assertions)]
     Sink,
 }
+
+mod media;
+mod watchdog;
 
 /// The state of the source.
 enum Phase {
@@ -405,104 +366,6 @@ impl Task {
         self.set_state(state, Some(error.reason()), Some(SystemTime::now() + again_in));
     }
 
-    fn packet(&mut self, packet: &RtpIn, now: Instant) {
-        #[cfg(debug_assertions)]
-        assert!(!std::mem::take(&mut self.sinks), "a test has asked for this panic");
-        let Phase::Live(live) = &mut self.phase else { return };
-        live.heard_of(packet.track, now);
-        match packet.track {
-            Track::Audio => {
-                let Some(codec) = live.connection.offered().audio_codec else { return };
-                live.heard = true;
-                let timestamp = self.audio.map(packet.timestamp, now);
-                if !self.hub.has_clock(Track::Audio) {
-                    self.hub.set_clock(Track::Audio, Clock { timestamp, at: now, rate: codec.clock() });
-                }
-                let (marker, lost, payload) = (packet.marker, packet.lost, &packet.payload);
-                self.hub.audio(now, codec, &Sound { timestamp, marker, lost, payload });
-                self.announce_sound(now);
-            }
-            Track::Video => self.video_packet(packet, now),
-        }
-    }
-
-    /// An audio-only stream is live with its first packet; one whose camera is off, after a while.
-    fn announce_sound(&mut self, now: Instant) {
-        let Phase::Live(live) = &mut self.phase else { return };
-        if !live.announced && live.is_sound_alone(now) {
-            live.announced = true;
-            self.publish_live(now);
-        }
-    }
-
-    fn video_packet(&mut self, packet: &RtpIn, now: Instant) {
-        self.video_paused = false;
-        let Phase::Live(live) = &mut self.phase else { return };
-        let Some(framer) = &mut live.framer else { return };
-        let sent = live.pace.timestamp(now, packet.timestamp, packet.marker);
-        let by_arrival = live.pace.is_by_arrival();
-        live.meter.packet(now, sent, packet.payload.len(), packet.lost);
-        let mut shaped = std::mem::take(&mut self.shaped);
-        framer.push(sent, packet.marker, packet.lost, &packet.payload, &mut shaped);
-        let mut key = false;
-        for packet in shaped.drain(..) {
-            key |= packet.key_start;
-            let timestamp = self.video.map(packet.timestamp, now);
-            if by_arrival || !self.hub.has_clock(Track::Video) {
-                self.hub.set_clock(Track::Video, Clock { timestamp, at: now, rate: VIDEO_CLOCK });
-            }
-            self.hub.video(now, timestamp, packet);
-        }
-        self.shaped = shaped;
-        live.count(now, sent, key);
-        let problem = live.problem();
-        let announce = !live.announced && live.is_known();
-        let news = live.announced && problem != self.status.borrow().problem;
-        if announce {
-            live.announced = true;
-            let after_ms = now.duration_since(live.started).as_millis() as u64;
-            let outage_s = self.outage.ended(now).map(|lasted| lasted.as_secs());
-            info!(stream = %self.label, after_ms, outage_s, "live");
-        }
-        if announce || news {
-            if let Some(problem) = &problem {
-                warn!(stream = %self.label, code = problem.code, "cannot be shown: {}", problem.message);
-                self.hub.end();
-            }
-            self.publish_live(now);
-        }
-    }
-
-    /// Maps the camera's clock to ours, anchored at its first sender report, so that audio and video stay in sync.
-    fn clock(&mut self, track: Track, timestamp: u32, at: SystemTime, received: Instant) {
-        let Phase::Live(live) = &mut self.phase else { return };
-        if track == Track::Video && live.pace.is_by_arrival() {
-            return;
-        }
-        let (wall, instant) = *live.wall_offset.get_or_insert((at, received));
-        let sampled = match at.duration_since(wall) {
-            Ok(later) => instant.checked_add(later),
-            Err(earlier) => instant.checked_sub(earlier.duration()),
-        };
-        let timeline = match track {
-            Track::Video => &self.video,
-            Track::Audio => &self.audio,
-        };
-        // A clock that has moved too far from ours (set by hand, by NTP) is re-anchored.
-        let near = |sampled: &Instant| {
-            let apart =
-                received.saturating_duration_since(*sampled) + sampled.saturating_duration_since(received);
-            apart < Duration::from_secs(10)
-        };
-        match (sampled.filter(near), timeline.peek(timestamp)) {
-            (Some(at), Some(timestamp)) => {
-                self.hub.set_clock(track, Clock { timestamp, at, rate: timeline.clock() });
-            }
-            (None, _) => live.wall_offset = None,
-            _ => {}
-        }
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Subscribe(id, sink) => self.hub.add(id, sink),
@@ -540,83 +403,6 @@ impl Task {
     fn publish_viewers(&self) {
         let count = self.viewers.iter().map(|(_, count)| count).sum();
         self.modify(|status| status.viewers = count);
-    }
-
-    fn tick(&mut self, now: Instant) {
-        if self.hub.has_sinks() {
-            self.watched = now;
-        }
-        if !self.budget.report(self.number, self.hub.cached(), self.watched) {
-            self.hub.forget_video();
-        }
-        let Phase::Live(live) = &mut self.phase else { return };
-        if live.key_wanted {
-            live.connection.request_key_frame();
-        }
-        let Phase::Live(live) = &self.phase else { return };
-        let silent = live.silent_for(Track::Video, now);
-        if self.is_published() {
-            // A publisher that has muted all sends nothing, and is there all the same: its connection tells.
-            if silent.is_some_and(|silent| silent >= STALL) && !self.video_paused {
-                debug!(stream = %self.label, "the publisher's picture is paused");
-                self.video_paused = true;
-                // Whoever joins now must not be shown what was long ago.
-                self.hub.forget_video();
-            }
-            if live.announced {
-                self.publish_live(now);
-            }
-            return self.announce_sound(now);
-        }
-        // Each track has its own watchdog: sound does not keep a picture alive that has frozen.
-        let patience = if live.announced { live.patience(STALL) } else { 2 * STALL };
-        if let Some(silent) = silent.filter(|silent| *silent >= patience) {
-            self.over_udp ^= live.is_mute();
-            let seconds = silent.as_secs();
-            let error = SourceError::soon("camera_silent", format!("no picture for {seconds} s"));
-            return self.fail(&error, now);
-        }
-        if live.silent_for(Track::Audio, now).is_some_and(|silent| silent >= STALL) && live.framer.is_none() {
-            let error = SourceError::soon("camera_silent", "no sound for 5 s, and it has no picture");
-            return self.fail(&error, now);
-        }
-        if live.announced {
-            self.publish_live(now);
-            return;
-        }
-        let waited = now.duration_since(live.started);
-        let findings = live.framer.as_ref().and_then(Framer::findings);
-        let damaged = findings.and_then(|findings| findings.sps_error.clone());
-        if let Some(error) = damaged.filter(|_| waited >= 3 * STALL) {
-            let text = format!("the camera's SPS is damaged: {error}");
-            self.fail(&SourceError::soon("camera_h264", text), now);
-        } else if waited >= KEY_FRAME_LIMIT {
-            let Reason { code, message } = live.without_key_frame(waited);
-            self.fail(&SourceError::soon(code, message), now);
-        } else if waited >= STALL {
-            let reason = live.without_key_frame(waited);
-            self.set_state(State::Connecting, Some(reason), None);
-        }
-    }
-
-    fn publish_live(&mut self, now: Instant) {
-        let Phase::Live(live) = &mut self.phase else { return };
-        let (video, problem, notes) = (live.video_status(now), live.problem(), live.notes());
-        let silent = live.silent_for(Track::Audio, now).is_some_and(|silent| silent >= STALL);
-        self.modify(|status| {
-            if status.state != State::Live {
-                status.since = Some(SystemTime::now());
-            }
-            status.state = State::Live;
-            status.reason = None;
-            status.retry_at = None;
-            status.video = video;
-            if let Some(audio) = &mut status.audio {
-                audio.silent = silent;
-            }
-            status.problem = problem;
-            status.notes = notes;
-        });
     }
 
     fn set_state(&self, state: State, reason: Option<Reason>, retry_at: Option<SystemTime>) {

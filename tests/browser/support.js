@@ -168,6 +168,10 @@ export const firefox = (extraPrefsFirefox = {}) =>
       "media.navigator.streams.fake": true,
       "media.navigator.permission.disabled": true,
       "intl.accept_languages": "en-US",
+      // A page that publishes draws its picture with a timer, also while another tab is in front.
+      "dom.min_background_timeout_value": 10,
+      "dom.min_background_timeout_value_without_budget_throttling": 10,
+      "dom.timeout.enable_budget_timer_throttling": false,
       ...extraPrefsFirefox,
     },
   });

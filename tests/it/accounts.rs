@@ -7,8 +7,8 @@ use crate::support::{
 };
 use gatehouse::accounts::permissions::Role;
 use gatehouse::accounts::users::UserChange;
+use gatehouse::demo::DemoOptions;
 use gatehouse::secret::Secret;
-use gatehouse::streams::demo::DemoOptions;
 use serde_json::json;
 use url::Url;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use gatehouse::accounts::permissions::{Role, Scopes};
+use gatehouse::demo::DemoOptions;
 use gatehouse::names::StreamName;
-use gatehouse::streams::demo::DemoOptions;
 use gatehouse::streams::status::State;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

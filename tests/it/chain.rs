@@ -1,7 +1,7 @@
 //! One Gatehouse feeding another: a WHEP address as a camera.
 
 use crate::support::{camera, camera_toml, is_key_start, server};
-use gatehouse::streams::demo::DemoOptions;
+use gatehouse::demo::DemoOptions;
 use gatehouse::streams::packet::Track;
 use gatehouse::streams::status::State;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::{camera, clip, within};
-use gatehouse::streams::demo::{DemoOptions, LoginScheme};
+use gatehouse::demo::{DemoOptions, LoginScheme};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{camera, camera_toml, clip, is_key_start, server, until};
+use gatehouse::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use gatehouse::secret::Secret;
-use gatehouse::streams::demo::{DemoCamera, DemoOptions, Faults, LoginScheme};
 use gatehouse::streams::packet::{MAX_PAYLOAD, Track};
 use gatehouse::streams::status::State;
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gatehouse::demo::DemoOptions;
 use gatehouse::rtsp::message::{Head, head_length};
-use gatehouse::streams::demo::DemoOptions;
 use gatehouse::streams::status::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use gatehouse::demo::{DemoCamera, DemoOptions};
 use gatehouse::names::StreamName;
 use gatehouse::secret::Secret;
-use gatehouse::streams::demo::{DemoCamera, DemoOptions};
 use gatehouse::streams::layer::Layer;
 use gatehouse::streams::packet::RtpIn;
 use gatehouse::streams::status::{State, StreamStatus};

@@ -4,7 +4,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use crate::sdp::{H264, offer};
 use crate::support::{Server, bearer, camera, camera_toml, http, server};
-use gatehouse::streams::demo::DemoOptions;
+use gatehouse::demo::DemoOptions;
 
 const ORIGIN: &str = "https://player.example";
 

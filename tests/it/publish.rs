@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::publisher::{Codec, Publisher};
 use crate::support::{Server, bearer, camera, is_key_start, offer, server, until, within};
-use gatehouse::streams::demo::DemoOptions;
+use gatehouse::demo::DemoOptions;
 use gatehouse::streams::source::{Arrival, SourceSpec, TlsTrust, Transport};
 
 const STAGE: &str = "[[camera]]\nid = \"stage\"\nurl = \"whip:\"\n";

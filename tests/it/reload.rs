@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::support::{camera, camera_toml, server, until, within};
 use gatehouse::accounts::permissions::{Role, Scopes};
 use gatehouse::config::{Config, Overrides};
+use gatehouse::demo::DemoOptions;
 use gatehouse::names::StreamName;
 use gatehouse::reload::{self, Reload};
-use gatehouse::streams::demo::DemoOptions;
 
 fn number(server: &crate::support::Server, id: &str) -> Option<u64> {
     server.gatehouse.cameras().stream(&StreamName::camera(id)?).map(|stream| stream.number())

@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use crate::support::{bearer, camera, http};
 use gatehouse::config::{Config, Overrides};
+use gatehouse::demo::{DemoOptions, LoginScheme};
 use gatehouse::http::routes;
-use gatehouse::streams::demo::{DemoOptions, LoginScheme};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 

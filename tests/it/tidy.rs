@@ -52,7 +52,10 @@ fn code_after_a_test_module_is_checked() {
 #[test]
 fn dependencies_point_one_way() {
     let rules = [
-        ("streams/", &["crate::media", "crate::http", "crate::cameras", "crate::config", "axum"][..]),
+        (
+            "streams/",
+            &["crate::demo", "crate::media", "crate::http", "crate::cameras", "crate::config", "axum"][..],
+        ),
         ("media/", &["crate::http", "crate::cameras", "crate::config", "axum", "retina", "reqwest"]),
         ("config/", &["crate::media", "crate::http", "tokio", "axum"]),
         ("accounts/", &["crate::media", "crate::http", "crate::streams", "crate::cameras", "axum"]),
@@ -60,6 +63,7 @@ fn dependencies_point_one_way() {
             "signaling/",
             &["crate::media", "crate::http", "crate::streams", "crate::cameras", "axum", "rusqlite"],
         ),
+        ("demo/", &["crate::media", "crate::http", "crate::cameras", "crate::config", "crate::accounts"]),
         ("rtsp/", &["crate::streams", "crate::media", "crate::http", "crate::config", "crate::accounts"]),
         ("http/", &["rtc::", "retina", "webrtc::"]),
     ];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker;
 use crate::support::{camera, camera_toml, is_key_start, server, server_on, until};
-use gatehouse::streams::demo::DemoOptions;
+use gatehouse::demo::DemoOptions;
 use gatehouse::streams::status::State;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

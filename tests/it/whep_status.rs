@@ -1,7 +1,7 @@
 //! The status codes of WHEP, which public players depend on.
 
 use crate::support::{H264, Server, camera, camera_toml, clip, offer, server};
-use gatehouse::streams::demo::DemoOptions;
+use gatehouse::demo::DemoOptions;
 use reqwest::{Method, Response, StatusCode};
 
 const SDP: &str = "application/sdp";

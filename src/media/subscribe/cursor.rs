@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::media::subscribe::ring::Ring;
-use crate::streams::stream::ANSWERING_GOP_CACHE;
+use crate::streams::spec::ANSWERING_GOP_CACHE;
 
 /// The replayed GOP is spread over this time…
 const REPLAY_TIME: Duration = Duration::from_millis(200);

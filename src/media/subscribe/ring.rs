@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::streams::packet::Packet;
-use crate::streams::stream::ANSWERING_GOP_CACHE;
+use crate::streams::spec::ANSWERING_GOP_CACHE;
 
 /// Packets that are always kept: a few seconds for retransmission at usual bit rates.
 const MIN_PACKETS: usize = 1024;

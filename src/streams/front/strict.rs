@@ -76,9 +76,10 @@ impl Strict {
             let (stream, _) = self.listener.accept().await?;
             stream.set_nodelay(true)?;
             let mut connection = Connection { stream, bytes: BytesMut::new(), tracks: self.tracks.clone() };
-            let (uri, head) = connection.request().await?;
-            if uri.contains(&self.path) {
-                connection.answer(&uri, &head).await?;
+            let head = connection.request().await?;
+            let is_retina = matches!(&head.first, First::Request { uri, .. } if uri.contains(&self.path));
+            if is_retina {
+                connection.answer(&head).await?;
                 return Ok(connection);
             }
         }
@@ -89,8 +90,8 @@ impl Strict {
 impl Connection {
     /// Serves the next request. May be dropped without losing one.
     pub async fn serve(&mut self) -> io::Result<Asked> {
-        let (uri, head) = self.request().await?;
-        self.answer(&uri, &head).await
+        let head = self.request().await?;
+        self.answer(&head).await
     }
 
     /// Passes on interleaved packets.
@@ -98,14 +99,11 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
-    async fn request(&mut self) -> io::Result<(String, Head)> {
+    async fn request(&mut self) -> io::Result<Head> {
         loop {
             if let Some(length) = head_length(&self.bytes) {
                 let text = self.bytes.split_to(length);
-                let head = Head::parse(&text).ok_or(io::ErrorKind::InvalidData)?;
-                let line = String::from_utf8_lossy(&text).into_owned();
-                let uri = line.split_whitespace().nth(1).unwrap_or_default().to_owned();
-                return Ok((uri, head));
+                return Head::parse(&text).ok_or(io::ErrorKind::InvalidData.into());
             }
             if self.bytes.len() > MAX_REQUEST {
                 return Err(io::ErrorKind::InvalidData.into());
@@ -116,11 +114,9 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self, uri: &str, head: &Head) -> io::Result<Asked> {
-        let method = match &head.first {
-            First::Request(method) => method.as_str(),
-            First::Answer(_) => return Ok(Asked::Other),
-        };
+    async fn answer(&mut self, head: &Head) -> io::Result<Asked> {
+        let First::Request { method, uri } = &head.first else { return Ok(Asked::Other) };
+        let method = method.as_str();
         let mut headers = String::new();
         let mut body = String::new();
         match method {

@@ -142,7 +142,7 @@ mod tests {
     use crate::streams::h264::nal::{NalType, annex_b};
     use bytes::Bytes;
 
-    const DEMO: &[u8] = include_bytes!("../demo/clip.h264");
+    const DEMO: &[u8] = include_bytes!("../../demo/clip.h264");
     const B_FRAMES: &[u8] = include_bytes!("../../../tests/cameras/b-frames.h264");
 
     fn first_sps(clip: &'static [u8]) -> VideoInfo {

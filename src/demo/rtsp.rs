@@ -6,17 +6,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::login::{Login, base64};
+use super::login::Login;
 use super::send::{Carrier, Player};
+use crate::rtsp::framing::{Item, Splitter};
+use crate::rtsp::message::{self, First, Head};
 
-/// Maximum size of a request's head.
-const MAX_HEAD: usize = 16 * 1024;
 /// A client that neither plays nor sends requests for this long is disconnected.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const SESSION: &str = "12345678";
@@ -24,13 +27,7 @@ const SESSION: &str = "12345678";
 struct Request {
     method: String,
     uri: String,
-    headers: Vec<(String, String)>,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
+    head: Head,
 }
 
 /// Serves one client until it disconnects or violates the protocol.
@@ -40,7 +37,7 @@ pub async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let local = stream.local_addr()?;
     let (reader, writer) = stream.into_split();
     let (requests, mut incoming) = mpsc::channel(8);
-    let reading = tokio::spawn(read_requests(BufReader::new(reader), requests));
+    let reading = tokio::spawn(read_requests(reader, requests));
     let nonce = format!("{:032x}", rand::random::<u128>());
     let player = Player::new(shared.clone(), writer);
     let mut connection = Connection { shared, player, nonce, peer, local };
@@ -72,7 +69,7 @@ struct Connection {
 
 impl Connection {
     async fn handle(&mut self, request: &Request) -> io::Result<()> {
-        let cseq = request.header("CSeq").unwrap_or("0").to_owned();
+        let cseq = request.head.get("cseq").unwrap_or("0").to_owned();
         if let Some(challenge) = self.challenge(request) {
             return self.reply(401, &cseq, &[("WWW-Authenticate", challenge)], "").await;
         }
@@ -111,7 +108,7 @@ impl Connection {
             return None;
         }
         let login = Login { username, password, scheme: *scheme, nonce: &self.nonce };
-        let given = request.header("Authorization").unwrap_or_default();
+        let given = request.head.get("authorization").unwrap_or_default();
         (!login.accepts(given, &request.method, &request.uri)).then(|| login.challenge())
     }
 
@@ -121,12 +118,10 @@ impl Connection {
             Some("track=1") if self.shared.options.audio => 1,
             _ => return self.reply(404, cseq, &[], "").await,
         };
-        let wanted = request.header("Transport").unwrap_or_default().to_owned();
-        let numbers = |name: &str| {
-            let (_, range) =
-                wanted.split(';').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name))?;
-            let (first, second) = range.split_once('-')?;
-            Some((first.parse::<u16>().ok()?, second.parse::<u16>().ok()?))
+        let wanted = request.head.get("transport").unwrap_or_default().to_owned();
+        let numbers = |name| {
+            let (first, second) = message::pair(&wanted, name)?;
+            Some((first, second?))
         };
         let transport = if let Some((rtp, rtcp)) = numbers("interleaved") {
             let (Ok(rtp), Ok(rtcp)) = (u8::try_from(rtp), u8::try_from(rtcp)) else {
@@ -154,7 +149,7 @@ impl Connection {
             clip.sps[1], clip.sps[2], clip.sps[3]
         );
         if self.shared.options.sprop {
-            let sets = format!("{},{}", base64(&clip.sps), base64(&clip.pps));
+            let sets = format!("{},{}", STANDARD.encode(&clip.sps), STANDARD.encode(&clip.pps));
             fmtp = format!("{fmtp};sprop-parameter-sets={sets}");
         }
         let ip = self.local.ip();
@@ -223,45 +218,19 @@ fn path_of(uri: &str) -> &str {
     rest.find('/').map_or("/", |at| &rest[at..])
 }
 
-/// Reads requests and skips the client's interleaved RTCP. Ends at the first data that is neither.
-async fn read_requests(mut reader: BufReader<OwnedReadHalf>, requests: mpsc::Sender<Request>) {
-    while let Ok(Some(request)) = read_request(&mut reader).await {
-        if requests.send(request).await.is_err() {
+/// Reads requests and skips the client's interleaved RTCP, until the connection ends.
+async fn read_requests(mut reader: OwnedReadHalf, requests: mpsc::Sender<Request>) {
+    let (mut splitter, mut bytes) = (Splitter::default(), BytesMut::new());
+    loop {
+        let item = match splitter.next(&mut bytes) {
+            Ok(Some(item)) => item,
+            Ok(None) if matches!(reader.read_buf(&mut bytes).await, Ok(1..)) => continue,
+            Ok(None) | Err(_) => return,
+        };
+        let Item::Message(head, _) = item else { continue };
+        let First::Request { method, uri } = head.first.clone() else { continue };
+        if requests.send(Request { method, uri, head }).await.is_err() {
             return;
         }
     }
-}
-
-async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Request>> {
-    while reader.fill_buf().await?.first() == Some(&b'$') {
-        let mut head = [0; 4];
-        reader.read_exact(&mut head).await?;
-        let mut body = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
-        reader.read_exact(&mut body).await?;
-    }
-    let mut lines = Vec::new();
-    let mut size = 0;
-    loop {
-        let mut line = String::new();
-        let read = (&mut *reader).take((MAX_HEAD - size) as u64).read_line(&mut line).await?;
-        if read == 0 {
-            return Ok(None);
-        }
-        size += read;
-        let line = line.trim_end().to_owned();
-        if line.is_empty() && !lines.is_empty() {
-            break;
-        }
-        lines.push(line);
-    }
-    let mut words = lines[0].split_whitespace();
-    let (Some(method), Some(uri)) = (words.next(), words.next()) else { return Ok(None) };
-    let header =
-        |line: &String| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
-    let (method, uri) = (method.to_owned(), uri.to_owned());
-    let request = Request { method, uri, headers: lines[1..].iter().filter_map(header).collect() };
-    let length = request.header("Content-Length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; usize::min(length, MAX_HEAD)];
-    reader.read_exact(&mut body).await?;
-    Ok(Some(request))
 }

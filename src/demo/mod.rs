@@ -1,6 +1,6 @@
 //! The built-in simulated camera: a real RTSP server that loops an H.264 clip, with a tone as G.711 audio and, on
 //! request, the faults of real cameras. `clip` reads the clip, `rtsp` speaks RTSP, `send` paces the packets, `tone`
-//! generates the audio. It shares no code with the RTSP client; start reading at [`DemoCamera::start`].
+//! generates the audio. It shares the reading of messages (`crate::rtsp`) with the RTSP client, and nothing else; start reading at [`DemoCamera::start`].
 
 mod clip;
 mod login;
