@@ -6,6 +6,7 @@
 //!   [`gate`] combines both, [`sessions`] terminates what is no longer allowed.
 //! - [`cameras`] ties streams to the configuration; [`http`] is the API, WHEP, WHIP and the pages, [`tls`] its
 //!   certificates.
+//! - [`compat`] serves the browser clients of older systems.
 //! - [`cli`] is the command line, [`probe`] examines a camera.
 //!
 //! This file is the only place where they are wired together: [`Gatehouse::start`].
@@ -16,6 +17,7 @@ pub mod cameras;
 pub mod cli;
 pub mod clock;
 pub mod compartment;
+pub mod compat;
 pub mod config;
 pub mod data;
 pub mod demo;
@@ -48,7 +50,8 @@ use tokio_util::sync::CancellationToken;
 
 use accounts::{AccountError, Accounts};
 use cameras::Cameras;
-use config::{CallMedia, Config, MediaAddress};
+use compat::Compat;
+use config::{CallMedia, Config, MediaAddress, TlsMode};
 use data::{DataError, DataFolder};
 use gate::Gate;
 use health::Health;
@@ -105,6 +108,7 @@ pub struct Gatehouse {
     cameras: Cameras,
     gate: Gate,
     engine: Engine,
+    compat: Vec<SocketAddr>,
     stop: CancellationToken,
     _folder: Arc<DataFolder>,
 }
@@ -155,6 +159,13 @@ impl Gatehouse {
             health: health.clone(),
         };
         upkeep.run(&stop);
+        let old = compat::Parts {
+            cameras: cameras.clone(),
+            gate: gate.clone(),
+            engine: engine.clone(),
+            sessions: sessions.clone(),
+            ice_servers: config.media.ice_servers.clone().into(),
+        };
         let parts = http::Parts {
             accounts: accounts.clone(),
             cameras: cameras.clone(),
@@ -164,9 +175,12 @@ impl Gatehouse {
             tls: tls.clone(),
             switchboard,
             health: health.clone(),
+            compat: Compat::new(&config.compat, &old),
         };
         let app = http::App::new(config, address, parts);
-        tokio::spawn(http::serve::serve(listener, app, stop.clone()));
+        let compat = serve_compat(&app, config.tls.mode, &stop).await?;
+        let router = http::router(app.clone());
+        tokio::spawn(http::serve::serve(listener, app, router, stop.clone()));
         Ok(Self {
             address,
             accounts,
@@ -176,9 +190,15 @@ impl Gatehouse {
             cameras,
             gate,
             engine,
+            compat,
             stop,
             _folder: folder,
         })
+    }
+
+    /// The ports of older systems, in the order of [`Compat::sites`].
+    pub fn compat_addresses(&self) -> &[SocketAddr] {
+        &self.compat
     }
 
     /// The accounts.
@@ -282,6 +302,23 @@ fn engine_config(config: &Config, tcp: SocketAddr, only_this_host: bool) -> Engi
         tcp,
         only_this_host,
     }
+}
+
+/// Opens the ports of the older systems. Returns their addresses.
+async fn serve_compat(
+    app: &http::App,
+    mode: TlsMode,
+    stop: &CancellationToken,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let mut addresses = Vec::new();
+    for (wanted, tls, site) in app.compat.sites() {
+        let fail = |error| StartError::Listen(wanted, error);
+        let listener = TcpListener::bind(wanted).await.map_err(fail)?;
+        addresses.push(listener.local_addr().map_err(fail)?);
+        let router = http::site_router(app.clone(), site, tls && mode != TlsMode::Off);
+        tokio::spawn(http::serve::serve(listener, app.clone(), router, stop.clone()));
+    }
+    Ok(addresses)
 }
 
 /// Binds TCP, and UDP to the same port unless configured otherwise. Whether media is only for this host.

@@ -70,7 +70,8 @@ pub fn has_raw_password(text: &str) -> bool {
     port.parse::<u16>().is_err() || is_host
 }
 
-fn percent_decode(text: &str) -> String {
+/// Decodes `%XX`; what is malformed stays as it is, and bytes that are no UTF-8 are replaced.
+pub fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -82,6 +82,17 @@ pub enum Caller {
         /// Who made it: it grants only what they may currently share.
         maker: Arc<Person>,
     },
+    /// A client of an older system, without a login.
+    Guest(Arc<Guest>),
+}
+
+/// What clients of an older system may watch without a login.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Guest {
+    /// The system's key in the configuration.
+    pub mode: &'static str,
+    /// Ids of cameras, or `*`.
+    pub cameras: Vec<String>,
 }
 
 impl Caller {
@@ -91,6 +102,7 @@ impl Caller {
             Self::Nobody => Who::Nobody,
             Self::Person(identity) => Who::Person(&identity.person, identity.scopes),
             Self::Ticket { camera, maker, .. } => Who::Ticket { camera, maker },
+            Self::Guest(guest) => Who::Guest(&guest.cameras),
         }
     }
 
@@ -105,7 +117,7 @@ impl Caller {
     /// The credential, if there is one.
     pub fn credential(&self) -> Option<Credential> {
         match self {
-            Self::Nobody => None,
+            Self::Nobody | Self::Guest(_) => None,
             Self::Person(identity) => Some(identity.credential),
             Self::Ticket { id, .. } => Some(Credential::Ticket(*id)),
         }
@@ -117,6 +129,7 @@ impl Caller {
             Self::Nobody => String::new(),
             Self::Person(identity) => identity.person.name.clone(),
             Self::Ticket { id, .. } => format!("ticket {id}"),
+            Self::Guest(guest) => format!("old client ({})", guest.mode),
         }
     }
 }

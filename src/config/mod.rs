@@ -4,6 +4,7 @@
 
 mod base_path;
 mod camera;
+mod compat;
 mod environment;
 mod media;
 mod read;
@@ -22,6 +23,7 @@ use crate::streams::source::Secret;
 use crate::streams::spec::StreamSpec;
 pub use base_path::BasePath;
 pub use camera::{CameraConfig, is_source, is_sub_of, source, sub_source};
+pub use compat::{Mode, ModeConfig};
 pub use environment::variables;
 use environment::{Expansion, Layer};
 pub use media::{IceServer, MediaAddress, MediaConfig, PublicHost};
@@ -66,6 +68,8 @@ pub struct Config {
     pub media: MediaConfig,
     /// How call media is routed.
     pub calls: CallMedia,
+    /// The older systems that are switched on.
+    pub compat: Vec<ModeConfig>,
     /// In the order of the file.
     pub cameras: Vec<CameraConfig>,
     /// Files that values were read from.
@@ -194,6 +198,7 @@ impl Config {
         let limits = limits(&mut root.section(&mut reader, "limits"), &mut reader);
         let media = media::read(&mut root.section(&mut reader, "media"), &mut reader);
         let calls = calls(&mut root.section(&mut reader, "calls"), &mut reader);
+        let compat = compat::read(&mut root.section(&mut reader, "compat"), &mut reader, folder);
         let mut cameras = camera::read(&mut root, &mut reader, &mut expansion);
         for camera in &mut cameras {
             camera.spec.check_interval = media.check_interval;
@@ -213,6 +218,7 @@ impl Config {
             limits,
             media,
             calls,
+            compat,
             cameras,
             files: Vec::new(),
         };

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ring::digest::{Context, SHA256, digest};
 use rust_embed::RustEmbed;
@@ -144,13 +144,13 @@ fn short(digest: &[u8]) -> String {
 }
 
 /// Serves a file of `web/`; `/` is the camera wall.
-pub async fn serve(State(app): State<App>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    if !matches!(method, Method::GET | Method::HEAD) {
+pub async fn serve(app: &App, request: &Parts) -> Response {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         return ([(header::ALLOW, "GET, HEAD")], method_not_allowed().await).into_response();
     }
-    let path = uri.path().trim_start_matches('/');
+    let path = request.uri.path().trim_start_matches('/');
     let path = PAGES.iter().find(|(name, _)| *name == path).map_or(path, |(_, file)| file);
-    app.assets.file(path, &headers)
+    app.assets.file(path, &request.headers)
 }
 
 fn content_type(path: &str) -> &'static str {

@@ -19,7 +19,7 @@ use tracing::error;
 use super::error::ApiError;
 use super::origin::{authority, host, is_localhost};
 use super::proxies::{Mistake, browser_uses_https, is_forwarded, shown};
-use super::{App, Connection, base_path, onboarding, problem_page, whip_whep};
+use super::{App, Client, Connection, base_path, onboarding, problem_page, whip_whep};
 use crate::accounts::throttle::network_of;
 use crate::compartment;
 use crate::config::TlsMode;
@@ -91,27 +91,63 @@ pub async fn front(State(front): State<Front>, request: Request, next: Next) -> 
     response
 }
 
+/// The layer of a port of older systems. Their pages have inline scripts and load others from elsewhere: no policy of
+/// ours applies.
+pub async fn site_front(
+    State((front, tls)): State<(Front, bool)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let app = &front.app;
+    let entered = async {
+        let (connection, client) = front.count(&mut request)?;
+        let host = known_host(request.headers())?;
+        if !tls && !is_ours(app, connection, request.headers(), &host) {
+            return Err(wrong_host(&host));
+        }
+        if tls && !client.secure {
+            return redirect_to_https(&request);
+        }
+        request.extensions_mut().insert(client);
+        bounded(request, next).await
+    };
+    let mut response = entered.await.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+impl Front {
+    /// Who sends a request, if the limits allow it.
+    fn count(&self, request: &mut Request) -> Result<(Connection, Client), ApiError> {
+        let unknown = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no connection");
+        let connection = *request.extensions().get::<Connection>().ok_or_else(unknown)?;
+        self.app.proxies.restore_host(connection, request.headers_mut());
+        let client = self.app.proxies.client(connection, request.headers());
+        if self.limiter.check_key(&network_of(client.ip)).is_err() {
+            let text = "too many requests from this address";
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text);
+            return Err(error.retry_after(1));
+        }
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI) {
+            return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
+        }
+        Ok((connection, client))
+    }
+}
+
+fn known_host(headers: &HeaderMap) -> Result<String, ApiError> {
+    host(headers).ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"))
+}
+
 async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let app = &front.app;
-    let unknown = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no connection");
-    let connection = *request.extensions().get::<Connection>().ok_or_else(unknown)?;
-    app.proxies.restore_host(connection, request.headers_mut());
-    let client = app.proxies.client(connection, request.headers());
-    if front.limiter.check_key(&network_of(client.ip)).is_err() {
-        let text = "too many requests from this address";
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text).retry_after(1));
-    }
-    if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI) {
-        return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the address is too long"));
-    }
+    let (connection, client) = front.count(&mut request)?;
     // Load balancers check it with HTTP/1.0 and without a name.
     if matches!(request.uri().path(), "/health" | "/ready") && !request.headers().contains_key(header::HOST) {
         request.extensions_mut().insert(client);
         return Ok(next.run(request).await);
     }
-    let Some(host) = host(request.headers()) else {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "host", "one Host header is needed"));
-    };
+    let host = known_host(request.headers())?;
     let untrusted = app.proxies.untrusted_header(connection, request.headers());
     if let Some(name) = untrusted {
         app.proxies.report(Mistake::Untrusted, connection.peer.ip(), &shown(request.headers(), name));
@@ -127,6 +163,11 @@ async fn enter(front: &Front, mut request: Request, next: Next) -> Result<Respon
         return plain(app, connection, &request);
     }
     request.extensions_mut().insert(client);
+    bounded(request, next).await
+}
+
+/// Handles a request within its time; what panics fails alone.
+async fn bounded(request: Request, next: Next) -> Result<Response, ApiError> {
     // Not the whole path: a session's name is a secret.
     let path = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
     match tokio::time::timeout(REQUEST_LIMIT, compartment::run_async(next.run(request))).await {
@@ -185,6 +226,11 @@ fn plain(app: &App, connection: Connection, request: &Request) -> Result<Respons
     {
         return Ok(response);
     }
+    redirect_to_https(request)
+}
+
+fn redirect_to_https(request: &Request) -> Result<Response, ApiError> {
+    let headers = request.headers();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let path = base_path::of(request).join(path);
     let target = authority(headers).map(|authority| format!("https://{authority}{path}"));

@@ -15,11 +15,12 @@ mod error;
 mod front;
 mod guard;
 mod health;
-mod layers;
+pub mod layers;
 mod log;
 mod login;
+mod old_systems;
 mod onboarding;
-mod origin;
+pub mod origin;
 mod permissions;
 mod problem_page;
 pub mod proxies;
@@ -35,9 +36,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate as _, SizeAbove};
@@ -46,6 +48,8 @@ use crate::accounts::Accounts;
 use crate::accounts::audit::Event;
 use crate::accounts::credentials::{Caller, address_text};
 use crate::cameras::Cameras;
+use crate::compat::Compat;
+use crate::compat::site::{Around, MAX_BODY as MAX_SITE_BODY, Site};
 use crate::config::{Config, IceServer, Limits};
 use crate::gate::Gate;
 use crate::health::Health;
@@ -83,6 +87,8 @@ pub struct App {
     pub proxies: Arc<Proxies>,
     /// What is wrong with the server as a whole.
     pub health: Health,
+    /// The older systems.
+    pub compat: Compat,
     settings: Arc<Settings>,
     assets: assets::Assets,
 }
@@ -105,6 +111,8 @@ pub struct Parts {
     pub switchboard: Switchboard,
     /// What is wrong with the server as a whole.
     pub health: Health,
+    /// The older systems.
+    pub compat: Compat,
 }
 
 /// Settings that do not change while the server runs.
@@ -129,7 +137,7 @@ impl App {
             hosts: known_hosts(config),
             limits: config.limits.clone(),
         };
-        let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard, health } = parts;
+        let Parts { accounts, cameras, gate, engine, sessions, tls, switchboard, health, compat } = parts;
         let (probes, settings) = (Arc::new(Semaphore::new(PROBES)), Arc::new(settings));
         let assets = assets::Assets::new();
         let proxies = Arc::new(Proxies::new(config.trusted_proxies.clone(), health.clone()));
@@ -144,6 +152,7 @@ impl App {
             probes,
             proxies,
             health,
+            compat,
             settings,
             assets,
         }
@@ -223,11 +232,48 @@ pub fn router(app: App) -> Router {
         router = router.route(route.path, guarded);
     }
     let front = front::Front::new(app.clone());
+    let site = app.compat.on_main_port();
+    let fallback = move |State(app): State<App>, request: Request| {
+        let site = site.clone();
+        async move {
+            match old_system(&app, &site, request).await {
+                Ok(response) => response,
+                Err(request) => assets::serve(&app, &request.into_parts().0).await,
+            }
+        }
+    };
     router
-        .fallback(assets::serve)
+        .fallback(fallback)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(MIN_COMPRESSED).and(is_text)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(front, front::front))
         .with_state(app)
+}
+
+/// The routes of a port of older systems: nothing else is there.
+pub fn site_router(app: App, site: Site, tls: bool) -> Router {
+    let front = front::Front::new(app.clone());
+    let fallback = move |State(app): State<App>, request: Request| {
+        let site = site.clone();
+        async move {
+            let response = old_system(&app, &site, request).await;
+            response.unwrap_or_else(|_| StatusCode::NOT_FOUND.into_response())
+        }
+    };
+    Router::new()
+        .fallback(fallback)
+        .layer(DefaultBodyLimit::max(MAX_SITE_BODY))
+        .layer(middleware::from_fn_with_state((front, tls), front::site_front))
+        .with_state(app)
+}
+
+/// The answer of an older system, or the request if it is for none.
+async fn old_system(app: &App, site: &Site, request: Request) -> Result<Response, Request> {
+    if site.is_empty() {
+        return Err(request);
+    }
+    let Some(client) = request.extensions().get::<Client>().copied() else { return Err(request) };
+    let around = Around { client, now: app.accounts.clock().now(), hosts: &app.settings.hosts };
+    site.respond(around, request).await
 }

@@ -140,14 +140,13 @@ struct Accepted {
     unproven: Place,
 }
 
-/// Serves until `stop`. The limit per address does not apply to trusted proxies.
-pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
+/// Serves `router` until `stop`. The limit per address does not apply to trusted proxies.
+pub async fn serve(listener: TcpListener, app: App, router: Router, stop: CancellationToken) {
     let limits = &app.settings.limits;
     let all = Kind::new(limits.connections, limits.connections_per_address);
     let unproven = Kind::new(limits.connections / 2, UNPROVEN_PER_ADDRESS);
     let ice = Kind::new(limits.connections * 3 / 4, usize::MAX);
     let unproven_ice = Kind::new(limits.connections / 4, UNPROVEN_ICE_PER_ADDRESS);
-    let router = super::router(app.clone());
     let service = Service { app, router, all, unproven, ice, unproven_ice };
     let (mut warned, mut refused) = (None::<Instant>, 0u64);
     let mut accept_warned = None::<Instant>;

@@ -11,6 +11,7 @@ mod attacks;
 mod backup;
 mod chain;
 mod command_line;
+mod compat;
 mod faults;
 mod front;
 mod gstreamer;

@@ -78,6 +78,8 @@ DELETE /api/admin/cameras/{id}            133334334
 PUT /api/admin/cameras/{id}/allow         13333.33.
 GET /api/admin/permissions                13333.33.
 PUT /api/admin/permissions                13333.33.
+GET /api/admin/compat                     13333.33.
+DELETE /api/admin/compat/clients/{id}     133334334
 GET /api/admin/log                        13333.33.
 GET /api/admin/log.csv                    13333.33.
 ";

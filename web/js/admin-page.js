@@ -3,6 +3,7 @@ import { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 import { goToLogin, needsLogin, whoAmI } from "./api.js";
 import { CamerasTab } from "./admin-cameras.js";
 import { LogTab } from "./admin-log.js";
+import { OldSystemsTab } from "./admin-old-systems.js";
 import { PermissionsTab } from "./admin-permissions.js";
 import { UsersTab } from "./admin-users.js";
 import { bar } from "./bar.js";
@@ -35,6 +36,7 @@ export class AdminPage {
       users: new UsersTab(this),
       cameras: new CamerasTab(this),
       permissions: new PermissionsTab(this),
+      old: new OldSystemsTab(this),
       log: new LogTab(this),
     };
   }

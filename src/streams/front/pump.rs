@@ -26,6 +26,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_secs(25));
 /// For the camera to take a goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long packets wait for the end of their frame, and how many bytes: each write costs as much as a hundred packets.
+/// Nobody can show a part of a frame, and what is longer than this goes on in parts.
+const HOLD: Duration = Duration::from_millis(4);
+const MAX_HELD: usize = 32 * 1024;
 /// Datagrams that are read before others get their turn.
 const BURST: usize = 64;
 
@@ -49,7 +53,12 @@ pub struct Pump {
 struct Running {
     camera: Camera,
     tracks: Vec<(Way, Repair)>,
+    /// For retina.
     out: Vec<u8>,
+    /// Whether what is in `out` ends with the end of a frame.
+    frame_ended: bool,
+    /// Since when there is something in `out`.
+    held_since: Option<Instant>,
     /// The method for keep-alives.
     method: &'static str,
     /// The current keep-alive has been repeated with a new login.
@@ -75,7 +84,16 @@ pub async fn start(camera: Camera, tracks: Vec<FrontTrack>) -> io::Result<Pump> 
     let method = if camera.knows_get_parameter { "GET_PARAMETER" } else { "OPTIONS" };
     let tracks = repaired.collect();
     let out = Vec::with_capacity(64 * 1024);
-    let running = Running { camera, tracks, out, method, asked_again: false, ssrc: rand::random() };
+    let running = Running {
+        camera,
+        tracks,
+        out,
+        frame_ended: false,
+        held_since: None,
+        method,
+        asked_again: false,
+        ssrc: rand::random(),
+    };
     let pump = Pump { url, reason: Arc::clone(&reason), _stop: stop.clone().drop_guard() };
     tokio::spawn(async move {
         if let Err(error) = running.run(strict, &stop).await {
@@ -114,14 +132,12 @@ impl Running {
         };
         loop {
             self.take_items().await.map_err(gone)?;
-            if !self.out.is_empty() {
-                // Retina is gone when the stream is no longer needed.
-                if retina.write(&self.out).await.is_err() {
-                    return Ok(());
-                }
-                self.out.clear();
+            // Retina is gone when the stream is no longer needed.
+            if self.is_due(Instant::now()) && self.write_out(retina).await.is_err() {
+                return Ok(());
             }
-            let late = self.tracks.iter().filter_map(|(_, repair)| repair.deadline()).min();
+            let repairs = self.tracks.iter().filter_map(|(_, repair)| repair.deadline());
+            let late = repairs.chain(self.held_since.map(|since| since + HOLD)).min();
             tokio::select! {
                 read = self.camera.read() => {
                     if read.map_err(gone)? == 0 {
@@ -147,6 +163,22 @@ impl Running {
                 _ = report.tick() => self.report().await.map_err(gone)?,
             }
         }
+    }
+
+    /// Whether what is held is to be passed on now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if self.out.is_empty() {
+            return false;
+        }
+        let since = *self.held_since.get_or_insert(now);
+        self.frame_ended || self.out.len() >= MAX_HELD || now >= since + HOLD
+    }
+
+    async fn write_out(&mut self, retina: &mut Connection) -> io::Result<()> {
+        retina.write(&self.out).await?;
+        self.out.clear();
+        (self.frame_ended, self.held_since) = (false, None);
+        Ok(())
     }
 
     /// Handles everything that has arrived on the connection.
@@ -177,6 +209,8 @@ impl Running {
 
     fn packet(&mut self, channel: u8, data: &[u8]) {
         let now = Instant::now();
+        // The marker bit (RFC 6184 §5.1).
+        self.frame_ended |= data.get(1).is_some_and(|second| second & 0x80 != 0);
         for (way, repair) in &mut self.tracks {
             let Way::Interleaved { rtp, rtcp } = way else { continue };
             // On a channel for both, RTCP is told by its packet type (RFC 5761 §4).
@@ -200,6 +234,7 @@ impl Running {
             if is_rtcp {
                 repair.push_rtcp(&buffer[..length], &mut self.out);
             } else {
+                self.frame_ended |= buffer[1] & 0x80 != 0;
                 repair.push(now, &buffer[..length], &mut self.out);
             }
         }
