@@ -68,6 +68,9 @@ impl Compat {
         let clients = Clients::default();
         let adapters = modes.iter().map(|config| {
             warn!(mode = config.mode.key(), "{}", warning(config));
+            if let Some(pages) = config.pages.as_ref().filter(|pages| !pages.is_dir()) {
+                warn!(mode = config.mode.key(), "pages: there is no folder {}", pages.display());
+            }
             let kind = match config.mode {
                 Mode::Dispatch => Kind::Dispatch(dispatch::Dispatch::default()),
                 Mode::WebrtcStreamer => {

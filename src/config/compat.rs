@@ -85,10 +85,6 @@ fn read_mode(mode: Mode, part: &mut Section<'_, '_>, reader: &mut Reader<'_>, fo
     if pages.is_some() && listen.is_empty() {
         part.complain_about(reader, "pages requires listen: the main port has pages of its own");
     }
-    if let Some(missing) = pages.as_ref().filter(|pages| !pages.is_dir()) {
-        let shown = missing.display().to_string();
-        part.complain(reader, "pages", &shown, "a folder");
-    }
     let networks = networks(part, reader);
     let secret = part.string(reader, "secret").filter(|text| !text.is_empty());
     let fits = |text: &str| {
