@@ -231,8 +231,8 @@ async fn start_demo(slot: &mut Option<DemoCamera>) -> Option<CameraConfig> {
         }
     }
     let url = Url::parse(&slot.as_ref()?.url()).ok()?;
-    let source =
-        SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp, tls: TlsTrust::System };
+    let (transport, tls, follow) = (Transport::Tcp, TlsTrust::System, Vec::new());
+    let source = SourceSpec::Rtsp { url, credentials: None, transport, tls, follow };
     let spec = StreamSpec::new(source, true);
     let (id, name) = ("demo".into(), "Demo".into());
     Some(CameraConfig { id, name, enabled: true, public: false, allow: None, publish: None, spec })

@@ -81,6 +81,7 @@ fn camera(
     let token = section.string(reader, "token").map(Secret::new);
     let transport = section.one_of(reader, "transport", &["auto", "tcp", "udp"]);
     let tls = tls_trust(section, reader);
+    let follow = follow(section, reader);
     let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
     let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
     let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
@@ -98,8 +99,8 @@ fn camera(
     section.finish(reader);
     let (id, url) = (id.filter(|id| is_name(id))?, url?);
     let mut source = source(url, username, password, token, transport);
-    if let SourceSpec::Rtsp { tls: trust, .. } = &mut source {
-        *trust = tls;
+    if let SourceSpec::Rtsp { tls: trust, follow: hosts, .. } = &mut source {
+        (*trust, *hosts) = (tls, follow);
     }
     let sub = sub_url.and_then(|url| sub_source(&source, url));
     let mut spec = StreamSpec::new(source, on_demand);
@@ -115,6 +116,14 @@ fn camera(
         publish,
         spec,
     })
+}
+
+fn follow(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
+    let hosts = section.strings(reader, "follow").unwrap_or_default();
+    for host in hosts.iter().filter(|host| !super::tls::is_host(host)) {
+        section.complain(reader, "follow", host, "names or addresses without a scheme and a port");
+    }
+    hosts
 }
 
 fn tls_trust(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> TlsTrust {
@@ -198,11 +207,11 @@ fn is_same_place(main: &Url, sub: &Url) -> bool {
 /// The source of a camera's sub stream: reached like the main one, and logged in to with the same password unless it is
 /// somewhere else or has its own.
 pub fn sub_source(main: &SourceSpec, mut sub: Url) -> Option<SourceSpec> {
-    let SourceSpec::Rtsp { url, credentials, transport, tls } = main else { return None };
+    let SourceSpec::Rtsp { url, credentials, transport, tls, follow } = main else { return None };
     let inside = split_credentials(&mut sub);
     let shared = credentials.clone().filter(|_| is_same_place(url, &sub));
-    let (transport, tls) = (*transport, *tls);
-    Some(SourceSpec::Rtsp { url: sub, credentials: inside.or(shared), transport, tls })
+    let (transport, tls, follow) = (*transport, *tls, follow.clone());
+    Some(SourceSpec::Rtsp { url: sub, credentials: inside.or(shared), transport, tls, follow })
 }
 
 /// The source for a validated URL and its credentials.
@@ -236,7 +245,7 @@ pub fn source(
             (inside, _) => inside,
         },
     };
-    SourceSpec::Rtsp { url, credentials, transport, tls: TlsTrust::System }
+    SourceSpec::Rtsp { url, credentials, transport, tls: TlsTrust::System, follow: Vec::new() }
 }
 
 fn password(

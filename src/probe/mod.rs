@@ -84,7 +84,7 @@ async fn examine(
 ) -> Result<(), SourceError> {
     // Nothing is decided by what is seen, so any certificate will do: it is part of the report.
     let mut greeting = Greeting::default();
-    let described = Described::fetch_greeted(url, credentials, TlsTrust::Anything, &mut greeting).await;
+    let described = Described::fetch_greeted(url, credentials, TlsTrust::Anything, &[], &mut greeting).await;
     report.round_trip_ms = greeting.round_trip.map(|time| time.as_secs_f64() * 1000.0);
     report.login = greeting.login.unwrap_or_else(|| "unknown".into());
     report.server = greeting.server;

@@ -67,7 +67,7 @@ fn is_whole(path: &str, pattern: &str) -> bool {
 /// The address of a camera's sub stream, if there is one with H.264.
 pub async fn find(main: &Url, credentials: Option<&(String, Secret)>) -> Option<Url> {
     let sub = guess(main)?;
-    let asked = Described::fetch(&sub, credentials, TlsTrust::Anything);
+    let asked = Described::fetch(&sub, credentials, TlsTrust::Anything, &[]);
     let described = tokio::time::timeout(LIMIT, asked).await.ok()?.ok()?;
     described.tracks.iter().any(|track| track.codec == "H264").then_some(sub)
 }

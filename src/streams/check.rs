@@ -39,9 +39,9 @@ impl Check {
 
     /// Begins.
     pub fn start(&mut self, source: &SourceSpec) {
-        let SourceSpec::Rtsp { url, credentials, tls, .. } = source.clone() else { return };
+        let SourceSpec::Rtsp { url, credentials, tls, follow, .. } = source.clone() else { return };
         self.running = Some(Box::pin(async move {
-            let described = Described::fetch(&url, credentials.as_ref(), tls).await?;
+            let described = Described::fetch(&url, credentials.as_ref(), tls, &follow).await?;
             described.check().map(|()| described.audio())
         }));
     }
@@ -75,7 +75,8 @@ mod tests {
 
     fn camera() -> SourceSpec {
         let url = url::Url::parse("rtsp://127.0.0.1:1/x").unwrap();
-        SourceSpec::Rtsp { url, credentials: None, transport: Transport::Auto, tls: TlsTrust::System }
+        let (transport, tls, follow) = (Transport::Auto, TlsTrust::System, Vec::new());
+        SourceSpec::Rtsp { url, credentials: None, transport, tls, follow }
     }
 
     #[test]

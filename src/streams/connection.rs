@@ -20,9 +20,9 @@ impl SourceConnection {
     /// Says what failed, without secrets.
     pub async fn connect(spec: &SourceSpec) -> Result<Self, SourceError> {
         match spec {
-            SourceSpec::Rtsp { url, credentials, transport, tls } => {
-                let session =
-                    rtsp::RtspConnection::connect(url, credentials.as_ref(), *transport, *tls).await?;
+            SourceSpec::Rtsp { url, credentials, transport, tls, follow } => {
+                let described = rtsp::Described::fetch(url, credentials.as_ref(), *tls, follow).await?;
+                let session = described.play(*transport).await?;
                 Ok(Self::Rtsp(Box::new(session)))
             }
             SourceSpec::Whep { url, token } => {

@@ -1,6 +1,6 @@
 //! RTSP cameras, pulled with the `retina` crate, which no other file uses. `front` speaks with the camera; retina gets
 //! well-formed RTSP from it and hands out raw RTP, which `h264::shape` interprets. Start at
-//! [`RtspConnection::connect`].
+//! [`Described::fetch`].
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,8 +71,9 @@ impl Described {
         url: &Url,
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
+        follow: &[String],
     ) -> Result<Self, SourceError> {
-        Self::fetch_greeted(url, credentials, tls, &mut Greeting::default()).await
+        Self::fetch_greeted(url, credentials, tls, follow, &mut Greeting::default()).await
     }
 
     /// The same; `greeting` is filled in even if it fails.
@@ -83,9 +84,11 @@ impl Described {
         url: &Url,
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
+        follow: &[String],
         greeting: &mut Greeting,
     ) -> Result<Self, SourceError> {
-        let (camera, mut description) = Box::pin(Camera::describe(url, credentials, tls, greeting)).await?;
+        let describe = Box::pin(Camera::describe(url, credentials, tls, follow, greeting));
+        let (camera, mut description) = describe.await?;
         description.tracks.retain(|track| !track.is_loudspeaker);
         let tracks = description.tracks.iter().map(|track| ListedTrack {
             media: track.media.clone(),
@@ -231,19 +234,6 @@ fn ended(reason: &Arc<Mutex<Option<SourceError>>>, otherwise: SourceError) -> So
 }
 
 impl RtspConnection {
-    /// Connects to a camera and starts it.
-    ///
-    /// # Errors
-    /// Those of [`Described::fetch`] and [`Described::play`].
-    pub async fn connect(
-        url: &Url,
-        credentials: Option<&(String, Secret)>,
-        transport: Transport,
-        tls: TlsTrust,
-    ) -> Result<Self, SourceError> {
-        Described::fetch(url, credentials, tls).await?.play(transport).await
-    }
-
     /// What the camera offers.
     pub fn offered(&self) -> &Offered {
         &self.offered

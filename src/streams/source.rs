@@ -63,6 +63,8 @@ pub enum SourceSpec {
         transport: Transport,
         /// Which certificate is accepted.
         tls: TlsTrust,
+        /// Other hosts to which the camera may redirect, and which are told its login.
+        follow: Vec<String>,
     },
     /// Another WHEP server.
     Whep {

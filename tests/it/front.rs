@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gatehouse::demo::DemoOptions;
+use gatehouse::demo::{DemoOptions, LoginScheme};
 use gatehouse::rtsp::message::{Head, head_length};
 use gatehouse::streams::status::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -306,4 +306,53 @@ async fn a_camera_over_tls_is_pinned_or_refused() {
     for name in ["pinned", "anything"] {
         server.wait_for(name, "live", |status| status.state == State::Live).await;
     }
+}
+
+/// A server that answers each DESCRIBE with a redirect; returns its port.
+async fn redirects_to(target: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let target = target.clone();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                    seen.extend_from_slice(&buffer[..count]);
+                    while let Some(length) = head_length(&seen) {
+                        let request = String::from_utf8_lossy(&seen[..length]).into_owned();
+                        seen.drain(..length);
+                        let number =
+                            request.lines().find(|line| line.starts_with("CSeq")).unwrap_or("CSeq: 1");
+                        let answer = if request.starts_with("DESCRIBE") {
+                            format!("RTSP/1.0 302 Moved\r\n{number}\r\nLocation: {target}\r\n\r\n")
+                        } else {
+                            format!("RTSP/1.0 200 OK\r\n{number}\r\nPublic: OPTIONS, DESCRIBE\r\n\r\n")
+                        };
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_login_is_told_only_to_hosts_that_are_listed() {
+    let login = ("u".to_owned(), "p".to_owned(), LoginScheme::Digest);
+    let source = camera(DemoOptions { login: Some(login), ..DemoOptions::default() }).await;
+    let elsewhere = source.url().replace("127.0.0.1", "localhost");
+    let port = redirects_to(elsewhere).await;
+    let toml = |id: &str, more: &str| {
+        let more = format!("username = \"u\"\npassword = \"p\"\non_demand = false\n{more}");
+        camera_toml(id, &format!("rtsp://127.0.0.1:{port}/x"), &more)
+    };
+    let server = server(&(toml("refused", "") + &toml("listed", "follow = [\"LOCALHOST\"]"))).await;
+    server.wait_for("listed", "followed", |status| status.state == State::Live).await;
+    let status = server.wait_for("refused", "refused", |status| status.reason.is_some()).await;
+    let reason = status.reason.clone().unwrap();
+    assert_eq!(reason.code, "camera_refused");
+    assert!(reason.message.contains("follow = [\"localhost\"]"), "{}", reason.message);
 }

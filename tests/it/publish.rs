@@ -87,7 +87,8 @@ async fn h264_is_repacketized_and_key_frames_are_requested() {
     let mut publisher = Publisher::start(&server, &obs, "camera/stage", Codec::H264).await.unwrap();
     publisher.connected().await;
     let url = Url::parse(&camera.url()).unwrap();
-    let spec = SourceSpec::Rtsp { url, credentials: None, transport: Transport::Tcp, tls: TlsTrust::System };
+    let (transport, tls, follow) = (Transport::Tcp, TlsTrust::System, Vec::new());
+    let spec = SourceSpec::Rtsp { url, credentials: None, transport, tls, follow };
     let mut source = gatehouse::streams::connection::SourceConnection::connect(&spec).await.unwrap();
     let feeding = async {
         loop {

@@ -113,12 +113,13 @@ impl Camera {
         url: &Url,
         credentials: Option<&(String, Secret)>,
         tls: TlsTrust,
+        follow: &[String],
         greeting: &mut Greeting,
     ) -> Result<(Self, Description), SourceError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut camera = Self::connect(&url, credentials, tls).await?;
-            let fetched = limited("DESCRIBE", DESCRIBE_LIMIT, camera.fetch()).await;
+            let fetched = limited("DESCRIBE", DESCRIBE_LIMIT, camera.fetch(follow)).await;
             greeting.clone_from(&camera.greeting);
             match fetched? {
                 Fetched::Description(description) => return Ok((camera, description)),
@@ -157,7 +158,7 @@ impl Camera {
         })
     }
 
-    async fn fetch(&mut self) -> Result<Fetched, SourceError> {
+    async fn fetch(&mut self, follow: &[String]) -> Result<Fetched, SourceError> {
         let uri = self.url.to_string();
         let asked = Instant::now();
         // Some cameras know only what they say here; some refuse it.
@@ -173,7 +174,7 @@ impl Camera {
         let accept = [("Accept", "application/sdp".to_owned())];
         let answer = self.request("DESCRIBE", &uri, &accept).await?;
         if matches!(answer.status, 301 | 302 | 305 | 307) {
-            return self.redirected(&answer.head).map(Fetched::Elsewhere);
+            return self.redirected(&answer.head, follow).map(Fetched::Elsewhere);
         }
         answer.check("DESCRIBE")?;
         self.greeting.login.get_or_insert_with(|| "none".into());
@@ -190,7 +191,7 @@ impl Camera {
         Ok(Fetched::Description(description))
     }
 
-    fn redirected(&mut self, head: &Head) -> Result<Url, SourceError> {
+    fn redirected(&mut self, head: &Head, follow: &[String]) -> Result<Url, SourceError> {
         let target = head.get("location").and_then(|text| self.url.join(text).ok());
         let target = target.filter(|url| matches!(url.scheme(), "rtsp" | "rtsps") && url.host().is_some());
         let Some(mut target) = target else {
@@ -198,11 +199,17 @@ impl Camera {
         };
         let _ = target.set_username("");
         let _ = target.set_password(None);
-        // The login is for this camera, not for whatever it points to.
-        if target.host() != self.url.host() && self.credentials.is_some() {
-            let host = target.host_str().unwrap_or_default();
-            let text =
-                format!("DESCRIBE: the camera redirects to {host}: use that address, with its own login");
+        // The login is for this camera, not for whatever it points to, and not for whoever is in between.
+        let host = target.host_str().unwrap_or_default().to_ascii_lowercase();
+        let is_same = self.url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(&host));
+        let is_known = is_same || follow.iter().any(|known| known.eq_ignore_ascii_case(&host));
+        let is_opened = self.url.scheme() == "rtsps" && target.scheme() == "rtsp";
+        if (!is_known || is_opened) && self.credentials.is_some() {
+            let text = format!(
+                "DESCRIBE: the camera redirects to {}://{host}: use that address, with its own login, or allow it with \
+                 follow = [\"{host}\"]",
+                target.scheme()
+            );
             return Err(SourceError::slowly("camera_refused", text));
         }
         Ok(target)
