@@ -185,6 +185,13 @@ export async function openPage(chromium, server = null, { user = "admin", ...opt
   context.setDefaultTimeout(LIMIT);
   if (server && user) await context.addCookies([{ ...(await server.logIn(user)), url: server.url, httpOnly: true, sameSite: "Lax" }]);
   const page = await context.newPage();
+  // Chromium reports late that the interfaces of a new network namespace have come up, and drops what it was loading.
+  const go = page.goto.bind(page);
+  page.goto = (url, options) =>
+    go(url, options).catch((error) => {
+      if (/ERR_NETWORK_CHANGED/.test(String(error))) return go(url, options);
+      throw error;
+    });
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => {
