@@ -83,12 +83,12 @@ pub enum Caller {
         maker: Arc<Person>,
     },
     /// A client of an older system, without a login.
-    Guest(Arc<Guest>),
+    OldClient(Arc<OldClient>),
 }
 
 /// What clients of an older system may watch without a login.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Guest {
+pub struct OldClient {
     /// The system's key in the configuration.
     pub mode: &'static str,
     /// Ids of cameras, or `*`.
@@ -102,7 +102,7 @@ impl Caller {
             Self::Nobody => Who::Nobody,
             Self::Person(identity) => Who::Person(&identity.person, identity.scopes),
             Self::Ticket { camera, maker, .. } => Who::Ticket { camera, maker },
-            Self::Guest(guest) => Who::Guest(&guest.cameras),
+            Self::OldClient(client) => Who::OldClient(&client.cameras),
         }
     }
 
@@ -117,7 +117,7 @@ impl Caller {
     /// The credential, if there is one.
     pub fn credential(&self) -> Option<Credential> {
         match self {
-            Self::Nobody | Self::Guest(_) => None,
+            Self::Nobody | Self::OldClient(_) => None,
             Self::Person(identity) => Some(identity.credential),
             Self::Ticket { id, .. } => Some(Credential::Ticket(*id)),
         }
@@ -129,7 +129,7 @@ impl Caller {
             Self::Nobody => String::new(),
             Self::Person(identity) => identity.person.name.clone(),
             Self::Ticket { id, .. } => format!("ticket {id}"),
-            Self::Guest(guest) => format!("old client ({})", guest.mode),
+            Self::OldClient(client) => format!("old client ({})", client.mode),
         }
     }
 }

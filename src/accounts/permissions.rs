@@ -163,7 +163,7 @@ pub enum Who<'a> {
         maker: &'a Person,
     },
     /// A client of an older system that may watch these cameras; `*` stands for all.
-    Guest(&'a [String]),
+    OldClient(&'a [String]),
 }
 
 /// The access rules of a camera.
@@ -273,10 +273,10 @@ pub fn may(rules: &Rules, who: Who<'_>, action: Action<'_>) -> bool {
             let shares = Action::ShareCamera(camera);
             return granted == camera.id && may(rules, Who::Person(maker, Scopes::ALL), shares);
         }
-        (Who::Guest(cameras), Action::WatchCamera(camera)) => {
+        (Who::OldClient(cameras), Action::WatchCamera(camera)) => {
             return cameras.iter().any(|id| id == "*" || *id == camera.id);
         }
-        (Who::Ticket { .. } | Who::Guest(_), _) => return false,
+        (Who::Ticket { .. } | Who::OldClient(_), _) => return false,
         (Who::Person(person, scopes), _) => (person, scopes),
     };
     let other_than = |other: &Person| !other.name.eq_ignore_ascii_case(&person.name);
@@ -326,6 +326,36 @@ mod tests {
     fn camera(id: &str, public: bool, allow: Option<&[&str]>) -> CameraRule {
         let allow = allow.map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
         CameraRule { id: id.into(), public, allow, publish: None }
+    }
+
+    #[test]
+    fn clients_of_older_systems_watch_what_is_listed_and_nothing_else() {
+        let rules = Rules::default();
+        let (open, door, yard) = (
+            camera("open", true, None),
+            camera("door", false, None),
+            camera("yard", false, Some(&["everyone"])),
+        );
+        let anna = person("anna", Role::Member, &[]);
+        for (listed, watches) in
+            [(&[][..], [true, false, false]), (&["door"], [true, true, false]), (&["*"], [true; 3])]
+        {
+            let listed: Vec<String> = listed.iter().map(|&id| id.to_owned()).collect();
+            let may = |action: Action<'_>| may(&rules, Who::OldClient(&listed), action);
+            let seen = [&open, &door, &yard].map(|camera| may(Action::WatchCamera(camera)));
+            assert_eq!(seen, watches, "{listed:?}");
+            let others = [
+                Action::ShareCamera(&open),
+                Action::PublishCamera(&open),
+                Action::Publish,
+                Action::Call(&anna),
+                Action::WatchPerson(&anna),
+                Action::SeePerson(&anna),
+                Action::MakeRoom,
+                Action::Administer,
+            ];
+            assert!(!others.into_iter().any(may), "{listed:?}");
+        }
     }
 
     /// Who may do what, as a table: `+` yes, `-` no, in the order of its head.

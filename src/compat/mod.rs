@@ -122,10 +122,7 @@ impl Compat {
 /// What switching on a mode means, for the log at the start.
 fn warning(config: &ModeConfig) -> String {
     let networks: Vec<String> = config.networks.iter().map(ToString::to_string).collect();
-    let from = match networks.is_empty() {
-        true => "no network".to_owned(),
-        false => networks.join(", "),
-    };
+    let from = if networks.is_empty() { "no network".to_owned() } else { networks.join(", ") };
     let secret = if config.secret.is_some() { " who knows its secret" } else { "" };
     let what = match config.mode {
         Mode::Dispatch => "can open and join dispatch rooms without a login",

@@ -16,7 +16,7 @@ use super::clients::Clients;
 use super::dispatch::Dispatch;
 use super::webrtc_streamer::{self, Streamer};
 use super::{pages, socket};
-use crate::config::{Mode, ModeConfig};
+use crate::config::ModeConfig;
 use crate::http::Client;
 use crate::http::origin;
 use crate::http::serve::Place;
@@ -115,9 +115,9 @@ impl Adapter {
 
     /// Whether a path is one of this mode's.
     fn takes(&self, path: &str) -> bool {
-        match self.config.mode {
-            Mode::Dispatch => path == "/ws",
-            Mode::WebrtcStreamer => webrtc_streamer::is_path(path),
+        match self.kind {
+            Kind::Dispatch(_) => path == "/ws",
+            Kind::WebrtcStreamer(_) => webrtc_streamer::is_path(path),
         }
     }
 

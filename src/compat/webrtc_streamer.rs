@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -20,7 +20,7 @@ use url::Url;
 use super::Parts;
 use super::clients::{Client, Clients};
 use super::site::{Around, MAX_BODY, refuse};
-use crate::accounts::credentials::{Caller, Guest};
+use crate::accounts::credentials::{Caller, OldClient};
 use crate::cameras::Entry;
 use crate::config::{Mode, ModeConfig};
 use crate::http::layers;
@@ -32,6 +32,8 @@ use crate::streams::source::SourceSpec;
 
 /// Longest id of a peer, in bytes. The client takes a random number.
 const LONGEST_PEER_ID: usize = 64;
+/// How often is looked whether a session has ended.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// The API of webrtc-streamer whose behaviour this is.
 const VERSION: &str = "Gatehouse, webrtc-streamer API v0.8";
 
@@ -40,14 +42,14 @@ struct Peer {
     address: IpAddr,
     since: SystemTime,
     url: String,
-    _client: Client,
 }
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Streamer {
     parts: Parts,
-    guest: Caller,
+    /// Whom the permissions are asked for.
+    caller: Caller,
     clients: Clients,
     peers: Arc<Mutex<HashMap<String, Peer>>>,
 }
@@ -97,8 +99,8 @@ pub fn is_path(path: &str) -> bool {
 impl Streamer {
     /// For a mode's configuration.
     pub fn new(config: &ModeConfig, clients: Clients, parts: Parts) -> Self {
-        let guest = Guest { mode: config.mode.key(), cameras: config.cameras.clone() };
-        Self { parts, guest: Caller::Guest(Arc::new(guest)), clients, peers: Arc::default() }
+        let client = OldClient { mode: config.mode.key(), cameras: config.cameras.clone() };
+        Self { parts, caller: Caller::OldClient(Arc::new(client)), clients, peers: Arc::default() }
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
@@ -152,7 +154,7 @@ impl Streamer {
         let entries = self.parts.cameras.entries();
         let allowed = |entry: &&Arc<Entry>| {
             let stream = entry.config.stream_id().filter(|_| entry.config.enabled);
-            stream.is_some_and(|stream| self.parts.gate.allows(&self.guest, &stream, Direction::Watch))
+            stream.is_some_and(|stream| self.parts.gate.allows(&self.caller, &stream, Direction::Watch))
         };
         entries.iter().filter(allowed).cloned().collect()
     }
@@ -193,18 +195,12 @@ impl Streamer {
     }
 
     fn peer_list(&self, now: SystemTime) -> Response {
-        self.forget_ended();
         let view = |(id, peer): (&String, &Peer)| {
             let duration = now.duration_since(peer.since).unwrap_or_default().as_millis() as u64;
             let state = json!({ "signaling_state": "stable", "duration_ms": duration, "url": peer.url });
             json!({ id: state })
         };
         Json(self.peers().iter().map(view).collect::<Vec<_>>()).into_response()
-    }
-
-    /// Clients disappear without hanging up: their sessions end by themselves.
-    fn forget_ended(&self) {
-        self.peers().retain(|_, peer| self.parts.engine.has_session(&peer.session));
     }
 
     async fn call(&self, around: Around<'_>, given: &Parameters, body: &[u8]) -> Response {
@@ -215,7 +211,7 @@ impl Streamer {
             return refuse(StatusCode::BAD_REQUEST, "offer_unreadable", "the body must be {type, sdp}");
         };
         match self.begin(around, peer, given, &offer.sdp).await {
-            Ok((_, answer)) => Json(json!({ "type": "answer", "sdp": answer })).into_response(),
+            Ok(answer) => Json(json!({ "type": "answer", "sdp": answer })).into_response(),
             Err(response) => response,
         }
     }
@@ -227,7 +223,7 @@ impl Streamer {
         };
         let peer = SessionId::random().to_string();
         match self.begin(around, &peer, given, offer).await {
-            Ok((_, answer)) => {
+            Ok(answer) => {
                 let location = format!("whep?peerid={peer}");
                 let headers = [
                     (header::CONTENT_TYPE, "application/sdp".to_owned()),
@@ -240,15 +236,14 @@ impl Streamer {
         }
     }
 
-    /// Starts a session for a peer; returns it with its answer.
+    /// Starts a session for a peer; returns the answer.
     async fn begin(
         &self,
         around: Around<'_>,
         peer: &str,
         given: &Parameters,
         offer: &str,
-    ) -> Result<(SessionId, String), Response> {
-        self.forget_ended();
+    ) -> Result<String, Response> {
         let address = around.client.ip();
         if self.peers().get(peer).is_some_and(|known| known.address != address) {
             return Err(refuse(StatusCode::CONFLICT, "peerid_taken", "another client has this peerid"));
@@ -263,40 +258,39 @@ impl Streamer {
         let client = client.ok_or_else(|| full("too_many_clients"))?;
         client.describe("", &entry.config.name);
         let registry = self.parts.sessions.registry();
-        let admission = registry.admit(&self.guest, stream.id(), Direction::Watch, address);
+        let admission = registry.admit(&self.caller, stream.id(), Direction::Watch, address);
         let admission = admission.map_err(|_| full("too_many_viewers"))?;
         let begun = layers::watch(&self.parts.engine, &stream, Layer::Main, offer, address).await;
         let begun = begun.map_err(|error| not_begun(&error))?;
         self.parts.sessions.began(admission, begun.session, address).await;
-        self.end_when_told(&client, begun.session);
-        let new = Peer {
-            session: begun.session,
-            address,
-            since: around.now,
-            url: entry.config.name.clone(),
-            _client: client,
-        };
+        let url = entry.config.name.clone();
+        let new = Peer { session: begun.session, address, since: around.now, url };
         if let Some(old) = self.peers().insert(peer.to_owned(), new) {
             self.parts.engine.close(old.session);
         }
-        Ok((begun.session, begun.answer))
+        self.watch_over(peer.to_owned(), begun.session, client);
+        Ok(begun.answer)
     }
 
+    /// Keeps a peer on the lists until its session has ended: most clients disappear without hanging up, and
     /// Administration may disconnect it.
-    fn end_when_told(&self, client: &Client, session: SessionId) {
-        let (end, engine) = (client.end.clone(), self.parts.engine.clone());
+    fn watch_over(&self, id: String, session: SessionId, client: Client) {
+        let streamer = self.clone();
         tokio::spawn(async move {
-            let mut check = tokio::time::interval(std::time::Duration::from_secs(30));
-            loop {
+            let mut look = tokio::time::interval(LOOK_INTERVAL);
+            while streamer.parts.engine.has_session(&session) {
                 tokio::select! {
-                    () = end.cancelled() => {
-                        engine.close(session);
-                        return;
+                    () = client.end.cancelled() => {
+                        streamer.parts.engine.close(session);
+                        break;
                     }
-                    _ = check.tick() => if !engine.has_session(&session) {
-                        return;
-                    },
+                    _ = look.tick() => {}
                 }
+            }
+            let mut peers = streamer.peers();
+            // The same client may have called again.
+            if peers.get(&id).is_some_and(|peer| peer.session == session) {
+                peers.remove(&id);
             }
         });
     }

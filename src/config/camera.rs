@@ -6,6 +6,7 @@ use url::Url;
 
 use super::environment::Expansion;
 use super::read::{Reader, Section};
+use super::tls;
 use crate::accounts::permissions::Subject;
 use crate::ids::is_name;
 use crate::names::StreamName;
@@ -80,15 +81,15 @@ fn camera(
     let password = password(section, reader, expansion);
     let token = section.string(reader, "token").map(Secret::new);
     let transport = section.one_of(reader, "transport", &["auto", "tcp", "udp"]);
-    let tls = tls_trust(section, reader);
-    let follow = follow(section, reader);
+    let trust = tls_trust(section, reader);
+    let follow = section.list(reader, "follow", tls::HOSTS, tls::host).unwrap_or_default();
     let on_demand = section.boolean(reader, "on_demand").unwrap_or(true);
     let idle_timeout = section.duration(reader, "idle_timeout", Duration::ZERO..=Duration::from_secs(86_400));
     let gop_cache = section.integer(reader, "gop_cache_kib", 0..=65_536);
     let enabled = section.boolean(reader, "enabled").unwrap_or(true);
     let public = section.boolean(reader, "public").unwrap_or(false);
-    let allow = subjects(section, reader, "allow");
-    let publish = subjects(section, reader, "publish");
+    let allow = section.list(reader, "allow", Subject::ALLOWED, |text| text.parse().ok());
+    let publish = section.list(reader, "publish", Subject::ALLOWED, |text| text.parse().ok());
     let transport = match transport {
         Some(1) => Transport::Tcp,
         Some(2) => Transport::Udp,
@@ -99,8 +100,8 @@ fn camera(
     section.finish(reader);
     let (id, url) = (id.filter(|id| is_name(id))?, url?);
     let mut source = source(url, username, password, token, transport);
-    if let SourceSpec::Rtsp { tls: trust, follow: hosts, .. } = &mut source {
-        (*trust, *hosts) = (tls, follow);
+    if let SourceSpec::Rtsp { tls, follow: hosts, .. } = &mut source {
+        (*tls, *hosts) = (trust, follow);
     }
     let sub = sub_url.and_then(|url| sub_source(&source, url));
     let mut spec = StreamSpec::new(source, on_demand);
@@ -118,14 +119,6 @@ fn camera(
     })
 }
 
-fn follow(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
-    let hosts = section.strings(reader, "follow").unwrap_or_default();
-    for host in hosts.iter().filter(|host| !super::tls::is_host(host)) {
-        section.complain(reader, "follow", host, "names or addresses without a scheme and a port");
-    }
-    hosts
-}
-
 fn tls_trust(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> TlsTrust {
     let allowed = "a SHA-256 of 64 hexadecimal digits, as `gatehouse probe` prints it";
     let pinned = section.parsed_with(reader, "tls_fingerprint", allowed, TlsTrust::pinned);
@@ -134,22 +127,6 @@ fn tls_trust(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> TlsTrust
         (None, Some(false)) => TlsTrust::Anything,
         (None, _) => TlsTrust::System,
     }
-}
-
-fn subjects(
-    section: &mut Section<'_, '_>,
-    reader: &mut Reader<'_>,
-    key: &'static str,
-) -> Option<Vec<Subject>> {
-    let texts = section.strings(reader, key)?;
-    let mut subjects = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(subject) => subjects.push(subject),
-            Err(()) => section.complain(reader, key, &text, Subject::ALLOWED),
-        }
-    }
-    Some(subjects)
 }
 
 /// The address of the sub stream: the main one must be a camera, too.

@@ -79,13 +79,14 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Pat
 }
 
 fn read_mode(mode: Mode, part: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Path) -> ModeConfig {
-    let listen = addresses(part, reader);
+    let allowed = "addresses with a port, such as \"0.0.0.0:443\"";
+    let listen = part.list(reader, "listen", allowed, |text| text.parse().ok()).unwrap_or_default();
     let tls = part.boolean(reader, "tls").unwrap_or(true);
     let pages = part.string(reader, "pages").filter(|text| !text.is_empty()).map(|text| folder.join(text));
     if pages.is_some() && listen.is_empty() {
         part.complain_about(reader, "pages requires listen: the main port has pages of its own");
     }
-    let networks = networks(part, reader);
+    let networks = part.networks(reader, "networks").unwrap_or_else(default_networks);
     let secret = part.string(reader, "secret").filter(|text| !text.is_empty());
     let fits = |text: &str| {
         text.len() >= SHORTEST_SECRET
@@ -95,7 +96,8 @@ fn read_mode(mode: Mode, part: &mut Section<'_, '_>, reader: &mut Reader<'_>, fo
         let allowed = format!("at least {SHORTEST_SECRET} letters, digits, - and _");
         part.complain(reader, "secret", "…", &allowed);
     }
-    let origins = origins(part, reader);
+    let allowed = "origins such as \"http://127.0.0.1:5500\", or \"null\"";
+    let origins = part.list(reader, "origins", allowed, origin).unwrap_or_default();
     let cameras = match mode {
         Mode::WebrtcStreamer => part.strings(reader, "cameras").unwrap_or_default(),
         Mode::Dispatch => Vec::new(),
@@ -104,42 +106,13 @@ fn read_mode(mode: Mode, part: &mut Section<'_, '_>, reader: &mut Reader<'_>, fo
     ModeConfig { mode, listen, tls, pages, networks, secret, origins, cameras }
 }
 
-fn addresses(part: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<SocketAddr> {
-    let texts = part.strings(reader, "listen").unwrap_or_default();
-    let mut addresses = Vec::new();
-    for text in &texts {
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => part.complain(reader, "listen", text, "addresses with a port, such as \"0.0.0.0:443\""),
-        }
-    }
-    addresses
+fn default_networks() -> Vec<IpNet> {
+    DEFAULT_NETWORKS.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-fn networks(part: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<IpNet> {
-    let given = part.strings(reader, "networks");
-    let texts = given.unwrap_or_else(|| DEFAULT_NETWORKS.map(str::to_owned).to_vec());
-    let mut networks = Vec::new();
-    for text in &texts {
-        match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
-            Ok(network) => networks.push(network),
-            Err(_) => {
-                part.complain(reader, "networks", text, "networks such as \"192.168.0.0/16\"");
-            }
-        }
-    }
-    networks
-}
-
-fn origins(part: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
-    let origins = part.strings(reader, "origins").unwrap_or_default();
-    let is_origin = |text: &str| {
-        text == "null" || Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
-    };
-    for text in origins.iter().filter(|text| !is_origin(text)) {
-        part.complain(reader, "origins", text, "origins such as \"http://127.0.0.1:5500\", or \"null\"");
-    }
-    origins
+fn origin(text: &str) -> Option<String> {
+    let is_origin = |url: Url| url.origin().ascii_serialization() == text;
+    (text == "null" || Url::parse(text).is_ok_and(is_origin)).then(|| text.to_owned())
 }
 
 /// Modes may share a port if they agree on what it is.

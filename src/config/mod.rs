@@ -189,8 +189,8 @@ impl Config {
         let data = server.string(&mut reader, "data");
         let log = server.string(&mut reader, "log");
         let embed_from = embed_from(&mut server, &mut reader);
-        let trusted_proxies = trusted_proxies(&mut server, &mut reader);
-        let hosts = hosts(&mut server, &mut reader);
+        let trusted_proxies = server.networks(&mut reader, "trusted_proxies").unwrap_or_default();
+        let hosts = server.list(&mut reader, "hosts", tls::HOSTS, tls::host).unwrap_or_default();
         let base_path = server.parsed_with(&mut reader, "base_path", BasePath::ALLOWED, BasePath::parse);
         let keep_log = server.duration(&mut reader, "keep_log", KEEP_LOG);
         server.finish(&mut reader);
@@ -273,45 +273,13 @@ impl Config {
 }
 
 fn embed_from(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
-    let origins = section.strings(reader, "embed_from").unwrap_or_default();
-    let fits = |origin: &str| {
-        let url = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        origin == "*" || url.is_some_and(|url| url.origin().ascii_serialization() == origin)
+    let allowed = "origins such as \"https://intranet.example\", or \"*\"";
+    let origin = |text: &str| {
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let fits = text == "*" || url.is_some_and(|url| url.origin().ascii_serialization() == text);
+        fits.then(|| text.to_owned())
     };
-    for origin in origins.iter().filter(|origin| !fits(origin)) {
-        section.complain(
-            reader,
-            "embed_from",
-            origin,
-            "origins such as \"https://intranet.example\", or \"*\"",
-        );
-    }
-    origins
-}
-
-fn hosts(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<String> {
-    let hosts = section.strings(reader, "hosts").unwrap_or_default();
-    for host in hosts.iter().filter(|host| !tls::is_host(host)) {
-        section.complain(reader, "hosts", host, "names or addresses without a scheme and a port");
-    }
-    hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
-}
-
-fn trusted_proxies(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Vec<IpNet> {
-    let texts = section.strings(reader, "trusted_proxies").unwrap_or_default();
-    let mut networks = Vec::new();
-    for text in texts {
-        match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
-            Ok(network) => networks.push(network),
-            Err(_) => section.complain(
-                reader,
-                "trusted_proxies",
-                &text,
-                "addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"",
-            ),
-        }
-    }
-    networks
+    section.list(reader, "embed_from", allowed, origin).unwrap_or_default()
 }
 
 fn limits(section: &mut Section<'_, '_>, reader: &mut Reader<'_>) -> Limits {

@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -333,6 +335,33 @@ impl<'a, 't> Section<'a, 't> {
     pub fn strings(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<String>> {
         self.expect(reader, key, "a list of strings, such as [\"a\", \"b\"]", |value| {
             value.as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+        })
+    }
+
+    /// A list of strings that are parsed with a function. Those that cannot be are reported and left out.
+    pub fn list<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let texts = self.strings(reader, key)?;
+        let mut items = Vec::new();
+        for text in &texts {
+            match read(text) {
+                Some(item) => items.push(item),
+                None => self.complain(reader, key, text, allowed),
+            }
+        }
+        Some(items)
+    }
+
+    /// A list of networks; an address is a network of its own.
+    pub fn networks(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<IpNet>> {
+        let allowed = "addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"";
+        self.list(reader, key, allowed, |text| {
+            text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
         })
     }
 

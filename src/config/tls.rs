@@ -64,22 +64,25 @@ pub fn read(section: &mut Section<'_, '_>, reader: &mut Reader<'_>, folder: &Pat
     let config = TlsConfig {
         new_authority: false,
         mode,
-        names: section.strings(reader, "names").unwrap_or_default(),
+        names: section.list(reader, "names", HOSTS, host).unwrap_or_default(),
         cert: path(section.string(reader, "cert")),
         key: path(section.string(reader, "key")),
-        domains: section.strings(reader, "domains").unwrap_or_default(),
+        domains: section.list(reader, "domains", HOSTS, host).unwrap_or_default(),
         email: text(section.string(reader, "email")),
         directory: text(section.string(reader, "directory")),
         directory_ca: path(section.string(reader, "directory_ca")),
         off_anywhere: section.boolean(reader, "off_anywhere").unwrap_or(false),
     };
-    for (key, names) in [("names", &config.names), ("domains", &config.domains)] {
-        for name in names.iter().filter(|name| !is_host(name)) {
-            section.complain(reader, key, name, "names or addresses without a scheme and a port");
-        }
-    }
     section.finish(reader);
     config
+}
+
+/// What [`host`] accepts, for error messages.
+pub const HOSTS: &str = "names or addresses without a scheme and a port";
+
+/// A DNS name or an address, in lower case.
+pub fn host(text: &str) -> Option<String> {
+    is_host(text).then(|| text.to_ascii_lowercase())
 }
 
 /// Whether a text is a DNS name or an address.

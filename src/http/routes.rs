@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::access::Access;
 use super::{
-    App, account, admin_cameras, assets, calls, cameras, embed, health, layers, log, login, old_systems,
+    App, account, admin_cameras, assets, calls, cameras, compat, embed, health, layers, log, login,
     onboarding, permissions, socket, tickets, users, whip_whep,
 };
 
@@ -151,8 +151,8 @@ pub fn all() -> Vec<Route> {
             Admin,
             get(permissions::show).put(permissions::change),
         ),
-        route("/api/admin/compat", GET, Admin, get(old_systems::list)),
-        route("/api/admin/compat/clients/{id}", DELETE, Admin, delete(old_systems::disconnect)),
+        route("/api/admin/compat", GET, Admin, get(compat::list)),
+        route("/api/admin/compat/clients/{id}", DELETE, Admin, delete(compat::disconnect)),
         route("/api/admin/log", GET, Admin, get(log::list)),
         route("/api/admin/log.csv", GET, Admin, get(log::csv)),
     ]

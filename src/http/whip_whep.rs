@@ -122,7 +122,7 @@ fn find(app: &App, caller: &Caller, stream: &str, direction: Direction) -> Resul
     let found = id.and_then(|id| app.gate.stream(&id));
     let found = found.filter(|stream| direction == Direction::Watch || stream.is_published());
     found.ok_or_else(|| match caller {
-        Caller::Nobody | Caller::Guest(_) => ApiError::unauthorized("log in, or send a token"),
+        Caller::Nobody | Caller::OldClient(_) => ApiError::unauthorized("log in, or send a token"),
         Caller::Ticket { .. } => {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the ticket is for watching another camera")
         }

@@ -48,7 +48,7 @@ pub struct Revocation {
 /// The current caller for a credential if it is still the same user, else [`Caller::Nobody`].
 fn same_or_nobody(was: &Caller, now: Option<Caller>) -> Caller {
     // What a client of an older system may watch is in the configuration.
-    if matches!(was, Caller::Guest(_)) {
+    if matches!(was, Caller::OldClient(_)) {
         return was.clone();
     }
     now.filter(|now| now.actor() == was.actor()).unwrap_or(Caller::Nobody)

@@ -71,6 +71,7 @@ test("webrtcstreamer.js and its element play a camera, and hang up", async () =>
   assert.deepEqual(list.clients.map(({ mode, room }) => [mode, room]), [["webrtc_streamer", "门口 1"]]);
   await server.api("DELETE", `/api/admin/compat/clients/${list.clients[0].id}`);
   await until("it is disconnected", async () => (await server.cameras())[0].viewers === 0);
+  await until("it is off the list", async () => (await server.api("GET", "/api/admin/compat")).clients.length === 0);
   await close();
   await server.stop();
   await source.stop();

@@ -67,6 +67,16 @@ async fn a_dispatch_room_on_the_main_port() {
     assert_eq!(server.send(&server.http(), "DELETE", &path, Value::Null).await.0, 204);
     assert_eq!(receive(&mut guest).await, json!({ "closed": 1008 }));
     assert_eq!(receive(&mut root).await["code"], 3000, "the root is told");
+
+    // A guest whose room is closed is in none.
+    let mut girl = open(&url, None).await.unwrap();
+    let join = json!({ "code": 2001, "value": { "room_name": "yard", "username": "girl" }, "message": "" });
+    assert_eq!(ask(&mut girl, join).await["message"], "加入成功");
+    root.close(None).await.unwrap();
+    assert_eq!(receive(&mut girl).await["code"], 10_001);
+    let list = server.get(&server.http(), "/api/admin/compat").await;
+    assert_eq!(list["clients"].as_array().unwrap().len(), 1);
+    assert_eq!((&list["clients"][0]["name"], &list["clients"][0]["room"]), (&json!(""), &json!("")));
     assert_eq!(server.send(&server.http(), "DELETE", &path, Value::Null).await.0, 404);
 }
 

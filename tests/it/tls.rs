@@ -73,6 +73,17 @@ async fn the_local_authority_is_enough_for_whoever_trusts_it() {
 }
 
 #[tokio::test]
+async fn a_port_of_an_older_system_has_the_same_certificate() {
+    let server = server("[compat.webrtc_streamer]\nenabled = true\nlisten = [\"127.0.0.1:0\"]\n").await;
+    let client = trusting(&server.gatehouse.tls().authority().unwrap().cert.clone());
+    let port = server.gatehouse.compat_addresses()[0].port();
+    let url = format!("https://localhost:{port}/api/getVideoDeviceList");
+    assert_eq!(client.get(&url).send().await.unwrap().text().await.unwrap(), "[]");
+    let plain = with_headers(&[]).get(url.replace("https", "http")).send().await.unwrap();
+    assert_eq!((plain.status().as_u16(), plain.headers()["location"].to_str().unwrap()), (308, url.as_str()));
+}
+
+#[tokio::test]
 async fn the_authority_and_its_certificate_outlive_a_restart() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let first = server_in(folder.clone(), "127.0.0.1:0", "").await;

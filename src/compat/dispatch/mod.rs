@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::WebSocket;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::clients::Client;
@@ -14,10 +15,16 @@ use super::socket::{self, Handler, Line};
 use crate::compartment;
 use protocol::{Conn, Outgoing, Rooms};
 
+/// A connected page.
+struct Page {
+    line: Line,
+    client: Client,
+}
+
 #[derive(Default)]
 struct State {
     rooms: Rooms,
-    lines: HashMap<Conn, Line>,
+    pages: HashMap<Conn, Page>,
 }
 
 /// See the module. Cheap to clone.
@@ -28,7 +35,20 @@ pub struct Dispatch {
 
 struct Connection {
     dispatch: Dispatch,
-    client: Client,
+    id: Conn,
+    end: CancellationToken,
+}
+
+impl State {
+    /// Says in the list of clients where those who are sent something are now.
+    fn describe(&self, sent: &[Outgoing]) {
+        for (conn, _) in sent {
+            if let Some(page) = self.pages.get(conn) {
+                let (name, room) = self.rooms.seat_of(*conn).unwrap_or_default();
+                page.client.describe(name, room);
+            }
+        }
+    }
 }
 
 impl Dispatch {
@@ -40,20 +60,22 @@ impl Dispatch {
     pub async fn open(self, socket: WebSocket, client: Client) {
         let (line, queue) = socket::line();
         let (id, end) = (client.id, client.end.clone());
-        self.lock().lines.insert(id, line.clone());
-        let mut connection = Connection { dispatch: self.clone(), client };
+        self.lock().pages.insert(id, Page { line: line.clone(), client });
+        let mut connection = Connection { dispatch: self.clone(), id, end: end.clone() };
         socket::run(socket, &line, queue, &end, &mut connection).await;
         let sent = {
             let mut state = self.lock();
-            state.lines.remove(&id);
-            state.rooms.closed(id)
+            state.pages.remove(&id);
+            let sent = state.rooms.closed(id);
+            state.describe(&sent);
+            sent
         };
         self.deliver(sent).await;
     }
 
     async fn deliver(&self, sent: Vec<Outgoing>) {
         for (to, text) in sent {
-            let line = self.lock().lines.get(&to).cloned();
+            let line = self.lock().pages.get(&to).map(|page| page.line.clone());
             if let Some(line) = line {
                 line.send(text.into()).await;
             }
@@ -63,19 +85,17 @@ impl Dispatch {
 
 impl Handler for Connection {
     async fn frame(&mut self, text: Option<&str>) {
-        let id = self.client.id;
+        let id = self.id;
         let handled = {
             let mut state = self.dispatch.lock();
-            let sent = compartment::run(|| state.rooms.receive(id, text.unwrap_or_default()));
-            let (name, room) = state.rooms.seat_of(id).unwrap_or_default();
-            self.client.describe(name, room);
-            sent
+            let handled = compartment::run(|| state.rooms.receive(id, text.unwrap_or_default()));
+            handled.inspect(|sent| state.describe(sent))
         };
         match handled {
             Ok(sent) => self.dispatch.deliver(sent).await,
             Err(panicked) => {
                 error!(code = "internal", client = id, "dispatch: a client is disconnected: {panicked}");
-                self.client.end.cancel();
+                self.end.cancel();
             }
         }
     }

@@ -174,7 +174,10 @@ impl Camera {
         let accept = [("Accept", "application/sdp".to_owned())];
         let answer = self.request("DESCRIBE", &uri, &accept).await?;
         if matches!(answer.status, 301 | 302 | 305 | 307) {
-            return self.redirected(&answer.head, follow).map(Fetched::Elsewhere);
+            let follow = self.credentials.is_some().then_some(follow);
+            let target = address::redirected(&self.url, answer.head.get("location"), follow);
+            let refused = |text| SourceError::slowly("camera_refused", format!("DESCRIBE: {text}"));
+            return target.map(Fetched::Elsewhere).map_err(refused);
         }
         answer.check("DESCRIBE")?;
         self.greeting.login.get_or_insert_with(|| "none".into());
@@ -189,30 +192,6 @@ impl Camera {
         }
         self.aggregate = address::control(&self.base, description.control.as_deref());
         Ok(Fetched::Description(description))
-    }
-
-    fn redirected(&mut self, head: &Head, follow: &[String]) -> Result<Url, SourceError> {
-        let target = head.get("location").and_then(|text| self.url.join(text).ok());
-        let target = target.filter(|url| matches!(url.scheme(), "rtsp" | "rtsps") && url.host().is_some());
-        let Some(mut target) = target else {
-            return Err(SourceError::slowly("camera_refused", "DESCRIBE: the camera redirects to nowhere"));
-        };
-        let _ = target.set_username("");
-        let _ = target.set_password(None);
-        // The login is for this camera, not for whatever it points to, and not for whoever is in between.
-        let host = target.host_str().unwrap_or_default().to_ascii_lowercase();
-        let is_same = self.url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(&host));
-        let is_known = is_same || follow.iter().any(|known| known.eq_ignore_ascii_case(&host));
-        let is_opened = self.url.scheme() == "rtsps" && target.scheme() == "rtsp";
-        if (!is_known || is_opened) && self.credentials.is_some() {
-            let text = format!(
-                "DESCRIBE: the camera redirects to {}://{host}: use that address, with its own login, or allow it with \
-                 follow = [\"{host}\"]",
-                target.scheme()
-            );
-            return Err(SourceError::slowly("camera_refused", text));
-        }
-        Ok(target)
     }
 
     /// A body of unknown length.

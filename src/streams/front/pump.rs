@@ -26,8 +26,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_secs(25));
 /// For the camera to take a goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-/// How long packets wait for the end of their frame, and how many bytes: each write costs as much as a hundred packets.
-/// Nobody can show a part of a frame, and what is longer than this goes on in parts.
+/// How long packets wait for the end of their frame, and how many bytes: each write costs system calls on both sides and
+/// wakes a task, and nobody can show a part of a frame. What is longer than this goes on in parts.
 const HOLD: Duration = Duration::from_millis(4);
 const MAX_HELD: usize = 32 * 1024;
 /// Datagrams that are read before others get their turn.
@@ -55,7 +55,7 @@ struct Running {
     tracks: Vec<(Way, Repair)>,
     /// For retina.
     out: Vec<u8>,
-    /// Whether what is in `out` ends with the end of a frame.
+    /// Whether the end of a frame is in `out`.
     frame_ended: bool,
     /// Since when there is something in `out`.
     held_since: Option<Instant>,
