@@ -15,6 +15,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::Parts;
@@ -42,6 +43,8 @@ struct Peer {
     address: IpAddr,
     since: SystemTime,
     url: String,
+    /// Ends the session.
+    end: CancellationToken,
 }
 
 /// See the module. Cheap to clone.
@@ -264,9 +267,9 @@ impl Streamer {
         let begun = begun.map_err(|error| not_begun(&error))?;
         self.parts.sessions.began(admission, begun.session, address).await;
         let url = entry.config.name.clone();
-        let new = Peer { session: begun.session, address, since: around.now, url };
+        let new = Peer { session: begun.session, address, since: around.now, url, end: client.end.clone() };
         if let Some(old) = self.peers().insert(peer.to_owned(), new) {
-            self.parts.engine.close(old.session);
+            old.end.cancel();
         }
         self.watch_over(peer.to_owned(), begun.session, client);
         Ok(begun.answer)
@@ -322,9 +325,10 @@ impl Streamer {
 
     fn hang_up(&self, around: Around<'_>, given: &Parameters) -> Response {
         let session = self.session_of(around, given);
-        if let (Some(session), Some(peer)) = (session, given.get("peerid")) {
-            self.parts.engine.close(session);
-            self.peers().remove(peer);
+        if let (Some(_), Some(id)) = (session, given.get("peerid"))
+            && let Some(peer) = self.peers().remove(id)
+        {
+            peer.end.cancel();
         }
         Json(session.is_some()).into_response()
     }
