@@ -38,6 +38,8 @@ pub struct ModeView {
     pub networks: Vec<String>,
     /// Whether its paths begin with a secret.
     pub has_secret: bool,
+    /// Ids of the cameras that it shows besides the public ones, or `*`; `None` if it shows none at all.
+    pub cameras: Option<Vec<String>>,
 }
 
 /// What the adapters are built on. Cheap to clone.
@@ -94,6 +96,7 @@ impl Compat {
             listen: adapter.config.listen.iter().map(ToString::to_string).collect(),
             networks: adapter.config.networks.iter().map(ToString::to_string).collect(),
             has_secret: adapter.config.secret.is_some(),
+            cameras: (adapter.config.mode == Mode::WebrtcStreamer).then(|| adapter.config.cameras.clone()),
         };
         self.adapters.iter().map(view).collect()
     }

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { t } from "./i18n.js";
 import { when } from "./words.js";
 
-/** @typedef {{ mode: string, listen: string[], networks: string[], has_secret: boolean }} Mode */
+/** @typedef {{ mode: string, listen: string[], networks: string[], has_secret: boolean, cameras: string[] | null }} Mode */
 /** @typedef {{ id: number, mode: string, name: string, room: string, address: string, since: number }} Client */
 
 export class OldSystemsTab {
@@ -27,18 +27,18 @@ export class OldSystemsTab {
 
   view() {
     if (this.modes.length === 0) return html`<p class="quiet">${t("old.none")}</p>`;
-    return html`<p class="notice">${t("old.warning")}</p>
+    return html`<p class="quiet">${t("old.warning")}</p>
       <div class="scroll"><table class="stack" id="modes">
         <thead><tr><th>${t("old.mode")}</th><th>${t("old.where")}</th><th>${t("old.networks")}</th></tr></thead>
         <tbody>${this.modes.map(
-          ({ mode, listen, networks, has_secret }) => html`<tr>
-            <td>${t(`old.mode.${mode}`)}</td>
+          ({ mode, listen, networks, has_secret, cameras }) => html`<tr>
+            <td>${t(`old.mode.${mode}`)}${cameras ? html`<small>${shown(cameras)}</small>` : nothing}</td>
             <td>${listen.join(", ") || t("old.main")}${has_secret ? html`<small>${t("old.secret")}</small>` : nothing}</td>
             <td>${networks.join(", ")}</td>
           </tr>`,
         )}</tbody>
       </table></div>
-      <h2>${t("old.clients")}</h2>
+      <h2 class="below">${t("old.clients")}</h2>
       ${this.clients.length === 0 ? html`<p class="quiet">${t("old.nobody")}</p>` : this.#list()}`;
   }
 
@@ -61,4 +61,13 @@ export class OldSystemsTab {
   #disconnect(client) {
     return this.page.act(() => api("DELETE", `/api/admin/compat/clients/${client.id}`));
   }
+}
+
+/**
+ * Which cameras a system shows.
+ * @param {string[]} cameras
+ */
+function shown(cameras) {
+  if (cameras.includes("*")) return t("old.cameras.all");
+  return cameras.length === 0 ? t("old.cameras.public") : t("old.cameras", { list: cameras.join(", ") });
 }

@@ -149,7 +149,7 @@ class Wall {
           page: "wall",
           changed: () => this.draw(),
           missed: this.desk?.missed ?? 0,
-          left: this.cameras ? html`<span class="summary">${faults > 0 ? t("wall.attention", { count: faults, total: cameras.length }) : t("wall.summary", { total: cameras.length })}</span>` : nothing,
+          left: this.cameras ? html`<span class="summary">${faults > 0 ? t("wall.attention", { count: faults, total: cameras.length }) : cameras.length === 1 ? t("wall.summary.one") : t("wall.summary", { total: cameras.length })}</span>` : nothing,
           right: html`${pages > 1 && !this.enlarged ? this.#pager(pages) : nothing}
           ${this.enlarged
             ? html`<button class="tool" id="back" @click=${() => this.#back()}>${t("wall.back")}</button>`
