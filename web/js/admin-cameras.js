@@ -60,6 +60,8 @@ export class CamerasTab {
         findings = html`<p class="notice bad" role="alert">${sorry(error)}</p>`;
       }
       redraw();
+      // Otherwise the end of it, which says what to do, is below the dialog's edge.
+      form.querySelector(".notice")?.scrollIntoView({ block: "nearest" });
     };
     const done = await ask({
       title: camera ? camera.settings.name : t("admin.cameras.add"),
