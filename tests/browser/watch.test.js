@@ -244,11 +244,17 @@ test("a stream published by a program is on the wall like a camera", async () =>
       for (let index = 0; index < noise.data.length; index++) noise.data[index] = index % 4 === 3 ? 255 : Math.random() * 255;
       context.putImageData(noise, 320, 0);
     }, 50);
-    globalThis.publisher.setTrack("video", canvas.captureStream().getVideoTracks()[0]);
+    const [track] = canvas.captureStream().getVideoTracks();
+    // Otherwise the encoder changes the resolution on a slow machine, and with it begins a new GOP.
+    track.contentHint = "detail";
+    globalThis.publisher.setTrack("video", track);
   });
+  // What the encoder has sent since its last key frame.
+  let gop = { keyFrames: -1, start: 0 };
   const before = await until("the GOP is long", async () => {
     const entry = await sent();
-    return entry.bytesSent > 800_000 && entry;
+    if (entry.keyFramesEncoded !== gop.keyFrames) gop = { keyFrames: entry.keyFramesEncoded, start: entry.bytesSent };
+    return entry.bytesSent - gop.start > 800_000 && entry;
   });
   const late = await openPage(chromium, server);
   await late.page.goto(server.url);
