@@ -39,12 +39,25 @@ step "vendored files"
 step "lints"
 cargo clippy --locked --all-targets -- --deny warnings
 
-step "unit and integration tests"
+# Runs beside the tests, which wait most of the time. They are built before, and need the build folder's lock only to
+# find that out.
+beside() {
+  sleep 5
+  RUSTDOCFLAGS="--deny warnings" nice -n 19 cargo doc --locked --no-deps --document-private-items --quiet
+  nice -n 19 fuzz/run.sh 5
+}
+
+step "unit and integration tests; beside them: documentation, and fuzzing, 5 s for each target"
+cargo test --locked --no-run
+beside_log=$(mktemp)
+beside >"$beside_log" 2>&1 &
+beside_id=$!
 # With those that need a package or IPv6: here nothing is skipped.
 cargo test --locked -- --include-ignored
-
-step "documentation"
-RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items --quiet
+step "documentation and fuzzing"
+wait "$beside_id" || { cat "$beside_log"; exit 1; }
+cat "$beside_log"
+rm "$beside_log"
 
 step "licenses, banned crates and sources"
 if command -v cargo-deny >/dev/null; then
@@ -52,9 +65,6 @@ if command -v cargo-deny >/dev/null; then
 else
   python3 tests/check-crates.py
 fi
-
-step "fuzzing, 5 s for each target"
-fuzz/run.sh 5
 
 step "types of the pages' scripts"
 (cd tests/browser && npm run --silent types)
